@@ -1,0 +1,23 @@
+"""Compiled kernels for the information geometry of generative models.
+
+    hessfast.ising     exact samples of the Ising model in a field, its dynamics and its log partition function
+    hessfast.tasep     exact samples of the open TASEP, its dynamics and its log partition function
+    hessfast.shards    the resumable, sharded store behind every long job
+
+Every module is imported on first use; nothing heavy is loaded by ``import hessfast`` itself.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+__all__ = ["ising", "shards", "tasep"]
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        return importlib.import_module(f"hessfast.{name}")
+    raise AttributeError(f"module 'hessfast' has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *__all__]

@@ -1,0 +1,48 @@
+"""The only door to the kernels: by name, on first call; a backend is honoured or refused, never replaced."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+
+BACKENDS = ("reference", "cpu", "gpu")
+
+
+class BackendUnavailableError(RuntimeError):
+    """The backend that was asked for cannot run here; the message says what would make it run."""
+
+
+def kernel(op: str, device: str = "cpu", backend: str | None = None) -> Callable:
+    """The function `op` of ``hessfast.kernels.<op>.<backend>``.
+
+    Args:
+        op: name of the kernel's folder and of the function in it.
+        device: "cpu" or "cuda" (optionally "cuda:N"); decides the backend where none is named.
+        backend: "reference", "cpu" or "gpu".
+
+    Raises:
+        ValueError: for an unknown device or backend, or a backend on the wrong device.
+        BackendUnavailableError: if the kernel has no such form, or no GPU or no CuPy is present.
+    """
+    kind = str(device).partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f'device must be "cpu" or "cuda", got {device!r}.')
+    if backend is None:
+        backend = "gpu" if kind == "cuda" else "cpu"
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+    if (backend == "gpu") != (kind == "cuda"):
+        wanted = "cuda" if backend == "gpu" else "cpu"
+        raise ValueError(f'device must be "{wanted}" for backend {backend!r}, got {str(device)!r}.')
+    module = f"hessfast.kernels.{op}.{backend}"
+    if importlib.util.find_spec(module) is None:
+        raise BackendUnavailableError(f'{op} has no {backend} kernel; use device="cpu".')
+    if backend == "gpu":
+        _require_gpu()
+    return getattr(importlib.import_module(module), op)
+
+
+def _require_gpu() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BackendUnavailableError('No CUDA device was found; use device="cpu".')

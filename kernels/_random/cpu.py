@@ -1,0 +1,21 @@
+"""SplitMix64 keys for numba; sfc64 is written out in the kernels, where its state lives in vector registers."""
+
+import numba
+import numpy as np
+
+from . import GOLDEN
+
+_GOLDEN = np.uint64(GOLDEN)
+
+
+@numba.njit("uint64(uint64)", cache=True, inline="always")
+def mix64(x):
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@numba.njit("uint64(uint64, uint64)", cache=True, inline="always")
+def derive(key, index):
+    """The child of `key` with number `index`: output `index` of SplitMix64 started at `key`."""
+    return mix64(key + _GOLDEN * (index + np.uint64(1)))
