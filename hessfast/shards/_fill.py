@@ -1,0 +1,164 @@
+"""Filling a store: make what is missing, seal it, lose nothing that is sealed."""
+
+import contextlib
+import errno
+import logging
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from hessfast._checks import integer
+
+from . import _files
+from ._plan import Plan
+from ._store import Store, open, read_plan
+
+log = logging.getLogger("hessfast")
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+Make = Callable[[int, int], Mapping[str, np.ndarray]]
+
+
+def fill(
+    folder: str | Path, plan: Plan, make: Make, *, rank: int = 0, world_size: int = 1, progress: bool = False
+) -> Store:
+    """Make every shard of `plan` that `folder` lacks, and open the complete store.
+
+    Run it again after any interruption: sealed shards are kept, at most those in flight are lost. Any number of
+    processes may fill one folder, started together or not, on one machine or on several that share it. Each claims
+    one shard at a time through a lock that dies with its owner, begins with its own share (every `world_size`-th
+    shard) and then takes what the others have not; it returns when all shards are sealed, whoever made them.
+
+    On entry each process compares the checksums of its own share; a shard that differs is reported and made again.
+
+    Args:
+        folder: created if need be.
+        plan: what to make. A folder that holds another plan is refused.
+        make: ``make(start, stop)`` returns {name: array} for samples start .. stop-1; it must be a pure function.
+        rank, world_size: this process and how many there are; they change the order of the work, never the bytes.
+        progress: show a bar with rate and remaining time on stderr, if that is a terminal.
+
+    Raises:
+        ValueError: if the folder holds another plan (the fields are named), or `make` returned what was not planned.
+        OSError: if the folder cannot be written; a full disk is said in a sentence, and what is sealed stays.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> plan = Plan("squares", num=10, shard_size=4, arrays={"square": ("int64", ())})
+        >>> store = fill(tempfile.mkdtemp(), plan, lambda start, stop: {"square": np.arange(start, stop) ** 2})
+        >>> int(np.asarray(store["square"]).sum())
+        285
+    """
+    folder = Path(folder)
+    integer("world_size", world_size, 1)
+    integer("rank", rank, 0, world_size - 1)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _adopt(folder, plan)
+        with _bar(folder, plan, progress) as show:
+            for shard in _order(plan, rank, world_size):
+                _make_shard(folder, plan, make, shard, thorough=shard % world_size == rank, wait=False)
+                show()
+            for shard in range(plan.num_shards):  # those that others had claimed: theirs, or ours if they died
+                _make_shard(folder, plan, make, shard, thorough=False, wait=True)
+                show()
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        sealed = sum(_files.is_sealed(folder, plan, shard) for shard in range(plan.num_shards))
+        raise OSError(
+            error.errno,
+            f"The disk of {folder} is full: {sealed} of {plan.num_shards} shards are sealed and stay. "
+            f"Free {_missing_bytes(plan, sealed):,} bytes and run the same command again to go on",
+        ) from None
+    return open(folder)
+
+
+def _missing_bytes(plan: Plan, sealed: int) -> int:
+    return plan.num_bytes * (plan.num_shards - sealed) // plan.num_shards
+
+
+def _order(plan: Plan, rank: int, world_size: int) -> list[int]:
+    """All shards: our own share first, then the next process's, and so on."""
+    return sorted(range(plan.num_shards), key=lambda shard: ((shard - rank) % world_size, shard))
+
+
+def _adopt(folder: Path, plan: Plan) -> None:
+    """Write the plan into a new folder, or check that the folder holds this very plan."""
+    path, temporary = _files.plan_path(folder), folder / "plan.tmp"
+    if not path.exists():
+        with _files.claim(temporary, wait=True) as file:
+            if file is not None and not path.exists():
+                fields = {"hash": plan.hash, "plan": plan.to_dict(), "made_by": _versions()}
+                _files.publish(file, temporary, path, _files.dump(fields))
+    differences = read_plan(folder).differences(plan)
+    if differences:
+        raise ValueError(
+            f"{folder} holds another plan: it differs in {', '.join(differences)}. "
+            "Choose another folder, or the options it was begun with."
+        )
+
+
+def _versions() -> dict[str, str]:
+    from hessfast import __version__
+
+    # No time and no host: two runs on equal machines leave equal folders.
+    return {"hessfast": __version__, "numpy": np.__version__, "python": platform.python_version()}
+
+
+def _make_shard(folder: Path, plan: Plan, make: Make, shard: int, thorough: bool, wait: bool) -> None:
+    """Make and seal the shard, unless it is sealed or (without `wait`) claimed by somebody else."""
+    if _files.is_sealed(folder, plan, shard, thorough):
+        return
+    seal = _files.seal_path(folder, shard)
+    temporary = seal.with_suffix(".tmp")
+    # The claim is on the unfinished seal, so it ends in the very moment in which the shard becomes sealed.
+    with _files.claim(temporary, wait) as file:
+        if file is None or _files.is_sealed(folder, plan, shard, thorough):
+            return
+        if seal.exists():
+            log.warning("Shard %d of %s does not match its seal; it is made again.", shard, folder)
+            seal.unlink()
+        start, stop = plan.bounds(shard)
+        content = _encode(plan, start, stop, make(start, stop))
+        _files.write(_files.shard_path(folder, shard), content)
+        _files.publish(file, temporary, seal, _files.dump(_files.seal(plan, content)))
+
+
+def _encode(plan: Plan, start: int, stop: int, made: Mapping[str, np.ndarray]) -> bytes:
+    """The file of a shard; refused unless it is exactly what the plan says."""
+    import safetensors.numpy
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in made.items()}
+    found = {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
+    wanted = {name: (dtype, (stop - start, *shape)) for name, (dtype, shape) in plan.arrays.items()}
+    if found != wanted:
+        raise ValueError(f"make({start}, {stop}) must return {wanted}, got {found}.")
+    return safetensors.numpy.save(arrays)
+
+
+@contextlib.contextmanager
+def _bar(folder: Path, plan: Plan, progress: bool) -> Iterator[Callable[[], None]]:
+    """A function that shows how much is sealed, by all processes together."""
+    if not progress:
+        yield lambda: None
+        return
+    from tqdm import tqdm
+
+    def sealed() -> int:
+        return min(sum(1 for _ in folder.glob("*.done")) * plan.shard_size, plan.num)
+
+    shown = 0.0
+    # disable=None: silent unless stderr is a terminal.
+    with tqdm(total=plan.num, initial=sealed(), unit=" samples", desc=plan.name, disable=None, unit_scale=True) as bar:
+
+        def show() -> None:
+            nonlocal shown
+            if time.monotonic() - shown > 0.5:  # counting costs a look at the folder
+                shown = time.monotonic()
+                bar.update(sealed() - bar.n)
+
+        yield show
+        bar.update(sealed() - bar.n)

@@ -1,0 +1,106 @@
+"""What a sharded job makes: names, types and shapes of the arrays, how many samples, in which shards, from what."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hessfast._checks import integer
+
+# What a safetensors file can hold and NumPy can map.
+_DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
+DTYPES = (*_DTYPES, "float16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The immutable description of a sharded job; two jobs with the same `hash` make the same bytes.
+
+    Args:
+        name: what is made, for example "ising".
+        num: number of samples, >= 1.
+        shard_size: samples per shard, >= 1; the last shard may be shorter.
+        arrays: {name: (dtype, shape of one sample)}.
+        parameters: everything else that decides the bytes (seed, ranges, method ...), as JSON can hold it.
+
+    Raises:
+        TypeError, ValueError: for numbers below 1, unknown dtypes, or parameters that JSON cannot hold.
+
+    Example:
+        >>> plan = Plan("squares", num=10, shard_size=4, arrays={"square": ("int64", ())})
+        >>> plan.num_shards, plan.bounds(2), plan.num_bytes
+        (3, (8, 10), 80)
+    """
+
+    name: str
+    num: int
+    shard_size: int
+    arrays: Mapping[str, tuple[str, tuple[int, ...]]]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        integer("num", self.num, 1)
+        integer("shard_size", self.shard_size, 1)
+        if not self.arrays:
+            raise ValueError("arrays must name at least one array, got none.")
+        arrays = {}
+        for name, (dtype, shape) in self.arrays.items():
+            if str(dtype) not in DTYPES:
+                raise ValueError(f"arrays[{name!r}] must have one of the dtypes {', '.join(DTYPES)}, got {dtype!r}.")
+            arrays[name] = (str(dtype), tuple(integer(f"shape of {name}", side, 1) for side in shape))
+        # Copies: a caller who later changes his dictionary must not change the plan.
+        object.__setattr__(self, "arrays", arrays)
+        try:
+            parameters = json.loads(json.dumps(dict(self.parameters), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"parameters must be what JSON can hold, got {self.parameters!r:.80}: {error}.") from None
+        object.__setattr__(self, "parameters", parameters)
+
+    @property
+    def hash(self) -> str:
+        """32 hexadecimal digits that change with any field."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
+    def num_shards(self) -> int:
+        return -(-self.num // self.shard_size)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all arrays together, without the headers of the files (a few hundred bytes a shard)."""
+        return self.num * sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self.arrays.values())
+
+    def bounds(self, shard: int) -> tuple[int, int]:
+        """First sample of the shard, and one past its last."""
+        return shard * self.shard_size, min((shard + 1) * self.shard_size, self.num)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Plan":
+        return cls(**fields)
+
+    def differences(self, other: "Plan") -> list[str]:
+        """One phrase for each field that differs, for example ``"parameters.seed (0, not 1)"``."""
+        mine, theirs = _flatten(asdict(self)), _flatten(asdict(other))
+        return [
+            f"{key} ({_show(mine, key)}, not {_show(theirs, key)})"
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key, ...) != theirs.get(key, ...)
+        ]
+
+
+def _flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in fields.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _show(fields: Mapping[str, Any], key: str) -> str:
+    return json.dumps(fields[key]) if key in fields else "absent"

@@ -1,0 +1,105 @@
+"""Reading a store: lazy arrays over its sealed shards."""
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from . import _files
+from ._arrays import ShardedArray
+from ._plan import Plan
+
+
+class Store(Mapping[str, ShardedArray]):
+    """An opened folder: a mapping from the names of the plan's arrays to `ShardedArray`.
+
+    Attributes:
+        folder: where it lies.
+        plan: what it holds.
+        shards: numbers of the shards that can be read: all, unless it was opened with ``partial=True``.
+        ids: sample id of each row of the arrays; 0 .. num-1 if nothing is missing.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, shards: list[int]):
+        self.folder, self.plan, self.shards = folder, plan, shards
+        bounds = [plan.bounds(shard) for shard in shards]
+        self.ids = np.concatenate([np.arange(0), *(np.arange(*each) for each in bounds)])
+        # A bounded number of maps: each holds a file descriptor, of which a process may have 1,024.
+        self._map = functools.lru_cache(maxsize=128)(
+            lambda shard: _files.map_shard(_files.shard_path(folder, shard), plan)
+        )
+        lengths = [stop - start for start, stop in bounds]
+        self._arrays = {name: self._array(name, lengths) for name in plan.arrays}
+
+    def _array(self, name: str, lengths: list[int]) -> ShardedArray:
+        dtype, shape = self.plan.arrays[name]
+        return ShardedArray(dtype, shape, lengths, lambda position: self._map(self.shards[position])[name])
+
+    def __getitem__(self, name: str) -> ShardedArray:
+        if name not in self._arrays:
+            raise KeyError(f"{self.folder} has no array {name!r}; it has {', '.join(self._arrays)}.")
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.folder)!r}, {self.plan.name}, {self.ids.size} of {self.plan.num} samples)"
+
+    def blocks(self) -> Iterator[dict[str, np.ndarray]]:
+        """Shard by shard all arrays, as read-only memory maps."""
+        return (self._map(shard) for shard in self.shards)
+
+    def broken(self) -> list[int]:
+        """The shards that are not sealed or do not match their checksum; reads everything."""
+        every = range(self.plan.num_shards)
+        return [shard for shard in every if not _files.is_sealed(self.folder, self.plan, shard, thorough=True)]
+
+
+def read_plan(folder: Path) -> Plan:
+    path = _files.plan_path(folder)
+    try:
+        return Plan.from_dict(json.loads(path.read_bytes())["plan"])
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} holds no data set: it has no {path.name}.") from None
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"{path} is damaged; put back the original, or delete the folder.") from None
+
+
+def open(folder: str | Path, *, partial: bool = False, verify: bool = False) -> Store:
+    """Open a store for reading; nothing is loaded but the plan and the seals.
+
+    Every shard must be sealed and have its sealed size.
+
+    Args:
+        folder: where `fill` put it.
+        partial: take what is there; the rows of the arrays are then the samples ``store.ids``.
+        verify: also compare every checksum (reads everything once).
+
+    Raises:
+        FileNotFoundError: if there is no store.
+        ValueError: if the plan cannot be read, or shards are missing or broken and `partial` is False.
+
+    Example:
+        >>> import tempfile
+        >>> from hessfast import shards
+        >>> plan, folder = shards.Plan("squares", 10, 4, {"square": ("int64", ())}), tempfile.mkdtemp()
+        >>> _ = shards.fill(folder, plan, lambda start, stop: {"square": np.arange(start, stop) ** 2})
+        >>> shards.open(folder)["square"][[1, -1]]
+        array([ 1, 81])
+    """
+    folder = Path(folder)
+    plan = read_plan(folder)
+    every = range(plan.num_shards)
+    shards = [shard for shard in every if _files.is_sealed(folder, plan, shard, thorough=verify)]
+    if len(shards) < plan.num_shards and not partial:
+        raise ValueError(
+            f"{folder} must be complete to be read, but {plan.num_shards - len(shards)} of its {plan.num_shards} "
+            "shards are missing or broken. Make them with the command that began it, or open it with partial=True."
+        )
+    return Store(folder, plan, shards)
