@@ -1,0 +1,1 @@
+"""Open TASEP in continuous time."""
