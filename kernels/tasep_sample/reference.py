@@ -76,7 +76,7 @@ def draw_height(choices, M, slow, ratio):
         return odds(s) * (s + 2) / (s + 1) * (ratio + 1 / geometric_sum(ratio, s + 1)[0])
 
     def weight(x, c):  # w(x) / w(c)
-        product = odds(x) * 0 + 1
+        product = 1
         for s in range(min(x, c), max(x, c)):
             product = product * odds(s)
         slope = (x + 1) * geometric_sum(ratio, x + 1)[0] / ((c + 1) * geometric_sum(ratio, c + 1)[0])

@@ -1,0 +1,90 @@
+"""Step 2 of the TASEP sampler in numba: two rows of bits with a given number of ones, uniform among all such.
+
+Row k of M + 1 bits lies in words [k * per_row, (k + 1) * per_row), per_row = M // 64 + 1; bits past the end are zero.
+"""
+
+import numba
+import numpy as np
+
+from .._random.cpu import derive
+from . import LANES, PLANES
+from ._exponents import _LOW_HALF, word
+
+_ONES = np.uint64(2**64 - 1)
+
+
+@numba.njit(cache=True, inline="always")
+def popcount(x):
+    """LLVM knows this sum of ever wider fields and makes it one instruction."""
+    x -= (x >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@numba.njit(cache=True, inline="always")
+def _next(lanes, lane, counter):
+    """The next word of sfc64 stream `lane`; a, b, c of all streams follow one another."""
+    a, b, c = lanes[lane], lanes[LANES + lane], lanes[2 * LANES + lane]
+    out = a + b + counter
+    lanes[lane] = b ^ (b >> np.uint64(11))
+    lanes[LANES + lane] = c + (c << np.uint64(3))
+    lanes[2 * LANES + lane] = ((c << np.uint64(24)) | (c >> np.uint64(40))) + out
+    return out
+
+
+@numba.njit(cache=True)
+def _independent_bits(rows, num_words, lanes, key, threshold):
+    """Bits that are one with probability threshold / 2^PLANES: one random word per binary digit of it."""
+    for j in range(3):
+        for lane in range(LANES):
+            lanes[j * LANES + lane] = derive(key, np.uint64(3 * lane + j))
+    counter = np.uint64(1)
+    for _ in range(12):
+        for lane in range(LANES):
+            _next(lanes, lane, counter)
+        counter += np.uint64(1)
+    first = 0
+    while not threshold >> first & 1:
+        first += 1
+    for block in range(0, num_words, LANES):
+        for lane in range(LANES):
+            lanes[3 * LANES + lane] = _ONES if threshold == 2**PLANES else np.uint64(0)
+        for plane in range(first, PLANES):
+            digit = np.uint64(0) - np.uint64(threshold >> plane & 1)
+            for lane in range(LANES):
+                random = _next(lanes, lane, counter)
+                bits = lanes[3 * LANES + lane]
+                lanes[3 * LANES + lane] = (random & bits) | (digit & (random | bits))
+            counter += np.uint64(1)
+        for lane in range(LANES):
+            rows[block + lane] = lanes[3 * LANES + lane]
+
+
+@numba.njit(cache=True)
+def draw_rows(rows, lanes, draws, key, M, s):
+    size, per_row = M + 1, M // 64 + 1
+    ones = M + s + 2
+    threshold = 2**PLANES - (2**PLANES + 1) * (2 * size - ones) // (2 * size)
+    _independent_bits(rows, 2 * per_row, lanes, key, threshold)
+    tail = _ONES >> np.uint64(64 * per_row - size)
+    rows[per_row - 1] &= tail
+    rows[2 * per_row - 1] &= tail
+    surplus = -ones
+    for w in range(2 * per_row):
+        surplus += popcount(rows[w])
+    # Flip uniformly chosen ones (or zeros) until their number is right; a wrong guess flips nothing, without a branch.
+    surplus_bit = np.uint64(surplus > 0)
+    missing = abs(surplus)
+    unfair = np.uint64(2**32 % (2 * size))
+    while missing > 0:
+        scaled = (word(draws) >> np.uint64(32)) * np.uint64(2 * size)
+        place = np.int64(scaled >> np.uint64(32))
+        row = np.int64(place >= size)
+        column = np.uint64(place - row * size)
+        w = np.uint64(row * per_row) + (column >> np.uint64(6))
+        bits = rows[w]
+        hit = np.uint64(scaled & _LOW_HALF >= unfair) & ~((bits >> (column & np.uint64(63))) ^ surplus_bit)
+        hit &= np.uint64(1)
+        rows[w] = bits ^ (hit << (column & np.uint64(63)))
+        missing -= np.int64(hit)
