@@ -69,35 +69,6 @@ def _is(file: BinaryIO, path: Path) -> bool:
         return False
 
 
-def publish(file: BinaryIO, temporary: Path, path: Path, content: bytes) -> None:
-    """Fill the temporary file, sync it and give it its name; after a crash `path` holds all of it, or what it held."""
-    file.truncate(0)
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
-    temporary.rename(path)
-    sync(path.parent)
-
-
-def write(path: Path, content: bytes) -> None:
-    """Publish a file that somebody's claim protects already; nothing half-written stays when the disk is full."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            publish(file, temporary, path, content)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def dump(fields: dict[str, Any]) -> bytes:
     return (json.dumps(fields, indent=1) + "\n").encode()
 

@@ -1,7 +1,6 @@
 """Filling a store: make what is missing, seal it, lose nothing that is sealed."""
 
 import contextlib
-import errno
 import logging
 import platform
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hessfast import _atomic
 from hessfast._checks import integer
 
 from . import _files
@@ -17,7 +17,6 @@ from ._plan import Plan
 from ._store import Store, open, read_plan
 
 log = logging.getLogger("hessfast")
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Make = Callable[[int, int], Mapping[str, np.ndarray]]
 
 
@@ -65,7 +64,7 @@ def fill(
                 _make_shard(folder, plan, make, shard, thorough=False, wait=True)
                 show()
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in _atomic.DISK_FULL:
             raise
         sealed = sum(_files.is_sealed(folder, plan, shard) for shard in range(plan.num_shards))
         raise OSError(
@@ -92,7 +91,7 @@ def _adopt(folder: Path, plan: Plan) -> None:
         with _files.claim(temporary, wait=True) as file:
             if file is not None and not path.exists():
                 fields = {"hash": plan.hash, "plan": plan.to_dict(), "made_by": _versions()}
-                _files.publish(file, temporary, path, _files.dump(fields))
+                _atomic.publish(file, temporary, path, [_files.dump(fields)])
     differences = read_plan(folder).differences(plan)
     if differences:
         raise ValueError(
@@ -123,8 +122,8 @@ def _make_shard(folder: Path, plan: Plan, make: Make, shard: int, thorough: bool
             seal.unlink()
         start, stop = plan.bounds(shard)
         content = _encode(plan, start, stop, make(start, stop))
-        _files.write(_files.shard_path(folder, shard), content)
-        _files.publish(file, temporary, seal, _files.dump(_files.seal(plan, content)))
+        _atomic.write(_files.shard_path(folder, shard), [content])
+        _atomic.publish(file, temporary, seal, [_files.dump(_files.seal(plan, content))])
 
 
 def _encode(plan: Plan, start: int, stop: int, made: Mapping[str, np.ndarray]) -> bytes:

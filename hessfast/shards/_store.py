@@ -61,8 +61,9 @@ class Store(Mapping[str, ShardedArray]):
         return [shard for shard in every if not _files.is_sealed(self.folder, self.plan, shard, thorough=True)]
 
 
-def read_plan(folder: Path) -> Plan:
-    path = _files.plan_path(folder)
+def read_plan(folder: str | Path) -> Plan:
+    """The plan in a folder, whatever of it is made; FileNotFoundError or ValueError if there is none."""
+    path = _files.plan_path(Path(folder))
     try:
         return Plan.from_dict(json.loads(path.read_bytes())["plan"])
     except FileNotFoundError:

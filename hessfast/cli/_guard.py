@@ -1,0 +1,29 @@
+"""Errors as a user sees them: one sentence on stderr, 2 for bad input, 1 for a failure while running."""
+
+import functools
+from collections.abc import Callable
+
+import typer
+
+
+def guard(command: Callable) -> Callable:
+    @functools.wraps(command)
+    def guarded(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, TypeError, FileNotFoundError) as error:
+            _fail(str(error), 2)
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            _fail(f"{error.strerror or error}{where}", 1)
+        except (RuntimeError, ImportError) as error:
+            _fail(str(error), 1)
+        except KeyboardInterrupt as stop:
+            _fail(str(stop) or "Interrupted", 130)
+
+    return guarded
+
+
+def _fail(sentence: str, code: int):
+    typer.echo(f"hessfast: {sentence.rstrip('.')}.", err=True)
+    raise typer.Exit(code)

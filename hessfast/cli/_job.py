@@ -1,0 +1,90 @@
+"""Running a plan from the command line, alone or as one of torchrun's processes."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder of the data set; created, or gone on with.", show_default=False)
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; under torchrun cuda means one GPU each.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show samples, bytes and time (from a short trial), and exit.")]
+PILOT_SECONDS = 1.0
+
+
+def run(plan, out: Path, device: str, dry_run: bool) -> None:
+    """Fill `out`, or say what that would take; called with the same arguments in every process of torchrun."""
+    rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    if world_size > 1 and device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    _share_threads()
+    from hessfast import datasets, shards
+
+    make = datasets.maker(plan, device)
+    missing = plan.num_shards - _sealed(out)
+    need = plan.num_bytes * missing // plan.num_shards
+    free = shutil.disk_usage(next(parent for parent in (out, *out.absolute().parents) if parent.exists())).free
+    if dry_run:
+        if rank == 0:
+            _forecast(plan, out, make, need, free, missing, device, world_size)
+        return
+    if need > free:
+        raise OSError(f"{out} needs {size(need)} more, but {size(free)} are free there; free some or choose another")
+    start = time.perf_counter()
+    try:
+        store = shards.fill(out, plan, make, rank=rank, world_size=world_size, progress=rank == 0)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Interrupted; what is sealed stays. Go on with: hessfast resume {out}") from None
+    if rank == 0:
+        typer.echo(f"{store!r}: {plan.num_shards} shards sealed, {time.perf_counter() - start:.1f} s.")
+        typer.echo(_certificates(store))
+
+
+def _share_threads() -> None:
+    """Divide the cores among torchrun's processes; numba reads this variable when it is first imported."""
+    share = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(max(1, share)))
+
+
+def _sealed(folder: Path) -> int:
+    return sum(1 for _ in folder.glob("*.done"))
+
+
+def _forecast(plan, out, make, need, free, missing, device, world_size) -> None:
+    make(0, min(plan.num, 64))  # compiles
+    num, seconds = 64, 0.0
+    while seconds < PILOT_SECONDS and num < plan.shard_size:
+        num *= 2
+        start = time.perf_counter()
+        make(0, min(num, plan.num))
+        seconds = time.perf_counter() - start
+    tried = min(num, plan.num)
+    total = seconds / tried * plan.num * missing / plan.num_shards / world_size
+    typer.echo(
+        f"{plan.name}: {plan.num:,} samples in {plan.num_shards:,} shards of {plan.shard_size:,}, plan {plan.hash}\n"
+        f"to make: {missing:,} shards, {size(need)} in {out}, where {size(free)} are free\n"
+        f"time: about {total:,.1f} s by {world_size} process(es) on {device} ({tried:,} samples took {seconds:.2f} s)"
+    )
+
+
+def _certificates(store) -> str:
+    import numpy as np
+
+    if "certificate" not in store:
+        return "Every sample is exact."
+    counts = np.bincount(np.asarray(store["certificate"]), minlength=3)
+    names = store.plan.parameters["certificate"]
+    return "Certificates: " + ", ".join(f"{count:,} {name}" for count, name in zip(counts, names, strict=True)) + "."
+
+
+def size(num_bytes: float) -> str:
+    """Bytes in words, with three digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 999.5:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} TB"
