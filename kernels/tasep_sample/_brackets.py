@@ -35,12 +35,17 @@ def keep_unmatched(openings, closings, kept):
             combined[w] = u_right + (u_left + excess - d_right)
             closings[w] = d_left + excess
     u = openings[6]
-    closed = 0
-    for _ in range(2):  # the first round learns how many closing brackets reach over the seam
-        for w in range(n - 1, -1, -1):
-            opened = np.int64(u[w])
-            kept[w] = np.uint64(max(opened - closed, 0))
-            closed = np.int64(closings[w]) + max(closed - opened, 0)
+    height = lowest = 0
+    for w in range(n):
+        lowest = min(lowest, height - np.int64(closings[w]))
+        height += np.int64(u[w]) - np.int64(closings[w])
+    lowest += height  # of the second time round the circle: what the last word has to stay below
+    for w in range(n - 1, -1, -1):
+        opened, closed = np.int64(u[w]), np.int64(closings[w])
+        bottom = height - opened
+        kept[w] = np.uint64(max(min(height, lowest) - bottom, 0))
+        lowest = min(lowest, bottom)
+        height = bottom + closed
     for level in range(5, -1, -1):
         u, combined = openings[level], openings[level + 1]
         field = np.uint64(1 << level)

@@ -47,8 +47,9 @@ def geometric_sum(r, n):
     total, power = 0.0, 1.0
     for k in range(bit_length(n) - 1, -1, -1):
         total, power = total + total * power, power * power
-        if n >> k & 1:
-            total, power = 1.0 + r * total, r * power
+        longer, higher = 1.0 + r * total, r * power
+        odd = n >> k & 1  # both ways are computed: no branch to guess wrong
+        total, power = longer if odd else total, higher if odd else power
     return total, power
 
 
@@ -67,16 +68,18 @@ def odds(M, slow, s):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def step(M, slow, ratio, s):
-    return odds(M, slow, s) * (s + 2) / (s + 1) * (ratio + 1.0 / geometric_sum(ratio, s + 1)[0])
+def step(M, slow, ratio, s, total):
+    """w(s + 1) / w(s); `total` is geometric_sum(ratio, s + 1)."""
+    return odds(M, slow, s) * (s + 2) / (s + 1) * (ratio + 1.0 / total)
 
 
 @numba.njit(cache=True, error_model="numpy")
-def weight(M, slow, ratio, x, c):
+def weight(M, slow, x, x_total, c, c_total):
+    """w(x) / w(c)."""
     product = 1.0
     for s in range(min(x, c), max(x, c)):
         product = product * odds(M, slow, s)
-    slope = (x + 1) * geometric_sum(ratio, x + 1)[0] / ((c + 1) * geometric_sum(ratio, c + 1)[0])
+    slope = (x + 1) * x_total / ((c + 1) * c_total)
     return product * slope if x >= c else slope / product
 
 
@@ -94,31 +97,34 @@ def bulk(M, slow, ratio):
 @numba.njit(cache=True, error_model="numpy")
 def draw_height(draws, M, slow, ratio):
     mode, width = bulk(M, slow, ratio)
-    while step(M, slow, ratio, mode) > 1.0:
+    mode_total = geometric_sum(ratio, mode + 1)[0]
+    while step(M, slow, ratio, mode, mode_total) > 1.0:
         mode += 1
-    while mode > 0 and step(M, slow, ratio, mode - 1) < 1.0:
-        mode -= 1
+        mode_total = geometric_sum(ratio, mode + 1)[0]
+    while mode > 0:
+        total = geometric_sum(ratio, mode)[0]
+        if step(M, slow, ratio, mode - 1, total) >= 1.0:
+            break
+        mode, mode_total = mode - 1, total
     low, high = max(mode - width, 0), min(mode + width, M)
-    up = step(M, slow, ratio, high)
-    down = 1.0 / step(M, slow, ratio, low - 1) if low > 0 else 0.0
+    low_total, high_total = geometric_sum(ratio, low + 1)[0], geometric_sum(ratio, high + 1)[0]
+    up = step(M, slow, ratio, high, high_total)
+    down = 1.0 / step(M, slow, ratio, low - 1, geometric_sum(ratio, low)[0]) if low > 0 else 0.0
     bits = bit_length(M)
     centre = high - low + 1
-    right = weight(M, slow, ratio, high, mode) * up * geometric_sum(up, 1 << bits)[0]
-    left = weight(M, slow, ratio, low, mode) * down * geometric_sum(down, 1 << bits)[0]
+    right = weight(M, slow, high, high_total, mode, mode_total) * up * geometric_sum(up, 1 << bits)[0]
+    left = weight(M, slow, low, low_total, mode, mode_total) * down * geometric_sum(down, 1 << bits)[0]
     while True:
         if happens(draws, centre / (centre + (left + right))):
-            s = low + below(draws, centre)
-            if happens(draws, weight(M, slow, ratio, s, mode)):
-                return s
+            s, hat, total, base = low + below(draws, centre), 1.0, mode_total, mode
         elif happens(draws, right / (left + right)):
             beyond = geometric(draws, up, bits) + 1
-            s = high + beyond
-            if s <= M and happens(draws, weight(M, slow, ratio, s, high) / geometric_sum(up, beyond)[1]):
-                return s
+            s, hat, total, base = high + beyond, geometric_sum(up, beyond)[1], high_total, high
         else:
             beyond = geometric(draws, down, bits) + 1
-            s = low - beyond
-            if s >= 0 and happens(draws, weight(M, slow, ratio, s, low) / geometric_sum(down, beyond)[1]):
+            s, hat, total, base = low - beyond, geometric_sum(down, beyond)[1], low_total, low
+        if 0 <= s <= M:
+            if happens(draws, weight(M, slow, s, geometric_sum(ratio, s + 1)[0], base, total) / hat):
                 return s
 
 

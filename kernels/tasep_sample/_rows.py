@@ -8,7 +8,7 @@ import numpy as np
 
 from .._random.cpu import derive
 from . import LANES, PLANES
-from ._exponents import _LOW_HALF, word
+from ._exponents import _LOW_HALF
 
 _ONES = np.uint64(2**64 - 1)
 
@@ -74,17 +74,19 @@ def draw_rows(rows, lanes, draws, key, M, s):
     for w in range(2 * per_row):
         surplus += popcount(rows[w])
     # Flip uniformly chosen ones (or zeros) until their number is right; a wrong guess flips nothing, without a branch.
-    surplus_bit = np.uint64(surplus > 0)
+    wrong = np.uint64(surplus > 0)
     missing = abs(surplus)
+    places = np.uint64(2 * size)
     unfair = np.uint64(2**32 % (2 * size))
+    draws_key, drawn = draws[0], draws[1]
     while missing > 0:
-        scaled = (word(draws) >> np.uint64(32)) * np.uint64(2 * size)
+        scaled = (derive(draws_key, drawn) >> np.uint64(32)) * places
+        drawn += np.uint64(1)
         place = np.int64(scaled >> np.uint64(32))
         row = np.int64(place >= size)
-        column = np.uint64(place - row * size)
-        w = np.uint64(row * per_row) + (column >> np.uint64(6))
-        bits = rows[w]
-        hit = np.uint64(scaled & _LOW_HALF >= unfair) & ~((bits >> (column & np.uint64(63))) ^ surplus_bit)
-        hit &= np.uint64(1)
-        rows[w] = bits ^ (hit << (column & np.uint64(63)))
+        column = place - row * size
+        w, bit = row * per_row + (column >> 6), np.uint64(column & 63)
+        hit = ~((rows[w] >> bit) ^ wrong) & np.uint64(scaled & _LOW_HALF >= unfair)
+        rows[w] ^= hit << bit
         missing -= np.int64(hit)
+    draws[1] = drawn

@@ -97,15 +97,14 @@ def draw_height(choices, M, slow, ratio):
 
     def propose():
         if choices.happens(centre / (centre + (left + right))):
-            s = low + choices.until(choices.below, centre)
-            return s if choices.happens(weight(s, mode)) else None
-        if choices.happens(right / (left + right)):
+            s, hat, base = low + choices.until(choices.below, centre), 1, mode
+        elif choices.happens(right / (left + right)):
             beyond = geometric(choices, up, bits) + 1
-            s = high + beyond
-            return s if s <= M and choices.happens(weight(s, high) / geometric_sum(up, beyond)[1]) else None
-        beyond = geometric(choices, down, bits) + 1
-        s = low - beyond
-        return s if s >= 0 and choices.happens(weight(s, low) / geometric_sum(down, beyond)[1]) else None
+            s, hat, base = high + beyond, geometric_sum(up, beyond)[1], high
+        else:
+            beyond = geometric(choices, down, bits) + 1
+            s, hat, base = low - beyond, geometric_sum(down, beyond)[1], low
+        return s if 0 <= s <= M and choices.happens(weight(s, base) / hat) else None
 
     return choices.until(propose)
 
