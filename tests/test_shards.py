@@ -8,6 +8,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -131,6 +132,14 @@ def test_scalars_and_writable_copies(filled):
     piece[:] = 0
     assert not next(store["words"].blocks()).flags.writeable
     np.testing.assert_array_equal(store["words"][0:4], WHOLE["words"][0:4])
+
+
+def test_stores_and_arrays_travel_to_other_processes(filled):
+    store = pickle.loads(pickle.dumps(shards.open(filled)))
+    np.testing.assert_array_equal(store["words"][:], WHOLE["words"])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(store["label"]))[:], WHOLE["label"])
+    with pytest.raises(KeyError, match="has no array 'wrong'; it has words, label, code, image"):
+        store["wrong"]
 
 
 @pytest.mark.parametrize(
@@ -393,10 +402,26 @@ def test_every_write_may_fail_for_lack_of_space(tmp_path, filled, monkeypatch, c
     assert contents(tmp_path) == contents(filled)
 
 
-def test_other_failures_keep_their_name(tmp_path):
+def never(start, stop):
+    raise AssertionError("the work began")
+
+
+@pytest.mark.parametrize("where", ["file", "file/below"])
+def test_a_file_is_no_folder(tmp_path, where):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        shards.fill(tmp_path / "file", PLAN, make)
+    with pytest.raises(OSError, match=f"{where} must be a folder that can be written; choose another"):
+        shards.fill(tmp_path / where, PLAN, never)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_disk_that_cannot_be_written_is_refused_before_the_work(tmp_path, begun):
+    with small_disk(tmp_path, "1m"):
+        if begun:
+            shards.fill(tmp_path, PLAN, make)
+            (tmp_path / "00003.done").unlink()
+        subprocess.run(["mount", "-o", "remount,ro", tmp_path], check=True)
+        with pytest.raises(OSError, match="must be a folder that can be written; choose another"):
+            shards.fill(tmp_path, PLAN, never)
 
 
 def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -46,8 +47,9 @@ def run(plan, out: Path, device: str, dry_run: bool) -> None:
 
 def _share_threads() -> None:
     """Divide the cores among torchrun's processes; numba reads this variable when it is first imported."""
-    share = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(max(1, share)))
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if processes > 1 and "numba" not in sys.modules:
+        os.environ.setdefault("NUMBA_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
 
 
 def _sealed(folder: Path) -> int:

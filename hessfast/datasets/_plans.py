@@ -8,6 +8,7 @@ import numpy as np
 from hessfast import _random
 from hessfast._checks import choice, integer
 from hessfast._checks import seed as checked_seed
+from hessfast._dispatch import kernel
 from hessfast.shards import Plan
 
 CERTIFICATES = ("cftp", "fk-cftp", "mcmc")
@@ -109,7 +110,8 @@ def maker(plan: Plan, device: str = "cpu") -> Callable[[int, int], dict[str, np.
         raise ValueError(
             f"The plan must be of revision {REVISION} for this version of hessfast, got {plan.parameters['revision']}."
         )
-    make = _MAKERS[plan.name]
+    make, op = _MAKERS[plan.name]
+    kernel(op, device)  # a device that is not there is refused now, not after a folder was begun
     return lambda start, stop: make(plan.parameters, start, stop, device)
 
 
@@ -135,7 +137,7 @@ def _make_tasep(parameters: Any, start: int, stop: int, device: str) -> dict[str
     return {"words": chain.words, "entry_rate": entry_rate, "exit_rate": exit_rate}
 
 
-_MAKERS = {"ising": _make_ising, "tasep": _make_tasep}
+_MAKERS = {"ising": (_make_ising, "ising_cftp"), "tasep": (_make_tasep, "tasep_sample")}
 
 
 def _interval(name: str, ends: Sequence[float]) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Filling a store: make what is missing, seal it, lose nothing that is sealed."""
 
 import contextlib
+import errno
 import logging
 import platform
 import time
@@ -17,6 +18,7 @@ from ._plan import Plan
 from ._store import Store, open, read_plan
 
 log = logging.getLogger("hessfast")
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 Make = Callable[[int, int], Mapping[str, np.ndarray]]
 
 
@@ -54,7 +56,6 @@ def fill(
     integer("world_size", world_size, 1)
     integer("rank", rank, 0, world_size - 1)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         _adopt(folder, plan)
         with _bar(folder, plan, progress) as show:
             for shard in _order(plan, rank, world_size):
@@ -87,11 +88,16 @@ def _order(plan: Plan, rank: int, world_size: int) -> list[int]:
 def _adopt(folder: Path, plan: Plan) -> None:
     """Write the plan into a new folder, or check that the folder holds this very plan."""
     path, temporary = _files.plan_path(folder), folder / "plan.tmp"
-    if not path.exists():
-        with _files.claim(temporary, wait=True) as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _files.claim(temporary, wait=True) as file:  # now, also if there is a plan: say no before the work
             if file is not None and not path.exists():
                 fields = {"hash": plan.hash, "plan": plan.to_dict(), "made_by": _versions()}
                 _atomic.publish(file, temporary, path, [_files.dump(fields)])
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise OSError(error.errno, f"{folder} must be a folder that can be written; choose another") from None
     differences = read_plan(folder).differences(plan)
     if differences:
         raise ValueError(

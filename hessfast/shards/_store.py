@@ -19,37 +19,41 @@ class Store(Mapping[str, ShardedArray]):
         folder: where it lies.
         plan: what it holds.
         shards: numbers of the shards that can be read: all, unless it was opened with ``partial=True``.
-        ids: sample id of each row of the arrays; 0 .. num-1 if nothing is missing.
     """
 
     def __init__(self, folder: Path, plan: Plan, shards: list[int]):
         self.folder, self.plan, self.shards = folder, plan, shards
-        bounds = [plan.bounds(shard) for shard in shards]
-        self.ids = np.concatenate([np.arange(0), *(np.arange(*each) for each in bounds)])
         # A bounded number of maps: each holds a file descriptor, of which a process may have 1,024.
         self._map = functools.lru_cache(maxsize=128)(
             lambda shard: _files.map_shard(_files.shard_path(folder, shard), plan)
         )
-        lengths = [stop - start for start, stop in bounds]
-        self._arrays = {name: self._array(name, lengths) for name in plan.arrays}
+        self._lengths = [stop - start for start, stop in map(plan.bounds, shards)]
 
-    def _array(self, name: str, lengths: list[int]) -> ShardedArray:
-        dtype, shape = self.plan.arrays[name]
-        return ShardedArray(dtype, shape, lengths, lambda position: self._map(self.shards[position])[name])
+    @functools.cached_property
+    def ids(self) -> np.ndarray:
+        """Sample id of each row of the arrays; 0 .. num-1 if nothing is missing."""
+        return np.concatenate([np.arange(0), *(np.arange(*self.plan.bounds(shard)) for shard in self.shards)])
 
     def __getitem__(self, name: str) -> ShardedArray:
-        if name not in self._arrays:
-            raise KeyError(f"{self.folder} has no array {name!r}; it has {', '.join(self._arrays)}.")
-        return self._arrays[name]
+        if name not in self.plan.arrays:
+            raise KeyError(f"{self.folder} has no array {name!r}; it has {', '.join(self.plan.arrays)}.")
+        dtype, shape = self.plan.arrays[name]
+        return ShardedArray(dtype, shape, self._lengths, functools.partial(self._block, name))
+
+    def _block(self, name: str, position: int) -> np.ndarray:
+        return self._map(self.shards[position])[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
+        return iter(self.plan.arrays)
 
     def __len__(self) -> int:
-        return len(self._arrays)
+        return len(self.plan.arrays)
 
     def __repr__(self) -> str:
-        return f"Store({str(self.folder)!r}, {self.plan.name}, {self.ids.size} of {self.plan.num} samples)"
+        return f"Store({str(self.folder)!r}, {self.plan.name}, {sum(self._lengths)} of {self.plan.num} samples)"
+
+    def __reduce__(self):
+        return Store, (self.folder, self.plan, self.shards)  # maps stay behind when a store goes to another process
 
     def blocks(self) -> Iterator[dict[str, np.ndarray]]:
         """Shard by shard all arrays, as read-only memory maps."""
