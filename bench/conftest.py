@@ -43,7 +43,7 @@ def record_rate(benchmark, request) -> Callable[..., float | None]:
         goal: where it should get to, in the same unit.
         device: "cpu" or "cuda"; decides in which machine's file the row is kept.
 
-    The first call, where numba and CUDA compile, is timed apart. Check the result before: a red test reports no speed.
+    The first call, where numba and CUDA compile, is timed apart ("start-up"). Check the result before: a red test reports no speed.
     """
 
     def record(call: Callable[[], object], *, work: float, unit: str, goal: float | None = None, device: str = "cpu"):
@@ -62,7 +62,7 @@ def record_rate(benchmark, request) -> Callable[..., float | None]:
             "best": report.rate(unit, work, min(times), cores),
             "rounds": rounds,
             "cores": cores,
-            "compile_s": round(max(0.0, first - again), 3),
+            "start_up_s": round(max(0.0, first - again), 3),
         }
         if goal is not None:
             row["goal"] = goal

@@ -14,7 +14,7 @@ from scipy.special import ellipk
 
 from bench.peers import SIDE
 
-BURN_IN, SNAPSHOTS, BETWEEN = 500, 8, 50
+BURN_IN, SNAPSHOTS, BETWEEN = 200, 8, 25
 LARGEST_Z = 5.0  # about one false alarm in ten thousand runs of all peers
 
 

@@ -1,0 +1,87 @@
+"""The README's benchmark tables, from bench/results alone.
+
+python -m bench.readme_table            prints them
+python -m bench.readme_table --write    puts them into README.md, between the two marker comments
+python -m bench.readme_table --check    exits with 1 if README.md says anything else
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+
+from bench import report
+
+README = report.ROOT / "README.md"
+BEGIN, END = "<!-- benchmarks: python -m bench.readme_table --write -->", "<!-- /benchmarks -->"
+
+
+def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    header = list(header)
+    right = ["---"] + ["---:"] * (len(header) - 1)
+    return ["| " + " | ".join(cells) + " |" for cells in (header, right, *rows)]
+
+
+def number(value: float | None) -> str:
+    """Three significant figures, without an exponent.
+
+    >>> number(0.04551), number(12.34), number(1234.6), number(None)
+    ('0.0455', '12.3', '1,235', '')
+    """
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+
+
+def section(result: dict) -> str:
+    """One machine: its kernels beside their goals, then the peers and how many times faster hessfast is."""
+    kernels = {name: row for name, row in result["rows"].items() if not name.startswith("peers: ")}
+    peers = {name.removeprefix("peers: "): row for name, row in result["rows"].items() if name not in kernels}
+    dates = sorted(row["date"][:10] for row in result["rows"].values())
+    commits = sorted({row["commit"] for row in result["rows"].values()})
+    lines = [f"**{result['machine']}**, {dates[-1]}, commit {', '.join(commits)}; medians."]
+    if kernels:
+        cells = ([name, number(row["rate"]), row["unit"], number(row.get("goal"))] for name, row in kernels.items())
+        lines += ["", *markdown(["kernel", "rate", "unit", "goal"], cells)]
+    if peers:
+        # In one unit and one run, so that more is better and a ratio means something.
+        order = sorted(peers.items(), key=lambda item: -item[1]["rate"])
+        cells = (
+            [f"{name} ({row['dynamics']})", number(row["rate"]), number(row.get("hessfast_ratio"))]
+            for name, row in order
+        )
+        lines += ["", *markdown(["Ising 128x128, one core", "flips/ns", "hessfast is x faster"], cells)]
+    return "\n".join(lines)
+
+
+def tables() -> str:
+    results = [json.loads(path.read_text()) for path in sorted(report.RESULTS.glob("*.json"))]
+    return "\n\n".join(section(result) for result in results) or "No results yet."
+
+
+def inserted(readme: str) -> str:
+    """README.md with the tables between the markers."""
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
+        sys.exit(f"README.md must hold these two lines once each:\n{BEGIN}\n{END}")
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.readme_table", description="The README's benchmark tables.")
+    parser.add_argument("--write", action="store_true", help="put the tables into README.md")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if README.md differs from bench/results")
+    arguments = parser.parse_args()
+    if not (arguments.write or arguments.check):
+        print(tables())
+        return
+    old = README.read_text()
+    new = inserted(old)
+    if arguments.check and old != new:
+        sys.exit("README.md differs from bench/results; run python -m bench.readme_table --write.")
+    if arguments.write:
+        README.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
