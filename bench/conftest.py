@@ -43,7 +43,8 @@ def record_rate(benchmark, request) -> Callable[..., float | None]:
         goal: where it should get to, in the same unit.
         device: "cpu" or "cuda"; decides in which machine's file the row is kept.
 
-    The first call, where numba and CUDA compile, is timed apart ("start-up"). Check the result before: a red test reports no speed.
+    The first call, where numba and CUDA compile, is timed apart ("start-up").
+    Check the result before: a red test reports no speed.
     """
 
     def record(call: Callable[[], object], *, work: float, unit: str, goal: float | None = None, device: str = "cpu"):

@@ -96,11 +96,11 @@ def store(rows: dict[str, dict], device: str = "cpu", folder: Path = RESULTS) ->
 
 
 def table(rows: dict[str, dict]) -> str:
-    """The rows as aligned text: rate, unit, goal, how far beyond it, and what the first call took beyond a later one."""
+    """The rows as aligned text; "start-up" is what the first call took beyond a later one."""
     lines = [f"{'':40} {'median':>10} {'best':>10} {'unit':16} {'goal':>8} {'x goal':>7} {'start-up':>9}"]
     for name, row in rows.items():
         goal = row.get("goal")
         beyond = f"{goal:8.4g} {goal_ratio(row['unit'], row['rate'], goal):7.2f}" if goal else " " * 16
-        start_up = f"{row['compile_s']:7.2f} s" if "start_up_s" in row else ""
+        start_up = f"{row['start_up_s']:7.2f} s" if "start_up_s" in row else ""
         lines.append(f"{name:40} {row['rate']:10.4g} {row['best']:10.4g} {row['unit']:16} {beyond} {start_up:>9}")
     return "\n".join(lines)
