@@ -2,6 +2,8 @@
 
 import numba
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from . import GOLDEN
 
@@ -19,3 +21,23 @@ def mix64(x):
 def derive(key, index):
     """The child of `key` with number `index`: output `index` of SplitMix64 started at `key`."""
     return mix64(key + _GOLDEN * (index + np.uint64(1)))
+
+
+@intrinsic
+def _count_ones(typing_context, word):
+    def codegen(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), codegen
+
+
+@numba.njit("int64(uint64)", cache=True, inline="always")
+def popcount(word):
+    """Number of ones of a word."""
+    return np.int64(_count_ones(word))
+
+
+if numba.config.DISABLE_JIT:
+
+    def popcount(word):
+        return int(word).bit_count()

@@ -1,0 +1,33 @@
+"""ising_sweep in numba: one lattice at a time in the first-level cache, lattices spread over threads."""
+
+import numba
+import numpy as np
+
+from .._heat_bath import HASH_CHILD
+from .._heat_bath.cpu import new_bath, seed_streams, set_thresholds, sweep
+from .._heat_bath.update import load, store
+from .._random import ISING_SWEEP
+from .._random.cpu import derive
+
+_HASH_CHILD = np.uint64(HASH_CHILD)
+
+
+def ising_sweep(words, thresholds, num_sweeps, sample_ids, seed, size) -> None:
+    root = np.uint64(derive(np.uint64(seed), np.uint64(ISING_SWEEP)))
+    with numba.parallel_chunksize(1):
+        _sweep_all(words, thresholds, num_sweeps, sample_ids, root, size)
+
+
+@numba.njit(cache=True, parallel=True)
+def _sweep_all(words, thresholds, num_sweeps, sample_ids, root, size):
+    for i in numba.prange(len(words)):
+        bath = new_bath(size)
+        lattice = np.empty((4, (size // 2 + 2) * words.shape[3]), np.uint64)
+        num_bits = set_thresholds(bath, thresholds[i], False)
+        key = derive(root, sample_ids[i])
+        hash_key = derive(key, _HASH_CHILD)
+        seed_streams(key, bath.streams)
+        load(words[i], lattice)
+        for time in range(num_sweeps[i]):
+            sweep(bath, num_bits, hash_key, time, size, lattice, lattice, False)
+        store(lattice, words[i])
