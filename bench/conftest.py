@@ -32,6 +32,14 @@ def pytest_configure(config):
     config.option.benchmark_quiet = True  # our own table says it in the unit of the field
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("No CUDA device was found.")
+
+
 @pytest.fixture
 def record_rate(benchmark, request) -> Callable[..., float | None]:
     """``record_rate(call, work=..., unit="flips/ns/core", goal=...)`` times `call` and returns its median rate.
