@@ -1,13 +1,19 @@
-"""The exact TASEP sampler: its law over the rationals, the same bits from every form, statistics where M is large."""
+"""The exact TASEP sampler: its law over the rationals, and the same bits from every form of it."""
 
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from fractions import Fraction
 from itertools import product
 from math import comb
 
+import numba
+import numpy as np
 import pytest
+from hessfast.kernels.tasep_sample import cpu, reference
 
-from hessfast.kernels.tasep_sample import reference
+from hessfast.tasep.enumeration import stationary_law
 
 RATES = [  # (alpha, beta): the three phases, their boundaries, the ends of the interval
     (Fraction(1), Fraction(1)),
@@ -85,35 +91,6 @@ def exponents_law(M, alpha, beta):
     return {key: weight / sum(weights.values()) for key, weight in weights.items() if weight}
 
 
-def stationary(M, alpha, beta):
-    """The stationary law of the chain of M sites, site j the bit j of a state: the master equation by elimination."""
-    states = 2**M
-    generator = [[Fraction(0)] * (states + 1) for _ in range(states)]
-
-    def jump(source, target, rate):
-        generator[target][source] += rate
-        generator[source][source] -= rate
-
-    for x in range(states):
-        if not x & 1:
-            jump(x, x | 1, alpha)
-        if x >> (M - 1) & 1:
-            jump(x, x ^ 1 << (M - 1), beta)
-        for j in range(M - 1):
-            if x >> j & 3 == 1:
-                jump(x, x ^ 3 << j, Fraction(1))
-    generator[-1] = [Fraction(1)] * (states + 1)  # one equation is redundant: normalise instead
-    for i in range(states):
-        pivot = next(r for r in range(i, states) if generator[r][i])
-        generator[i], generator[pivot] = generator[pivot], generator[i]
-        generator[i] = [value / generator[i][i] for value in generator[i]]
-        for r in range(states):
-            if r != i and generator[r][i]:
-                factor = generator[r][i]
-                generator[r] = [x - factor * y for x, y in zip(generator[r], generator[i], strict=True)]
-    return [row[-1] for row in generator]
-
-
 @pytest.mark.parametrize(("alpha", "beta"), RATES)
 @pytest.mark.parametrize("M", [1, 2, 3, 4, 9])
 def test_law_of_the_exponents(M, alpha, beta):
@@ -158,4 +135,82 @@ def test_law_of_a_sample_solves_the_master_equation(M):
         for (e, f), weight in choices.law(reference.draw_exponents, choices, M, alpha, beta).items():
             for sites, conditional in given[e, e + f].items():
                 mixture[sites] += weight * conditional
-        assert mixture == stationary(M, alpha, beta)
+        assert mixture == list(stationary_law(alpha, beta, M))
+
+
+def draw(module, M, alpha, beta, seed=5, first_id=0):
+    words = np.full((len(alpha), -(-M // 64)), 0xDEAD, np.uint64)
+    exponents = np.full((len(alpha), 2), -7)
+    module.tasep_sample(words, exponents, np.asarray(alpha, float), np.asarray(beta, float), M, seed, first_id)
+    return words, exponents
+
+
+def rates(n, seed):
+    alpha, beta = np.random.default_rng(seed).uniform(size=(2, n))
+    special = [(1, 1), (1, 0.3), (0.2, 1), (0.5, 0.5), (0.3, 0.3), (1e-9, 1e-9), (1e-300, 0.5), (5e-324, 5e-324)]
+    alpha[: len(special)], beta[: len(special)] = np.transpose(special)
+    return alpha, beta
+
+
+@pytest.mark.parametrize("M", [1, 2, 31, 62, 63, 64, 65, 127, 128, 129, 700])
+@pytest.mark.parametrize(("seed", "first_id"), [(0, 0), (2**64 - 1, 2**63)])
+def test_same_bits_as_the_reference(M, seed, first_id):
+    alpha, beta = rates(20, M)
+    words, exponents = draw(cpu, M, alpha, beta, seed, first_id)
+    expected_words, expected_exponents = draw(reference, M, alpha, beta, seed, first_id)
+    np.testing.assert_array_equal(exponents, expected_exponents)
+    np.testing.assert_array_equal(words, expected_words)
+
+
+def test_same_bits_as_the_reference_at_full_size():
+    alpha, beta = [0.8, 0.5, 0.3, 0.05], [0.7, 0.5, 0.3, 0.9]
+    for ours, expected in zip(draw(cpu, 16384, alpha, beta), draw(reference, 16384, alpha, beta), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_a_sample_depends_on_its_number_only():
+    alpha, beta = rates(40, 1)
+    whole = draw(cpu, 300, alpha, beta)
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        alone = draw(cpu, 300, alpha, beta)
+        part = draw(cpu, 300, alpha[17:], beta[17:], first_id=17)
+    finally:
+        numba.set_num_threads(threads)
+    for k in range(2):
+        np.testing.assert_array_equal(alone[k], whole[k])
+        np.testing.assert_array_equal(part[k], whole[k][17:])
+
+
+def test_no_samples():
+    words, exponents = draw(cpu, 100, [], [])
+    assert words.shape == (0, 2)
+    assert exponents.shape == (0, 2)
+
+
+def test_symmetry_of_particles_and_holes_in_law():
+    """Exchanging the rates, the particles with the holes and the two ends leaves the law as it is."""
+    n, M = 20_000, 40
+    bits = [
+        np.unpackbits(draw(cpu, M, [a] * n, [b] * n)[0].view(np.uint8), axis=1, bitorder="little", count=M)
+        for a, b in [(0.3, 0.6), (0.6, 0.3)]
+    ]
+    difference = bits[0].mean(0) - (1 - bits[1][:, ::-1]).mean(0)
+    assert np.abs(difference).max() < 5 * np.sqrt(2 * 0.25 / n)
+
+
+def test_without_compiling():
+    """The kernel is also plain Python: there every index is checked."""
+    code = """if True:
+        import warnings; warnings.simplefilter("ignore")  # NumPy warns when scalars wrap around 2^64
+        import numpy as np
+        from hessfast.kernels.tasep_sample import cpu, reference
+        for M in (1, 63, 64, 130):
+            alpha, beta = np.array([1.0, 0.5, 0.2, 0.7]), np.array([1.0, 0.5, 0.9, 0.3])
+            results = [(np.zeros((4, -(-M // 64)), np.uint64), np.zeros((4, 2), np.int64)) for _ in range(2)]
+            for module, result in zip((cpu, reference), results):
+                module.tasep_sample(*result, alpha, beta, M, 3, 4)
+            assert all((x == y).all() for x, y in zip(*results)), M
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "NUMBA_DISABLE_JIT": "1"})

@@ -1,0 +1,229 @@
+"""Configurations of the open TASEP: exact stationary samples, and the dynamics in continuous time from any start."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hessfast import _checks
+from hessfast._dispatch import kernel
+from hessfast.tasep.log_partition import check
+
+
+@dataclass(frozen=True)
+class TasepChain:
+    """n configurations of a chain of `num_sites` sites, one bit per site, and where they come from.
+
+    Attributes:
+        words: uint64 [n, ceil(num_sites / 64)]; site j (0 at the entry) is bit j % 64 of word j // 64, the padding
+            bits are zero. A NumPy array or a torch tensor.
+        num_sites: M.
+        method: "exact" (independent of any dynamics, drawn from the stationary law), "evolved" or "packed".
+        entry_rate: float64 [n], the rates the configurations were last drawn or evolved with; None if packed.
+        exit_rate: float64 [n], likewise.
+        exponents: int64 [n, 2], only if exact: the powers (e, f) of a = (1 - entry_rate) / entry_rate and
+            b = (1 - exit_rate) / exit_rate that were drawn on the way. They are the sufficient statistics of the
+            two-line ensemble whose partition function is Z_M: E[(e, f)] is the gradient of log Z_M in (log a, log b).
+        seed: of the last draw or evolution.
+        first_id: configuration i is number first_id + i of that seed.
+    """
+
+    words: Any
+    num_sites: int
+    method: str
+    entry_rate: np.ndarray | None = None
+    exit_rate: np.ndarray | None = None
+    exponents: Any = None
+    seed: int | None = None
+    first_id: int = 0
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def occupations(self) -> Any:
+        """uint8 [n, num_sites]: 1 where a particle stands."""
+        octets = self._octets()
+        if _checks.is_tensor(octets):
+            import torch
+
+            bits = (octets[..., None] >> torch.arange(8, dtype=torch.uint8, device=octets.device)) & 1
+            return bits.reshape(len(bits), 8 * octets.shape[1])[:, : self.num_sites]
+        return np.unpackbits(octets, axis=1, count=self.num_sites, bitorder="little")
+
+    def num_particles(self) -> Any:
+        """int64 [n]: the number of particles of each configuration."""
+        octets = self._octets()
+        options = {} if _checks.is_tensor(octets) else {"dtype": np.int64}  # a tensor's sum is int64 by itself
+        return sum(((octets >> bit) & 1).sum(-1, **options) for bit in range(8))
+
+    def _octets(self) -> Any:
+        """uint8 [n, 8 ceil(num_sites / 64)]: the words, byte by byte from the lowest."""
+        if _checks.is_tensor(self.words):
+            import torch
+
+            return self.words.view(torch.uint8)
+        return np.ascontiguousarray(self.words, "<u8").view(np.uint8)
+
+
+def sample(
+    entry_rate: Any,
+    exit_rate: Any,
+    num_sites: int = 16384,
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    backend: str | None = None,
+    first_id: int = 0,
+) -> TasepChain:
+    """Independent configurations from the exact stationary law, each with its own rates, in O(num_sites) each.
+
+    Nothing is simulated and nothing has to relax: the stationary law is that of the first line of a random pair of
+    lattice paths weighted by a^e b^f, and such a pair is drawn directly (`hessfast.kernels.tasep_sample` has the five
+    steps). Exact but for the rounding of float64 in the draw of (e, f), which is below 1e-12 in total variation.
+
+    Args:
+        entry_rate: alpha in (0, 1], the rate of entering an empty first site; jumps in the bulk have rate 1. A number
+            or one axis of n; broadcasts with `exit_rate`.
+        exit_rate: beta in (0, 1], the rate of leaving an occupied last site.
+        num_sites: M, from 1 to 2^30.
+        seed: sample i is a pure function of (seed, first_id + i, its rates, num_sites), whatever the number of
+            threads, the size of the batch or the device.
+        device: "cpu", or "cuda", which returns torch tensors there.
+        backend: "reference", "cpu" or "gpu"; by default the one of the device.
+        first_id: number of the first sample, for drawing one data set in parts.
+
+    Raises:
+        ValueError: for a rate outside (0, 1], rates that do not broadcast to one axis, or num_sites out of range.
+        BackendUnavailableError: if the backend cannot run here.
+
+    References:
+        Bryc, Zatitskii, arXiv:2403.03275 (2024), section 2: the two-line representation.
+        Derrida, Evans, Hakim, Pasquier, J. Phys. A 26, 1493 (1993): the stationary law as a matrix product.
+
+    Example:
+        On the line alpha + beta = 1 the sites are independent, each occupied with probability alpha:
+
+        >>> chain = sample(0.25, 0.75, num_sites=1_000_000)
+        >>> abs(int(chain.num_particles()[0]) - 250_000) < 5 * 433
+        True
+    """
+    alpha, beta, num_sites = check(entry_rate, exit_rate, num_sites)
+    alpha, beta = _one_axis(alpha, beta)
+    seed = _checks.seed(seed)
+    first_id = _checks.integer("first_id", first_id, 0, 2**64 - 1 - len(alpha))
+    run = kernel("tasep_sample", device, backend)
+    empty = _empty(device, entry_rate, exit_rate)
+    words = empty((len(alpha), -(-num_sites // 64)), "uint64")
+    exponents = empty((len(alpha), 2), "int64")
+    run(_for_kernel(words), _for_kernel(exponents), alpha, beta, num_sites, seed, first_id)
+    return TasepChain(words, num_sites, "exact", alpha, beta, exponents, seed, first_id)
+
+
+def evolve(
+    chain: TasepChain,
+    entry_rate: Any,
+    exit_rate: Any,
+    duration: float,
+    seed: int = 0,
+    *,
+    backend: str | None = None,
+) -> TasepChain:
+    """The chains after `duration` of the random-sequential dynamics, with the exact law of continuous time.
+
+    Every bond rings at rate 1 and moves the particle on its left if the site on its right is free; the entry and the
+    exit let pass with probability `entry_rate` and `exit_rate`. The number of rings is Poisson, so there is no time
+    step and no discretisation error. The cost is (num_sites + 1) duration rings per chain.
+
+    Args:
+        chain: the configurations to start from, of `sample`, `pack` or `evolve`; left as they are.
+        entry_rate: alpha in (0, 1]; a number, or one per configuration.
+        exit_rate: beta in (0, 1], likewise.
+        duration: time >= 0 in units of 1 / (bulk rate).
+        seed: chain i of chain.first_id + i is evolved by words of that number. Another call needs another seed: with
+            the same one the same bonds ring again.
+        backend: "reference", "cpu" or "gpu"; by default the one of the device on which the words are.
+
+    Raises:
+        ValueError: for a rate outside (0, 1], rates that do not fit the chain, or a negative or infinite duration.
+        TypeError: if `chain` is not a TasepChain; `pack` makes one of an array.
+
+    Example:
+        A single site forgets its start at rate alpha + beta and is then occupied with probability
+        alpha / (alpha + beta):
+
+        >>> start = pack(np.zeros((40_000, 1), int))
+        >>> later = evolve(start, 0.9, 0.6, duration=30)
+        >>> abs(float(later.num_particles().mean()) - 0.6) < 5 * 0.00245
+        True
+    """
+    if not isinstance(chain, TasepChain):
+        raise TypeError(f"chain must be a TasepChain, got {type(chain).__name__}. Make one with tasep.pack.")
+    alpha, beta, _ = check(entry_rate, exit_rate, chain.num_sites)
+    alpha, beta = _one_axis(alpha, beta)
+    if len(alpha) not in (1, len(chain)):
+        raise ValueError(
+            f"entry_rate and exit_rate must be numbers or have one entry for each of {len(chain)} configurations, "
+            f"got {len(alpha)}."
+        )
+    alpha, beta = (np.array(np.broadcast_to(rate, len(chain))) for rate in (alpha, beta))
+    time = _checks.float_array("duration", duration)
+    if time.ndim or time < 0:
+        raise ValueError(f"duration must be one number >= 0, got {duration!r:.80}.")
+    seed = _checks.seed(seed)
+    if _checks.is_tensor(chain.words):
+        device, words = str(chain.words.device), chain.words.clone()
+    else:
+        device, words = "cpu", np.array(chain.words)
+    run = kernel("tasep_evolve", device, backend)
+    run(_for_kernel(words), alpha, beta, chain.num_sites, float(time), seed, chain.first_id)
+    return TasepChain(words, chain.num_sites, "evolved", alpha, beta, None, seed, chain.first_id)
+
+
+def pack(occupations: Any, *, first_id: int = 0) -> TasepChain:
+    """Configurations given site by site, [n, num_sites] or [num_sites] of 0 and 1, as a TasepChain.
+
+    Raises:
+        ValueError: for values other than 0 and 1, or an array of the wrong shape.
+
+    Example:
+        >>> pack([1, 1, 0, 1]).words
+        array([[11]], dtype=uint64)
+    """
+    tensor = _checks.is_tensor(occupations)
+    sites = np.asarray(occupations.detach().cpu() if tensor else occupations)
+    if sites.ndim == 1:
+        sites = sites[None]
+    if sites.ndim != 2 or sites.shape[1] == 0:
+        raise ValueError(f"occupations must have shape [n, num_sites] or [num_sites], got {sites.shape}.")
+    if not ((sites == 0) | (sites == 1)).all():
+        raise ValueError(f"occupations must be 0 or 1, got {sites[(sites != 0) & (sites != 1)][0]!r:.80}.")
+    n, num_sites = sites.shape
+    octets = np.zeros((n, 8 * -(-num_sites // 64)), np.uint8)
+    bits = np.packbits(sites.astype(np.uint8), axis=1, bitorder="little")
+    octets[:, : bits.shape[1]] = bits
+    words: Any = octets.view("<u8").astype(np.uint64, copy=False)
+    if tensor:
+        import torch
+
+        words = torch.from_numpy(words).to(occupations.device)
+    return TasepChain(words, num_sites, "packed", first_id=_checks.integer("first_id", first_id, 0, 2**64 - 1 - n))
+
+
+def _one_axis(alpha: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if alpha.ndim > 1:
+        raise ValueError(f"entry_rate and exit_rate must be numbers or have one axis, got shape {alpha.shape}.")
+    return np.array(alpha, ndmin=1), np.array(beta, ndmin=1)  # copies: a kernel is compiled for writable arrays only
+
+
+def _empty(device: str, *arguments: Any):
+    """What makes an array where the results belong: NumPy, unless an argument is a tensor or the device is a GPU."""
+    if str(device) == "cpu" and not any(_checks.is_tensor(argument) for argument in arguments):
+        return lambda shape, dtype: np.empty(shape, dtype)
+    import torch
+
+    return lambda shape, dtype: torch.empty(shape, dtype=getattr(torch, dtype), device=device)
+
+
+def _for_kernel(array: Any) -> Any:
+    """Kernels on the host see NumPy: a tensor there lends its memory."""
+    return array.numpy() if _checks.is_tensor(array) and array.device.type == "cpu" else array
