@@ -56,11 +56,11 @@ def _divide(x: DoubleDouble, y: DoubleDouble) -> DoubleDouble:
 
 def _exp_of_negative(x: DoubleDouble) -> DoubleDouble:
     """exp(x) for x <= 0: x = k ln 2 + r, Taylor's series of r / 2^9, nine squarings of exp - 1."""
-    k = np.maximum(np.rint(x[0] / _LN2[0]), -200.0)  # below 2^-200 nothing reaches 64 bits
+    k = np.rint(x[0] / _LN2[0])
     r = x
     for part in _LN2:
         r = _add(r, tuple(-v for v in _two_product(k, np.full_like(k, part))))
-    r = (np.maximum(r[0], -1.0) * 2.0**-_HALVINGS, np.where(r[0] < -1.0, 0.0, r[1]) * 2.0**-_HALVINGS)
+    r = (r[0] * 2.0**-_HALVINGS, r[1] * 2.0**-_HALVINGS)
     one = (np.ones_like(k), np.zeros_like(k))
     series = one  # sum of r^n / (n + 1)!, so that exp(r) - 1 = r * series
     for n in range(_TERMS, 1, -1):
@@ -87,10 +87,18 @@ def _floor64(p: DoubleDouble) -> np.ndarray:
     return np.where(full, ~np.uint64(0), words)
 
 
+def _within_reach(numerator: DoubleDouble, denominator: np.ndarray) -> tuple[DoubleDouble, DoubleDouble]:
+    """The fraction, where it exceeds 200 replaced by +-200: exp(-200) is far below 2^-64, and nothing overflows."""
+    far = np.abs(numerator[0]) / 200.0 > denominator
+    high = np.where(far, np.copysign(200.0, numerator[0]), numerator[0])
+    low = np.where(far, 0.0, numerator[1])
+    return (high, low), (np.where(far, 1.0, denominator), np.zeros_like(denominator))
+
+
 def logistic64(numerator: DoubleDouble, denominator: np.ndarray) -> np.ndarray:
     """floor(2^64 / (1 + exp(-numerator / denominator))) as uint64, denominator > 0."""
     zero = np.zeros_like(denominator)
-    x = _divide(numerator, (denominator, zero))
+    x = _divide(*_within_reach(numerator, denominator))
     negative = x[0] < 0
     tail = _exp_of_negative((np.where(negative, x[0], -x[0]), np.where(negative, x[1], -x[1])))
     one = (np.ones_like(tail[0]), np.zeros_like(tail[0]))
@@ -101,7 +109,7 @@ def logistic64(numerator: DoubleDouble, denominator: np.ndarray) -> np.ndarray:
 def one_minus_exp64(numerator: np.ndarray, denominator: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """floor(2^64 p) and floor(2^64 p / (2 - p)) for p = 1 - exp(-numerator / denominator), both arguments >= 0."""
     zero = np.zeros_like(denominator)
-    tail = _exp_of_negative(_divide((-numerator, zero), (denominator, zero)))
+    tail = _exp_of_negative(_divide(*_within_reach((-numerator, zero), denominator)))
     one = (np.ones_like(zero), zero)
     p = _add(one, (-tail[0], -tail[1]))
     return _floor64(p), _floor64(_divide(p, _add(one, tail)))
