@@ -34,6 +34,8 @@ def prepare(label: str, module: str, name: str):
     try:
         peer_class = getattr(importlib.import_module(f"bench.peers.{module}"), name)
     except ModuleNotFoundError as error:
+        if label in (OURS, OURS_WITHOUT_FIELD):
+            raise
         return None, f"not installed (no module {error.name})"
     found = law.violations(peer_class)
     if found:
