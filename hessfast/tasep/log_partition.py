@@ -28,12 +28,12 @@ _BERNOULLI += [-3617 / 10670622842880000, 43867 / 5109094217170944000]
 class LogPartitionDerivatives:
     """log Z_M and its derivatives in two coordinates, the first belonging to the entry, the second to the exit."""
 
-    value: np.ndarray  # [*batch]
-    gradient: np.ndarray  # [*batch, 2]
-    hessian: np.ndarray  # [*batch, 2, 2]
+    value: Any  # [*batch]
+    gradient: Any  # [*batch, 2]
+    hessian: Any  # [*batch, 2, 2]
 
 
-def log_partition(entry_rate: Any, exit_rate: Any, num_sites: int) -> np.ndarray:
+def log_partition(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:
     """log Z_M, the logarithm of the total stationary weight of the open TASEP (not divided by the number of sites).
 
     The weights are those of the matrix product of Derrida, Evans, Hakim and Pasquier, in which a single occupied
@@ -46,7 +46,7 @@ def log_partition(entry_rate: Any, exit_rate: Any, num_sites: int) -> np.ndarray
         num_sites: M >= 1.
 
     Returns:
-        float64 array of the broadcast shape.
+        float64 of the broadcast shape; a tensor if a rate is one.
 
     Raises:
         ValueError: for a rate outside (0, 1], rates that do not broadcast, or num_sites < 1.
@@ -64,7 +64,7 @@ def log_partition(entry_rate: Any, exit_rate: Any, num_sites: int) -> np.ndarray
     result = np.empty(alpha.shape)
     for at, _, _, log_z in laws(alpha, beta, num_sites):
         result.flat[at] = log_z
-    return result[()]
+    return like(result[()], entry_rate, exit_rate)
 
 
 def log_partition_derivatives(
@@ -109,7 +109,7 @@ def log_partition_derivatives(
             flat_hessian[at] = cumulant * slope[:, :, None] * slope[:, None, :] + np.eye(2) * (mean * bend)[:, :, None]
         else:
             flat_gradient[at], flat_hessian[at] = mean, covariance
-    return LogPartitionDerivatives(value[()], gradient, hessian)
+    return LogPartitionDerivatives(*(like(x, entry_rate, exit_rate) for x in (value[()], gradient, hessian)))
 
 
 def phase(entry_rate: Any, exit_rate: Any) -> np.ndarray:
@@ -125,7 +125,7 @@ def phase(entry_rate: Any, exit_rate: Any) -> np.ndarray:
     return np.select([low, high, (alpha == beta) & (alpha < 0.5)], names, "maximal current")[()]
 
 
-def current_limit(entry_rate: Any, exit_rate: Any) -> np.ndarray:
+def current_limit(entry_rate: Any, exit_rate: Any) -> Any:
     """The current of an infinitely long chain, p(1-p) with p = min(alpha, beta, 1/2); log Z_M / M tends to -log of it.
 
     Example:
@@ -134,7 +134,7 @@ def current_limit(entry_rate: Any, exit_rate: Any) -> np.ndarray:
     """
     alpha, beta, _ = check(entry_rate, exit_rate, 1)
     slowest = np.minimum(np.minimum(alpha, beta), 0.5)
-    return (slowest * (1 - slowest))[()]
+    return like((slowest * (1 - slowest))[()], entry_rate, exit_rate)
 
 
 def check(entry_rate: Any, exit_rate: Any, num_sites: Any) -> tuple[np.ndarray, np.ndarray, int]:
@@ -151,6 +151,16 @@ def check(entry_rate: Any, exit_rate: Any, num_sites: Any) -> tuple[np.ndarray, 
     scalar = not any(rate.ndim for rate in arrays.values())
     alpha, beta = (rate.reshape(()) if scalar else rate for rate in _checks.broadcast(**arrays))
     return alpha, beta, _checks.integer("num_sites", num_sites, 1, _MAX_SITES)
+
+
+def like(result: Any, *arguments: Any) -> Any:
+    """The result as a tensor on the device of the first argument that is one, else as it is."""
+    tensors = [argument for argument in arguments if _checks.is_tensor(argument)]
+    if not tensors:
+        return result
+    import torch
+
+    return torch.as_tensor(result, device=tensors[0].device)
 
 
 def _log_fugacities(rates: np.ndarray) -> np.ndarray:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from hessfast.tasep.log_partition import check, current_limit, laws, log_partition
+from hessfast.tasep.log_partition import check, current_limit, laws, like, log_partition
 
 
-def current(entry_rate: Any, exit_rate: Any, num_sites: int) -> np.ndarray:
+def current(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:
     """The stationary current J = Z_(M-1)/Z_M, particles per unit time.
 
     Both partition functions run over the same h_s, and the ratio of their multiplicities is rational, so that
@@ -20,7 +20,7 @@ def current(entry_rate: Any, exit_rate: Any, num_sites: int) -> np.ndarray:
         num_sites: M >= 1.
 
     Returns:
-        float64 array of the broadcast shape.
+        float64 of the broadcast shape; a tensor if a rate is one.
 
     Raises:
         ValueError: for a rate outside (0, 1], rates that do not broadcast, or num_sites < 1.
@@ -38,10 +38,10 @@ def current(entry_rate: Any, exit_rate: Any, num_sites: int) -> np.ndarray:
     result = np.empty(alpha.shape)
     for at, s, weight, _ in laws(alpha, beta, m):
         result.flat[at] = (weight * ((m - s) * (m + s + 2.0))).sum(axis=1) / (2.0 * m * (2 * m + 1))
-    return result[()]
+    return like(result[()], entry_rate, exit_rate)
 
 
-def density_profile(entry_rate: Any, exit_rate: Any, num_sites: int) -> np.ndarray:
+def density_profile(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:
     """The mean occupation <tau_i> of every site in the stationary state.
 
     With the Catalan numbers C_p, n = M - i sites to the right of site i = 1..M, and z_n = Z_n at entry rate 1,
@@ -57,7 +57,7 @@ def density_profile(entry_rate: Any, exit_rate: Any, num_sites: int) -> np.ndarr
         num_sites: M >= 1.
 
     Returns:
-        float64 array of shape [*batch, num_sites], site 0 being the entry.
+        float64 [*batch, num_sites], site 0 being the entry; a tensor if a rate is one.
 
     Raises:
         ValueError: for a rate outside (0, 1], rates that do not broadcast, or num_sites < 1.
@@ -77,7 +77,7 @@ def density_profile(entry_rate: Any, exit_rate: Any, num_sites: int) -> np.ndarr
     profiles = np.empty((*alpha.shape, m))
     for index in np.ndindex(alpha.shape):
         profiles[index] = _profile(rates[index], m)
-    return profiles
+    return like(profiles, entry_rate, exit_rate)
 
 
 def _profile(rates: np.ndarray, m: int) -> np.ndarray:
