@@ -73,19 +73,18 @@ def draw_rows(rows, lanes, draws, key, M, s):
     surplus = -ones
     for w in range(2 * per_row):
         surplus += popcount(rows[w])
-    # Flip uniformly chosen ones (or zeros) until their number is right; a wrong guess flips nothing, without a branch.
+    # Flip uniformly chosen ones (or zeros) until their number is right. A wrong guess flips nothing: no branch on it.
     wrong = np.uint64(surplus > 0)
     missing = abs(surplus)
-    places = np.uint64(2 * size)
-    unfair = np.uint64(2**32 % (2 * size))
+    unfair = np.uint64(2**32 % size)
     draws_key, drawn = draws[0], draws[1]
     while missing > 0:
-        scaled = (derive(draws_key, drawn) >> np.uint64(32)) * places
+        place = derive(draws_key, drawn)
         drawn += np.uint64(1)
-        place = np.int64(scaled >> np.uint64(32))
-        row = np.int64(place >= size)
-        column = place - row * size
-        w, bit = row * per_row + (column >> 6), np.uint64(column & 63)
+        scaled = (place >> np.uint64(32)) * np.uint64(size)
+        column = scaled >> np.uint64(32)
+        w = (np.uint64(per_row) & (np.uint64(0) - (place & np.uint64(1)))) + (column >> np.uint64(6))
+        bit = column & np.uint64(63)
         hit = ~((rows[w] >> bit) ^ wrong) & np.uint64(scaled & _LOW_HALF >= unfair)
         rows[w] ^= hit << bit
         missing -= np.int64(hit)

@@ -32,8 +32,12 @@ class Choices:
 
     def below(self, n):
         """A uniform integer in [0, n), or None with a probability below n / 2^32."""
-        product = (self.word() >> 32) * n
-        return product >> 32 if product % 2**32 >= 2**32 % n else None
+        return fair(self.word() >> 32, n)
+
+    def place(self, size):
+        """A uniform row (0 or 1) and column (in [0, size), or None), of one word."""
+        word = self.word()
+        return word & 1, fair(word >> 32, size)
 
     def until(self, propose, *args):
         """The first proposal that is not None."""
@@ -55,6 +59,11 @@ class Choices:
             words += block
         both = sum(word << (64 * w) for w, word in enumerate(words))
         return [both >> (64 * per_row * row) & (2**size - 1) for row in range(2)]
+
+
+def fair(half, n):
+    """Which of n equal parts of [0, 2^32) holds `half`; None for the 2^32 % n values that are too many."""
+    return half * n >> 32 if half * n % 2**32 >= 2**32 % n else None
 
 
 def draw_exponents(choices, M, alpha, beta):
@@ -159,11 +168,8 @@ def draw_rows(choices, M, s):
 
 def find(choices, rows, size, bit):
     """A uniform place if `bit` stands there."""
-    place = choices.below(2 * size)
-    if place is None:
-        return None
-    row, column = divmod(place, size)
-    return (row, column) if rows[row] >> column & 1 == bit else None
+    row, column = choices.place(size)
+    return None if column is None or rows[row] >> column & 1 != bit else (row, column)
 
 
 def configuration(choices, M, e, s, first, second):

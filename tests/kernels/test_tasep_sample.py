@@ -63,6 +63,9 @@ class Branches:
     def below(self, n):
         return self.choose(lambda: [(k, Fraction(1, n)) for k in range(n)])
 
+    def place(self, size):
+        return self.choose(lambda: [(place, Fraction(1, 2 * size)) for place in product(range(2), range(size))])
+
     def rows(self, size, threshold):
         one = Fraction(threshold, 256)
         weight = [one**k * (1 - one) ** (2 * size - k) for k in range(2 * size + 1)]
