@@ -41,13 +41,14 @@ def pytest_runtest_setup(item):
 
 
 @pytest.fixture
-def record_rate(benchmark, request) -> Callable[..., float | None]:
+def record_rate(request) -> Callable[..., float | None]:
     """``record_rate(call, work=..., unit="flips/ns/core", goal=...)`` times `call` and returns its median rate.
 
     Args of the returned function:
         call: function of no arguments; on a GPU it ends with a synchronisation.
         work: things done by one call (spin updates, samples, sites, bytes).
-        unit: "things/ns" (work per time) or "us/thing" (time per work), then optionally "/core".
+        unit: "things/ns" (work per time) or "us/thing" (time per work) by the clock on the wall; with a last "/core"
+            by the CPU time of all threads, which other jobs on the machine hardly change.
         goal: where it should get to, in the same unit.
         device: "cpu" or "cuda"; decides in which machine's file the row is kept.
 
@@ -56,9 +57,10 @@ def record_rate(benchmark, request) -> Callable[..., float | None]:
     """
 
     def record(call: Callable[[], object], *, work: float, unit: str, goal: float | None = None, device: str = "cpu"):
-        cores = int(os.environ["NUMBA_NUM_THREADS"])
-        first = _seconds(call)
-        again = _seconds(call)
+        clock = time.process_time if unit.endswith("/core") else time.perf_counter
+        request.node.add_marker(pytest.mark.benchmark(timer=clock))
+        benchmark = request.getfixturevalue("benchmark")  # reads the marker
+        first, again = _seconds(call), _seconds(call)
         iterations = max(1, round(SHORTEST_ROUND / max(again, 1e-9)))
         rounds = min(ROUNDS, max(3, int(LONGEST_BENCHMARK / (again * iterations))))
         benchmark.pedantic(call, rounds=rounds, iterations=iterations)
@@ -67,10 +69,10 @@ def record_rate(benchmark, request) -> Callable[..., float | None]:
         times = benchmark.stats.stats.data
         row = {
             "unit": unit,
-            "rate": report.rate(unit, work, statistics.median(times), cores),
-            "best": report.rate(unit, work, min(times), cores),
+            "rate": report.rate(unit, work, statistics.median(times)),
+            "best": report.rate(unit, work, min(times)),
             "rounds": rounds,
-            "cores": cores,
+            "threads": int(os.environ["NUMBA_NUM_THREADS"]),
             "start_up_s": round(max(0.0, first - again), 3),
         }
         if goal is not None:
@@ -93,7 +95,8 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     if call.when == "call" and outcome.passed and ROW in item.stash:
         device, row = item.stash[ROW]
-        name = item.path.stem.removeprefix("bench_") + ": " + item.name.removeprefix("test_").replace("_", " ")
+        case = item.name.removeprefix("test_").replace("_", " ").replace("[", ", ").rstrip("]")
+        name = f"{item.path.stem.removeprefix('bench_')}: {case}"
         item.config.stash[ROWS].setdefault(device, {})[name] = row
     return outcome
 

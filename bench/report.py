@@ -15,24 +15,21 @@ SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 PACKAGES = ("numpy", "numba", "torch", "triton", "cupy-cuda12x", "mcising", "dwave-samplers", "peapods")
 
 
-def rate(unit: str, work: float, seconds: float, cores: int = 1) -> float:
-    """`work` done in `seconds` on `cores`, in `unit`.
+def rate(unit: str, work: float, seconds: float) -> float:
+    """`work` done in `seconds`, in `unit`.
 
-    "flips/ns", "sites/s", ... is work per time, more is better; "us/sample", ... is time per work, less is better;
-    a last "/core" divides the work (or multiplies the time) by the number of cores.
+    "flips/ns", "sites/s", ... is work per time, more is better; "us/sample", ... is time per work, less is better.
+    With a last "/core" the seconds are those of the CPU, summed over threads.
 
-    >>> rate("flips/ns/core", work=8e9, seconds=2.0, cores=2)
+    >>> rate("flips/ns/core", work=8e9, seconds=4.0)
     2.0
-    >>> rate("us/sample/core", work=1000, seconds=0.04, cores=2)
-    80.0
+    >>> rate("us/sample", work=1000, seconds=0.04)
+    40.0
     """
     above, below, *per_core = unit.split("/")
     if (above in SECONDS) == (below in SECONDS) or per_core not in ([], ["core"]):
         raise ValueError(f'unit must read "things/ns" or "us/thing", then at most "/core", got {unit!r}.')
-    share = cores if per_core else 1
-    if below in SECONDS:
-        return work * SECONDS[below] / seconds / share
-    return seconds / SECONDS[above] / work * share
+    return work * SECONDS[below] / seconds if below in SECONDS else seconds / SECONDS[above] / work
 
 
 def less_is_better(unit: str) -> bool:

@@ -96,7 +96,7 @@ def main() -> None:
         ours = OURS if peer.has_field else OURS_WITHOUT_FIELD
         if ours in rates and label not in (OURS, OURS_WITHOUT_FIELD):
             row["hessfast_ratio"] = statistics.median(a / b for a, b in zip(rates[ours], rates[label], strict=True))
-        rows[f"peers: {label}"] = {**row, "rounds": arguments.rounds, "cores": 1, "dynamics": words}
+        rows[f"peers: {label}"] = {**row, "rounds": arguments.rounds, "threads": 1, "dynamics": words}
         ratio = f"{row['hessfast_ratio']:10.1f} x" if "hessfast_ratio" in row else ""
         print(f"{label:24} {row['rate']:8.4f} {row['best']:8.4f} {ratio:>12}   {words}")
     if arguments.record:
