@@ -34,8 +34,8 @@ def hessfast(
       hessfast resume data/ising
 
     \b
-    Eight GPUs fill one folder; the released training scripts read the export:
-      torchrun --nproc-per-node=8 -m hessfast sample ising --num 540000 --out data/ising --device cuda
+    Any number of processes fill one folder; the released training scripts read the export:
+      torchrun --nproc-per-node=4 -m hessfast sample ising --num 540000 --out data/ising
       hessfast export data/ising --format npy --out released
 
     \b

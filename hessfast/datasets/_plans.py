@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hessfast import _random
-from hessfast._checks import choice, integer
+from hessfast._checks import choice, even, integer, to_numpy
 from hessfast._checks import seed as checked_seed
 from hessfast._dispatch import kernel
 from hessfast.shards import Plan
@@ -43,9 +43,7 @@ def ising_plan(
     Raises:
         TypeError, ValueError: for values outside those ranges.
     """
-    integer("size", size, 2)
-    if size % 2:
-        raise ValueError(f"size must be even for the two colours of the checkerboard, got {size}.")
+    size = even("size", size)
     choice("method", method, ("auto", *CERTIFICATES))
     low, high = _interval("temperature", temperature)
     if low <= 0:
@@ -110,8 +108,9 @@ def maker(plan: Plan, device: str = "cpu") -> Callable[[int, int], dict[str, np.
         raise ValueError(
             f"The plan must be of revision {REVISION} for this version of hessfast, got {plan.parameters['revision']}."
         )
-    make, op = _MAKERS[plan.name]
-    kernel(op, device)  # a device that is not there is refused now, not after a folder was begun
+    for op in _OPS[plan.parameters.get("method", plan.name)]:
+        kernel(op, device)  # a device that is not there is refused now, not after a folder was begun
+    make = _MAKERS[plan.name]
     return lambda start, stop: make(plan.parameters, start, stop, device)
 
 
@@ -124,7 +123,7 @@ def _make_ising(parameters: Any, start: int, stop: int, device: str) -> dict[str
     size, seed, method = (parameters[name] for name in ("size", "seed", "method"))
     batch = ising.sample(temperature, field, size, seed, method, device, first_id=start)
     certificate = np.array([CERTIFICATES.index(name) for name in batch.certificate], np.uint8)
-    return {"words": batch.words, "temperature": temperature, "field": field, "certificate": certificate}
+    return {"words": to_numpy(batch.words), "temperature": temperature, "field": field, "certificate": certificate}
 
 
 def _make_tasep(parameters: Any, start: int, stop: int, device: str) -> dict[str, np.ndarray]:
@@ -134,10 +133,17 @@ def _make_tasep(parameters: Any, start: int, stop: int, device: str) -> dict[str
     entry_rate = _from_high(parameters["entry_rate"], first)
     exit_rate = _from_high(parameters["exit_rate"], second)
     chain = tasep.sample(entry_rate, exit_rate, parameters["num_sites"], parameters["seed"], device, first_id=start)
-    return {"words": chain.words, "entry_rate": entry_rate, "exit_rate": exit_rate}
+    return {"words": to_numpy(chain.words), "entry_rate": entry_rate, "exit_rate": exit_rate}
 
 
-_MAKERS = {"ising": (_make_ising, "ising_cftp"), "tasep": (_make_tasep, "tasep_sample")}
+_MAKERS = {"ising": _make_ising, "tasep": _make_tasep}
+_OPS = {
+    "auto": ("ising_cftp", "ising_fk_cftp"),
+    "cftp": ("ising_cftp",),
+    "fk-cftp": ("ising_fk_cftp",),
+    "mcmc": ("ising_sweep",),
+    "tasep": ("tasep_sample",),
+}
 
 
 def _interval(name: str, ends: Sequence[float]) -> tuple[float, float]:

@@ -1,0 +1,361 @@
+"""The command line: what it teaches, what it refuses, and data sets that no interruption changes."""
+
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hessfast
+from hessfast import shards
+from hessfast.cli import _job, main
+
+ISING = ["sample", "ising", "--num", "1500", "--size", "32", "--shard-size", "50"]  # 30 shards
+
+
+# A process that has imported everything and computed nothing, and forks for every command it reads: importing numba
+# takes a second, and twenty processes are wanted. A forked child starts its own threads, so it is like a fresh one.
+FORKS = """
+import json, os, sys
+import hessfast.kernels.ising_cftp.cpu, hessfast.kernels.ising_fk_cftp.cpu
+from hessfast import datasets, ising, shards
+from hessfast.cli import _job, main
+for line in sys.stdin:
+    job = json.loads(line)
+    if "wait" in job:
+        print(os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1]), flush=True)
+        continue
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        continue
+    os.environ.update(job["environment"])
+    sys.argv = ["hessfast", *job["arguments"]]
+    for name, stream in (("out", 1), ("err", 2)):
+        os.dup2(os.open(f"{job['log']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    code = 1
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code or 0
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+"""
+
+
+class Forks:
+    """Commands that run in processes of their own."""
+
+    def __init__(self, folder):
+        self.logs = (folder / str(number) for number in itertools.count())
+        self.server = subprocess.Popen(
+            [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, **job):
+        self.server.stdin.write(json.dumps(job) + "\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+    def start(self, *arguments, **environment):
+        log = str(next(self.logs))
+        return self.ask(arguments=[str(each) for each in arguments], environment=environment, log=log), log
+
+    def wait(self, process):
+        """Exit code (minus the signal if it was killed), stdout, stderr."""
+        pid, log = process
+        return self.ask(wait=pid), Path(f"{log}.out").read_text(), Path(f"{log}.err").read_text()
+
+    def run(self, *arguments):
+        return self.wait(self.start(*arguments))
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    forks = Forks(tmp_path_factory.mktemp("logs"))
+    yield forks
+    forks.server.communicate()
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch):
+    """Runs a command in this process; returns exit code, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hessfast", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def num_sealed(folder):
+    return len(list(folder.glob("*.done")))
+
+
+def wait_for_seals(folder, num):
+    end = time.monotonic() + 60
+    while num_sealed(folder) < num:
+        assert time.monotonic() < end, "nothing is being sealed"
+        time.sleep(0.0005)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """One uninterrupted run, in a process of its own from the very start."""
+    folder = tmp_path_factory.mktemp("made") / "ising"
+    command = [sys.executable, "-m", "hessfast", *ISING, "--out", folder]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "1500 of 1500 samples" in result.stdout
+    assert re.search(r"Certificates: [\d,]+ cftp, [\d,]+ fk-cftp, 0 mcmc\.", result.stdout)
+    return folder
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "copy"))
+
+
+# --------------------------------------------------------------------------------------------------------------- help
+
+
+def test_help_teaches(cli):
+    code, out, _ = cli("--help")
+    assert code == 0
+    for phrase in ("sample ising", "sample tasep", "--dry-run", "torchrun", "resume", "export", "shards.open"):
+        assert phrase in out
+    for command in ("sample ising", "sample tasep", "resume", "verify", "export"):
+        code, out, _ = cli(*command.split(), "--help")
+        assert code == 0 and "Usage: hessfast" in out
+
+
+def test_every_example_of_the_help_is_a_command_that_exists(cli):
+    """Each is taken from the text and run as --help, with its options checked against that help."""
+    _, text, _ = cli("--help")
+    examples = re.findall(r"^ +(?:torchrun \S+ -m )?hessfast ([a-z].*)$", text, flags=re.M)
+    assert len(examples) >= 5
+    for example in examples:
+        words = example.split()
+        verbs = [word for word in words if word in ("sample", "ising", "tasep", "resume", "verify", "export")]
+        code, out, _ = cli(*verbs, "--help")
+        assert code == 0 and all(option in out for option in words if option.startswith("--"))
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    script = (
+        "import sys; sys.argv = ['hessfast', '--help']\n"
+        "from hessfast.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'numpy', 'numba', 'torch', 'scipy', 'triton', 'cupy', 'rich'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_version_names_packages_and_devices(cli):
+    code, out, _ = cli("--version")
+    lines = dict(line.split(" ", 1) for line in out.splitlines())
+    assert code == 0 and lines["hessfast"] == hessfast.__version__ and lines["numpy"] == np.__version__
+    assert lines["python"] == sys.version.split()[0]
+    assert set(lines) == {"hessfast", "python", "numpy", "numba", "torch", "triton", "cupy", "cpu", "cuda"}
+    assert f"{len(os.sched_getaffinity(0))} cores" in lines["cpu"]
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        ("sample ising --out {} --size 7", 2, "size must be even for a checkerboard, got 7. Use 6 or 8."),
+        ("sample ising --out {} --temperature 0 5", 2, "temperature must be > 0, got 0.0."),
+        (
+            "sample ising --out {} --temperature nan 5",
+            2,
+            "temperature must be a finite range from low to high, got nan to 5.",
+        ),
+        ("sample ising --out {} --method magic", 2, "method must be one of auto, cftp, fk-cftp, mcmc, got 'magic'."),
+        ("sample ising --out {} --num 0", 2, "num must be >= 1, got 0."),
+        ("sample ising --out {} --device tpu", 2, 'device must be "cpu" or "cuda", got \'tpu\'.'),
+        ("sample tasep --out {} --entry-rate 0.5 2", 2, "entry_rate must be within (0, 1], got 0.5 to 2."),
+        ("resume {}", 2, "{} holds no data set: it has no plan.json."),
+        ("verify {}", 2, "{} holds no data set: it has no plan.json."),
+        ("export {} --out {}", 2, "{} holds no data set: it has no plan.json."),
+    ],
+)
+def test_bad_input_is_one_sentence(cli, tmp_path, arguments, code, sentence):
+    folder = tmp_path / "absent"
+    got = cli(*[word.replace("{}", str(folder)) for word in arguments.split()])
+    assert got == (code, "", f"hessfast: {sentence.replace('{}', str(folder))}\n")
+    assert not folder.exists()
+
+
+def test_usage_errors_go_to_stderr(cli):
+    for arguments in (["sample", "ising"], ["sample", "ising", "--nonsense"], ["nonsense"], ["verify"]):
+        code, out, err = cli(*arguments)
+        assert code == 2 and out == "" and "Error" in err and "Traceback" not in err
+
+
+def test_no_cuda_device_is_said_before_anything_is_written(cli, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, out, err = cli("sample", "tasep", "--out", tmp_path / "x", "--device", "cuda")
+    assert code == 1 and out == "" and err.count("\n") == 1 and 'use device="cpu"' in err
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_unwritable_folder(cli, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out, err = cli("sample", "tasep", "--num", 10, "--out", tmp_path / "file")
+    assert (
+        code == 1 and out == "" and err.count("\n") == 1 and f"{tmp_path / 'file'} must be a folder that can be" in err
+    )
+
+
+def test_too_little_room_is_said_before_the_work(cli, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    code, out, err = cli("sample", "tasep", "--num", 10_000, "--out", tmp_path / "x")
+    assert code == 1 and out == "" and re.search(r"needs 20\.\d MB more, but 1 MB are free there", err)
+    assert not (tmp_path / "x").exists()
+
+
+def test_another_plan_is_refused(cli, copy):
+    before = contents(copy)
+    code, _, err = cli(*ISING, "--seed", 1, "--field", -1, 2, "--out", copy)
+    assert (
+        code == 2 and "parameters.seed (0, not 1)" in err and "parameters.field ([-2.0, 2.0], not [-1.0, 2.0])" in err
+    )
+    assert contents(copy) == before
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def test_dry_run_writes_nothing(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("hessfast.cli._job.PILOT_SECONDS", 0.01)
+    code, out, _ = cli("sample", "tasep", "--num", 20_000, "--out", tmp_path / "x", "--dry-run")
+    assert code == 0 and not (tmp_path / "x").exists()
+    assert re.search(r"20,000 samples in 3 shards of 8,192", out)
+    assert re.search(r"to make: 3 shards, 41\.\d MB in .*, where .* are free", out)
+    assert re.search(r"time: about [\d.,]+ s by 1 process", out)
+
+
+def test_verify_and_resume(cli, copy, made):
+    code, out, _ = cli("verify", copy)
+    assert code == 0 and "all 30 shards are whole, 1,500 samples of ising" in out
+    damaged = bytearray((copy / "00007.safetensors").read_bytes())
+    damaged[1000] ^= 16
+    (copy / "00007.safetensors").write_bytes(damaged)
+    (copy / "00011.done").unlink()
+    code, out, err = cli("verify", copy)
+    assert code == 1 and "2 of 30 shards are missing or damaged (7, 11)" in err and f"hessfast resume {copy}" in err
+    code, _, err = cli("export", copy, "--out", copy)
+    assert code == 2 and "1 of its 30 shards are missing" in err
+    code, _, err = cli("resume", copy)
+    assert code == 0 and contents(copy) == contents(made)
+
+
+def test_export(cli, made, tmp_path):
+    code, out, _ = cli("export", made, "--format", "npy", "--out", tmp_path)
+    assert code == 0 and len(out.splitlines()) == 2
+    assert np.load(tmp_path / "ising_states.npy", mmap_mode="r").shape == (1500, 32, 32)
+    code, _, err = cli("export", made, "--format", "csv", "--out", tmp_path)
+    assert code == 2 and "format must be one of npy, got 'csv'" in err
+
+
+# ------------------------------------------------------------------------------------- interruption, many processes
+
+
+def test_killed_ten_times_the_bytes_are_those_of_an_uninterrupted_run(tmp_path, made, forks):
+    """SIGKILL at random moments, each after a shard or two more have been sealed and before the last one is."""
+    folder, moments, sealed = tmp_path / "x", random.Random(0), 0
+    for _ in range(10):
+        process = forks.start(*ISING, "--out", folder)
+        goal = sealed + moments.randrange(1, 3)
+        wait_for_seals(folder, goal)
+        time.sleep(moments.uniform(0, 0.02))
+        os.kill(process[0], signal.SIGKILL)
+        assert forks.wait(process)[0] == -signal.SIGKILL  # it had not finished by itself
+        assert num_sealed(folder) >= goal  # and nothing sealed is ever lost
+        sealed = num_sealed(folder)
+    assert 10 <= sealed < 30
+    assert forks.run("resume", folder)[0] == 0
+    assert contents(folder) == contents(made)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_world_size_cannot_be_seen(tmp_path, made, forks, world_size):
+    """The processes that torchrun would start, with its environment."""
+    world = {"WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size)}
+    ranks = [forks.start(*ISING, "--out", tmp_path, RANK=str(r), LOCAL_RANK=str(r), **world) for r in range(world_size)]
+    ends = [forks.wait(rank) for rank in ranks]
+    assert [(code, err) for code, _, err in ends] == [(0, "")] * world_size
+    assert "1500 of 1500" in ends[0][1] and all(out == "" for _, out, _ in ends[1:])
+    assert contents(tmp_path) == contents(made)
+
+
+def test_ranks_share_the_cores(monkeypatch):
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    for processes, threads in ((1, None), (3, "5"), (99, "1")):
+        monkeypatch.setenv("NUMBA_NUM_THREADS", "")
+        monkeypatch.delenv("NUMBA_NUM_THREADS")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        _job._share_threads()
+        assert os.environ.get("NUMBA_NUM_THREADS") == threads
+
+
+@pytest.mark.slow
+def test_torchrun(tmp_path, made):
+    pytest.importorskip("torch")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "hessfast"]
+    subprocess.run([*command, *ISING, "--out", tmp_path / "x"], check=True, capture_output=True)
+    assert contents(tmp_path / "x") == contents(made)
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, forks):
+    folder = tmp_path / "x"
+    process = forks.start("sample", "ising", "--num", 1_000_000, "--size", 32, "--shard-size", 50, "--out", folder)
+    wait_for_seals(folder, 2)
+    os.kill(process[0], signal.SIGINT)
+    sentence = f"hessfast: Interrupted; what is sealed stays. Go on with: hessfast resume {folder}.\n"
+    assert forks.wait(process) == (130, "", sentence)
+    assert len(shards.open(folder, partial=True, verify=True).shards) >= 2 and not list(folder.glob("*.tmp"))
+
+
+def test_a_full_disk_ends_in_a_sentence(tmp_path, made, cli, monkeypatch):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path], capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        usage = shutil.disk_usage(tmp_path)._replace(free=10**12)
+        with monkeypatch.context() as room:  # there is room when it begins, and others write in the meantime
+            room.setattr(shutil, "disk_usage", lambda path: usage)
+            code, out, err = cli(*ISING, "--out", tmp_path / "x")
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        match = re.search(
+            r"The disk of .* is full: (\d+) of 30 shards are sealed and stay. Free [\d,]+ bytes and run", err
+        )
+        assert match and len(shards.open(tmp_path / "x", partial=True, verify=True).shards) == int(match[1]) > 2
+        subprocess.run(["mount", "-o", "remount,size=4m", tmp_path], check=True)
+        assert cli("resume", tmp_path / "x")[0] == 0
+        assert contents(tmp_path / "x") == contents(made)
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
