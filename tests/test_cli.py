@@ -327,7 +327,8 @@ def test_ranks_share_the_cores(monkeypatch):
 def test_torchrun(tmp_path, made):
     pytest.importorskip("torch")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "hessfast"]
-    subprocess.run([*command, *ISING, "--out", tmp_path / "x"], check=True, capture_output=True)
+    arguments = [word.replace("--num", "-n") for word in ISING]
+    subprocess.run([*command, *arguments, "--out", tmp_path / "x"], check=True, capture_output=True)
     assert contents(tmp_path / "x") == contents(made)
 
 

@@ -35,7 +35,7 @@ def hessfast(
 
     \b
     Any number of processes fill one folder; the released training scripts read the export:
-      torchrun --nproc-per-node=4 -m hessfast sample ising --num 540000 --out data/ising
+      torchrun --nproc-per-node=4 -m hessfast sample ising -n 540000 --out data/ising
       hessfast export data/ising --format npy --out released
 
     \b

@@ -13,6 +13,8 @@ app = typer.Typer(
     help="Make a data set of exact samples: sharded, resumable, the same bytes from any number of processes.",
 )
 Range = tuple[float, float]
+# Some releases of torchrun stop at --num, which could be their own --numa-binding or --numa_binding.
+NUM = "; -n for torchrun, which may mistake --num for an option of its own."
 Seed = Annotated[int, typer.Option(help="Parameters and samples are functions of it and of the sample's number.")]
 ShardSize = Annotated[int, typer.Option(help="Samples per shard: what a kill may lose.")]
 
@@ -21,7 +23,7 @@ ShardSize = Annotated[int, typer.Option(help="Samples per shard: what a kill may
 @guard
 def ising(
     out: Out,
-    num: Annotated[int, typer.Option(help="Number of lattices.")] = 540_000,
+    num: Annotated[int, typer.Option("--num", "-n", help=f"Number of lattices{NUM}")] = 540_000,
     temperature: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Range of T, > 0.")] = (1.0, 5.0),
     field: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Range of H.")] = (-2.0, 2.0),
     size: Annotated[int, typer.Option(help="Side of the lattice, even.")] = 128,
@@ -47,7 +49,7 @@ def ising(
 @guard
 def tasep(
     out: Out,
-    num: Annotated[int, typer.Option(help="Number of configurations.")] = 150_000,
+    num: Annotated[int, typer.Option("--num", "-n", help=f"Number of configurations{NUM}")] = 150_000,
     entry_rate: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Range of alpha; LOW excluded.")] = (0.0, 1.0),
     exit_rate: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Range of beta; LOW excluded.")] = (0.0, 1.0),
     num_sites: Annotated[int, typer.Option(help="Sites of the chain.")] = 16_384,
