@@ -81,13 +81,11 @@ def log_likelihood_grid(configurations: Any, entry_rates: Any, exit_rates: Any, 
         True
     """
     chain = _as_chain(configurations)
-    axes = {"entry_rates": np.shape(entry_rates), "exit_rates": np.shape(exit_rates)}
-    for name, shape in axes.items():
-        if len(shape) != 1:
-            raise ValueError(
-                f"{name} must have one axis, got shape {tuple(shape)}. log_likelihood takes pairs of rates."
-            )
-    alpha, beta, num_sites = check(np.asarray(entry_rates)[:, None], exit_rates, chain.num_sites)
+    axes = [_checks.float_array(*item) for item in (("entry_rates", entry_rates), ("exit_rates", exit_rates))]
+    for name, axis in zip(("entry_rates", "exit_rates"), axes, strict=True):
+        if axis.ndim != 1:
+            raise ValueError(f"{name} must have one axis, got shape {axis.shape}. log_likelihood takes pairs of rates.")
+    alpha, beta, num_sites = check(axes[0][:, None], axes[1], chain.num_sites)
     rows = [np.broadcast_to(rates, (len(chain), len(rates))) for rates in (alpha[:, 0], beta[0])]
     log_weight = _log_weight(_words(chain), num_sites, rows, backend)
     return like(log_weight - log_partition(alpha, beta, num_sites), chain.words)

@@ -108,7 +108,11 @@ def log_partition_derivatives(
             flat_gradient[at] = mean * slope
             flat_hessian[at] = cumulant * slope[:, :, None] * slope[:, None, :] + np.eye(2) * (mean * bend)[:, :, None]
         else:
-            flat_gradient[at], flat_hessian[at] = mean, covariance
+            possible = rates < 1  # else the exponent is 0 for certain
+            flat_gradient[at], flat_hessian[at] = (
+                mean * possible,
+                covariance * possible[:, :, None] * possible[:, None, :],
+            )
     return LogPartitionDerivatives(*(like(x, entry_rate, exit_rate) for x in (value[()], gradient, hessian)))
 
 

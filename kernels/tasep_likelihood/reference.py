@@ -9,7 +9,8 @@ def tasep_likelihood(log_weight, error, words, num_sites, entry_fugacity, exit_f
     for i, j, k in [(i, j, k) for i, ni in enumerate(log_weight) for j, nj in enumerate(ni) for k, _ in enumerate(nj)]:
         sites = [int(words[i, site // 64]) >> (site % 64) & 1 for site in range(num_sites)]
         f = weight(sites, Fraction(float(entry_fugacity[i, j])), Fraction(float(exit_fugacity[i, k])))
-        log_weight[i, j, k] = log(f.numerator) - log(f.denominator)
+        exponent = f.numerator.bit_length() - f.denominator.bit_length()
+        log_weight[i, j, k] = log(f / Fraction(2) ** exponent) + exponent * log(2)
 
 
 def weight(sites, a, b):
