@@ -159,7 +159,7 @@ def _value(coupling: float, field: float, sides: tuple[int, int], max_bond: int)
     """log Z per spin at K = 1/T and h = H/T."""
     rows, columns = sides
     if field == 0:
-        return float(kaufman(np.float64(coupling), rows, columns)[0]) / (rows * columns)
+        return _kaufman(coupling, rows, columns)[0] / (rows * columns)
     if min(sides) <= WIDEST:
         return transfer_matrix(coupling, abs(field), max(sides), min(sides)) / (rows * columns)
     doublings = rows.bit_length() - 1
@@ -172,19 +172,22 @@ def _value(coupling: float, field: float, sides: tuple[int, int], max_bond: int)
     return value - weight * _error_without_field(coupling, doublings, max_bond)
 
 
+def _kaufman(coupling: float, rows: int, columns: int) -> list[float]:
+    return [float(value) for value in kaufman(np.array(coupling), rows, columns)]
+
+
 @functools.lru_cache(maxsize=4096)
 def _error_without_field(coupling: float, doublings: int, max_bond: int) -> float:
     side = 1 << doublings
-    exact = float(kaufman(np.float64(coupling), side, side)[0]) / side**2
-    return bond_weighted_trg(coupling, 0.0, doublings, max_bond) - exact
+    return bond_weighted_trg(coupling, 0.0, doublings, max_bond) - _kaufman(coupling, side, side)[0] / side**2
 
 
 def _energy_moments(T: float, H: float, sides: tuple[int, int], max_bond: int) -> tuple[float, float]:
     """Mean and variance of E per spin."""
     sites = sides[0] * sides[1]
-    _, slope, curvature = (float(v) / sites for v in kaufman(np.float64(1 / T), *sides))
     if H == 0:
-        return -slope, curvature
+        _, slope, curvature = _kaufman(1 / T, *sides)
+        return -slope / sites, curvature / sites
     step = _energy_step(T, sides)
     slope, curvature = _differences(lambda K: _value(K, H / T, sides, max_bond), 1 / T, step)
     return -slope, curvature
@@ -192,7 +195,7 @@ def _energy_moments(T: float, H: float, sides: tuple[int, int], max_bond: int) -
 
 def _energy_step(T: float, sides: tuple[int, int]) -> float:
     # the variance without a field: cheap, and not far below the true one
-    return min(_relative_step(sides) / math.sqrt(float(kaufman(np.float64(1 / T), *sides)[2])), 0.1 / T)
+    return min(_relative_steps(sides)[0] / math.sqrt(_kaufman(1 / T, *sides)[2]), 0.1 / T)
 
 
 def _field_moments(T: float, H: float, sides: tuple[int, int], max_bond: int) -> tuple[float, float]:
@@ -208,12 +211,16 @@ def _field_step(T: float, H: float, sides: tuple[int, int], max_bond: int) -> fl
     probe = 1 / sites  # |M| <= sites: log Z cannot bend within less
     below, middle, above = (_value(1 / T, H / T + k * probe, sides, max_bond) for k in (-1, 0, 1))
     variance = (above - 2 * middle + below) / probe**2
-    return _relative_step(sides) / math.sqrt(sites * max(variance, 1e-2))
+    deviations, scales = _relative_steps(sides)
+    # The zeros of Z lie on imaginary h (Lee and Yang 1952): log Z is smooth on the scale of |h|, except that the phase
+    # against the field has the weight exp(-2 M h), M <= sites.
+    smooth = H / T if H / T * sites > 20 else probe
+    return min(deviations / math.sqrt(sites * max(variance, 1e-2)), scales * smooth)
 
 
-def _relative_step(sides: tuple[int, int]) -> float:
-    """The step of differences in standard deviations of E or M: rounding is small beside the transfer matrix's steps."""
-    return 0.02 if min(sides) <= WIDEST else 0.25
+def _relative_steps(sides: tuple[int, int]) -> tuple[float, float]:
+    """Steps in standard deviations and in scales of the field: short where rounding is the only noise."""
+    return (0.02, 0.1) if min(sides) <= WIDEST else (0.25, 0.2)
 
 
 def _covariance(T: float, H: float, sides: tuple[int, int], max_bond: int) -> float:
