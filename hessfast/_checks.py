@@ -57,3 +57,83 @@ def choice(name: str, value: Any, options: tuple[str, ...]) -> str:
     if value not in options:
         raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}.")
     return value
+
+
+def even(name: str, value: Any) -> int:
+    """A lattice side: an even integer >= 2."""
+    value = integer(name, value, 2)
+    if value % 2:
+        raise ValueError(f"{name} must be even for a checkerboard, got {value}. Use {value - 1} or {value + 1}.")
+    return value
+
+
+def broadcast_to(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return np.ascontiguousarray(np.broadcast_to(array, shape))
+    except ValueError:
+        raise ValueError(f"{name} must be a number or have shape {shape}, got shape {array.shape}.") from None
+
+
+def integer_array(name: str, value: Any, shape: tuple[int, ...], minimum: int) -> np.ndarray:
+    """Integers >= `minimum` as int64 of the given shape."""
+    array = np.asarray(to_numpy(value))
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be an integer or integers, got {value!r:.80}.")
+    if (array < minimum).any():
+        raise ValueError(f"{name} must be >= {minimum}, got {array.min()}.")
+    return broadcast_to(name, array.astype(np.int64), shape)
+
+
+def sample_ids(first_id: Any, num: int) -> np.ndarray:
+    """The ids first_id, first_id + 1, ... of a batch as uint64 [num]."""
+    first = integer("first_id", first_id, 0, 2**63)
+    return np.uint64(first) + np.arange(num, dtype=np.uint64)
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """The array or tensor on the host, shared where it is there already."""
+    return value.detach().cpu().numpy() if is_tensor(value) else np.asarray(value)
+
+
+def like(array: Any, other: Any) -> Any:
+    """`array` as a tensor on the device of `other` if that is a tensor, else unchanged."""
+    return tensor(array, other.device) if is_tensor(other) and not is_tensor(array) else array
+
+
+def tensor(array: Any, device: Any) -> Any:
+    import torch
+
+    return torch.as_tensor(array).to(device)
+
+
+def empty_words(shape: tuple[int, ...], device: Any) -> Any:
+    """Uninitialised uint64 words: a NumPy array on the host, a tensor elsewhere."""
+    if str(device) == "cpu":
+        return np.empty(shape, np.uint64)
+    import torch
+
+    return torch.empty(shape, dtype=torch.uint64, device=device)
+
+
+def put(words: Any, indices: np.ndarray, values: Any) -> None:
+    """words[indices] = values along the first axis, words and values uint64 arrays or tensors."""
+    if is_tensor(words):  # torch indexes signed integers only
+        import torch
+
+        values = tensor(values, words.device).view(torch.int64)
+        words.view(torch.int64)[torch.as_tensor(indices, device=words.device)] = values
+    else:
+        words[indices] = values
+
+
+def device_of(value: Any) -> str:
+    return str(value.device) if is_tensor(value) else "cpu"
+
+
+def native(value: Any) -> Any:
+    """What a kernel takes: NumPy arrays on the host (sharing a tensor's memory), tensors on a GPU."""
+    return value.numpy() if is_tensor(value) and value.device.type == "cpu" else value
+
+
+def copy(value: Any) -> Any:
+    return value.clone() if is_tensor(value) else value.copy()

@@ -108,9 +108,7 @@ def draw_masks(streams, counter, folds, num_bits, masks):
     """
     row = streams.shape[1]
     for s in range(0, row, LANES):
-        _fold(
-            streams.ctypes.data + 8 * s, row, counter, folds.ctypes.data, num_bits, masks.ctypes.data + 8 * s
-        )
+        _fold(streams.ctypes.data + 8 * s, row, counter, folds.ctypes.data, num_bits, masks.ctypes.data + 8 * s)
 
 
 def _draw_masks_numpy(streams, counter, folds, num_bits, masks):

@@ -70,5 +70,7 @@ class HeatBath:
         site = ((4 * self.time + plane) * len(self.streams) + stream) * 64 + bit
         v = derive(self.hash_key, site)
         for up in lattices:
-            j = sum(int(up[(row + a) % self.size, (column + b) % self.size]) for a, b in ((0, 1), (0, -1), (1, 0), (-1, 0)))
+            j = sum(
+                int(up[(row + a) % self.size, (column + b) % self.size]) for a, b in ((0, 1), (0, -1), (1, 0), (-1, 0))
+            )
             up[row, column] = u < self.codes[j] if u < self.first_escape else v < self.hashes[j]

@@ -31,7 +31,7 @@ def _wrap(plane, row):
 
 
 @numba.njit(cache=True, inline="always")
-def _shift_left(plane, row, bits, out):
+def shift_left(plane, row, bits, out):
     """Every word row rotated towards higher bits by one column: bit k comes from bit k - 1, bit 0 from the last."""
     if row == 1:
         top = _u64(bits - 1)
@@ -49,7 +49,7 @@ def _shift_left(plane, row, bits, out):
 
 
 @numba.njit(cache=True, inline="always")
-def _shift_right(plane, row, bits, out):
+def shift_right(plane, row, bits, out):
     """Every word row rotated towards lower bits by one column: bit k comes from bit k + 1, the last from bit 0."""
     if row == 1:
         top = _u64(bits - 1)
@@ -76,9 +76,9 @@ def apply(masks, lattice, plane, row, bits, shifted):
     odd, colour = plane & 1, plane >> 1
     same, other = lattice[2 * (1 - colour) + odd], lattice[2 * (1 - colour) + 1 - odd]
     if odd == colour:
-        _shift_left(same, row, bits, shifted)
+        shift_left(same, row, bits, shifted)
     else:
-        _shift_right(same, row, bits, shifted)
+        shift_right(same, row, bits, shifted)
     _choose(masks, same[row:], shifted, other[odd * row :], other[(odd + 1) * row :], lattice[plane][row:])
     if bits & 63:
         last = ~_u64(0) >> _u64(64 * row - bits)

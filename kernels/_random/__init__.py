@@ -14,6 +14,6 @@ starts at 1, twelve outputs thrown away. Its eight operations per word vectorise
 """
 
 GOLDEN = 0x9E3779B97F4A7C15
-ISING_SWEEP, ISING_CFTP, ISING_FK_CFTP, ISING_FLIP, ISING_SWENDSEN_WANG = 1, 2, 3, 4, 5
+ISING_SWEEP, ISING_CFTP, ISING_FK_CFTP, ISING_FLIP, ISING_MCMC = 1, 2, 3, 4, 5
 TASEP_SAMPLE, TASEP_EVOLVE = 6, 7
 PARAMETERS = 8  # the random (T, H) and (alpha, beta) of data sets

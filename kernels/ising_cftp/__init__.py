@@ -1,15 +1,16 @@
 """ising_cftp: perfect samples of the Ising model by monotone coupling from the past (Propp and Wilson 1996).
 
-    ising_cftp(words, horizons, thresholds, sample_ids, seed, size)
+    ising_cftp(thresholds, rungs, sample_ids, seed, size) -> words, rungs
 
-| argument   | dtype  | shape                          | meaning                                                   |       |
-|------------|--------|--------------------------------|-----------------------------------------------------------|-------|
-| words      | uint64 | [n, 4, size/2, ceil(size/128)] | the samples, packed (see _heat_bath)                      | OUT   |
-| horizons   | int64  | [n]                            | IN: rung of `rung_start` to begin with; OUT: the last one | INOUT |
-| thresholds | uint64 | [n, 5]                         | floor(2^64 P(up | j neighbours up))                       | IN    |
-| sample_ids | uint64 | [n]                            | identity of each sample for its randomness                | IN    |
-| seed       | uint64 | scalar                         |                                                           | IN    |
-| size       | int64  | scalar                         | side, even, >= 2                                          | IN    |
+| argument   | dtype  | shape                          | meaning                                            |     |
+|------------|--------|--------------------------------|----------------------------------------------------|-----|
+| thresholds | uint64 | [n, 5]                         | floor(2^64 P(up | j neighbours up))                | IN  |
+| rungs      | int64  | [n]                            | rung of `rung_start` to begin with                 | IN  |
+| sample_ids | uint64 | [n]                            | identity of each sample for its randomness         | IN  |
+| seed       | uint64 | scalar                         |                                                    | IN  |
+| size       | int64  | scalar                         | side, even, >= 2                                   | IN  |
+| words      | uint64 | [n, 4, size/2, ceil(size/128)] | the samples, packed (see _heat_bath)               | OUT |
+| rungs      | int64  | [n]                            | the rung from which the chains met                 | OUT |
 
 Two chains, from all up and from all down, run over the sweeps [-h, 0) with the same random maps; if they meet the
 common state at time 0 is the sample, if not h grows and the same maps are used again. There is no cap: giving up would

@@ -14,32 +14,35 @@ _HASH_CHILD = np.uint64(HASH_CHILD)
 _rung_start = numba.njit(cache=True)(rung_start)
 
 
-def ising_cftp(words, horizons, thresholds, sample_ids, seed, size) -> None:
+def ising_cftp(thresholds, rungs, sample_ids, seed, size):
     root = np.uint64(derive(np.uint64(seed), np.uint64(ISING_CFTP)))
+    words = np.empty((len(thresholds), 4, size // 2, -(-size // 128)), np.uint64)
+    rungs = np.array(rungs, np.int64)
     with numba.parallel_chunksize(1):
-        _sample_all(words, horizons, thresholds, sample_ids, root, size)
+        _sample_all(words, rungs, thresholds, sample_ids, root, size)
+    return words, rungs
 
 
 @numba.njit(cache=True, parallel=True)
-def _sample_all(words, horizons, thresholds, sample_ids, root, size):
+def _sample_all(words, rungs, thresholds, sample_ids, root, size):
     for i in numba.prange(len(words)):
         bath = new_bath(size)
         top = np.empty((4, (size // 2 + 2) * words.shape[3]), np.uint64)
         bottom = np.empty_like(top)
         num_bits = set_thresholds(bath, thresholds[i], True)
         key = derive(root, sample_ids[i])
-        while not _meet(bath, num_bits, key, horizons[i], size, top, bottom):
-            horizons[i] += 2
+        while not _meet(bath, num_bits, key, rungs[i], size, top, bottom):
+            rungs[i] += 2
         store(top, words[i])
 
 
 @numba.njit(cache=True)
-def _meet(bath, num_bits, key, horizon, size, top, bottom):
-    """Run both chains from rung `horizon` to time 0; whether they met. `top` is then the sample."""
+def _meet(bath, num_bits, key, first_rung, size, top, bottom):
+    """Run both chains from rung `first_rung` to time 0; whether they met. `top` is then the sample."""
     _fill(top, size, ~np.uint64(0))
     _fill(bottom, size, np.uint64(0))
     met = False
-    for rung in range(horizon, -1, -1):
+    for rung in range(first_rung, -1, -1):
         run_key = derive(key, np.uint64(rung))
         hash_key = derive(run_key, _HASH_CHILD)
         seed_streams(run_key, bath.streams)

@@ -1,0 +1,85 @@
+// Warp and block code that is also plain C++.
+//
+// On a GPU a lane is a thread: LANES is 1 and a per-lane array is one register. On a host LANES is 32, a per-lane array
+// holds the whole warp, and FOR_LANES is a loop; code between two exchanges stands in one FOR_LANES body.
+//
+//     u64 x[LANES], y[LANES];
+//     FOR_LANES(i, lane) x[i] = lane;
+//     FOR_LANES(i, lane) y[i] = from_lane(x, i, lane + 1);     // the value of the next lane, periodic
+//
+// Kernels are declared KERNEL void name(...) and take pointers and i64. FOR_WARPS(w, n) gives each warp its share of n
+// pieces of work, FOR_BLOCKS(b, n) each block; FOR_THREADS(t, n) shares n pieces among the threads of a block (one
+// "thread" on a host) and must be followed by barrier() before other threads' results are read.
+#pragma once
+
+typedef unsigned long long u64;
+typedef unsigned int u32;
+typedef long long i64;
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+
+#define KERNEL extern "C" __global__
+#define DEVICE __device__ __forceinline__
+#define DEVICE_MEMBER __device__ __forceinline__
+#define LANES 1
+#define UNROLL _Pragma("unroll")
+#define FOR_LANES(i, lane) for (int i = 0, lane = threadIdx.x & 31; i < 1; ++i)
+#define FOR_WARPS(w, n)                                                      \
+    for (i64 w = (blockIdx.x * (i64)blockDim.x + threadIdx.x) >> 5; w < (n); \
+         w += ((i64)gridDim.x * blockDim.x) >> 5)
+#define FOR_BLOCKS(b, n) for (i64 b = blockIdx.x; b < (n); b += gridDim.x)
+#define FOR_THREADS(t, n) for (i64 t = threadIdx.x; t < (n); t += blockDim.x)
+
+template <class T>
+DEVICE T from_lane(const T (&x)[1], int, int lane) {
+    return __shfl_sync(0xffffffffu, x[0], lane & 31);
+}
+DEVICE bool any_lane(const bool (&x)[1]) { return __any_sync(0xffffffffu, x[0]); }
+DEVICE u32 lanes_where(const bool (&x)[1]) { return __ballot_sync(0xffffffffu, x[0]); }
+DEVICE bool any_thread(bool x) { return __syncthreads_or(x); }
+DEVICE void barrier() { __syncthreads(); }
+DEVICE int count_ones(u64 x) { return __popcll(x); }
+DEVICE int count_ones32(u32 x) { return __popc(x); }
+DEVICE int lowest_bit(u64 x) { return __ffsll((i64)x) - 1; }
+
+// Takes the next ticket of a counter, for the whole warp.
+DEVICE i64 take_ticket(u64* counter) {
+    u64 ticket = 0;
+    if ((threadIdx.x & 31) == 0) ticket = atomicAdd(counter, 1ull);
+    return (i64)__shfl_sync(0xffffffffu, ticket, 0);
+}
+
+#else
+
+#define KERNEL extern "C"
+#define DEVICE static inline
+#define DEVICE_MEMBER inline
+#define LANES 32
+#define UNROLL
+#define FOR_LANES(i, lane) for (int i = 0, lane = 0; lane < 32; lane = ++i)
+#define FOR_WARPS(w, n) for (i64 w = 0; w < (n); ++w)
+#define FOR_BLOCKS(b, n) for (i64 b = 0; b < (n); ++b)
+#define FOR_THREADS(t, n) for (i64 t = 0; t < (n); ++t)
+
+template <class T>
+DEVICE T from_lane(const T (&x)[32], int, int lane) {
+    return x[lane & 31];
+}
+DEVICE bool any_lane(const bool (&x)[32]) {
+    bool any = false;
+    for (bool b : x) any |= b;
+    return any;
+}
+DEVICE u32 lanes_where(const bool (&x)[32]) {
+    u32 mask = 0;
+    for (int i = 0; i < 32; ++i) mask |= (u32)x[i] << i;
+    return mask;
+}
+DEVICE bool any_thread(bool x) { return x; }
+DEVICE void barrier() {}
+DEVICE int count_ones(u64 x) { return __builtin_popcountll(x); }
+DEVICE int count_ones32(u32 x) { return __builtin_popcount(x); }
+DEVICE int lowest_bit(u64 x) { return __builtin_ctzll(x); }
+DEVICE i64 take_ticket(u64* counter) { return (i64)(*counter)++; }
+
+#endif

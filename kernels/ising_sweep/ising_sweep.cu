@@ -1,0 +1,31 @@
+// ising_sweep on a GPU: one warp a lattice of 128 x 128 with the state in registers, or one block a lattice of any size.
+#include "_heat_bath/heat_bath.cuh"
+
+KERNEL void ising_sweep_128(u64* words, const u64* thresholds, const i64* num_sweeps, const u64* sample_ids, u64 root,
+                            i64 num) {
+    FOR_WARPS(n, num) {
+        u64* planes = words + n * 256;
+        const Thresholds<false> t(thresholds + 5 * n);
+        Warp128<1, false> warp;
+        warp.start(derive(root, sample_ids[n]));
+        warp.each_word([&](u64& word, u64&, int place) { word = planes[place]; });
+        for (i64 time = 0; time < num_sweeps[n]; ++time) warp.sweep(t);
+        warp.each_word([&](u64& word, u64&, int place) { planes[place] = word; });
+    }
+}
+
+// `streams` has room for three words for each word of a plane and each lattice.
+KERNEL void ising_sweep_any(u64* words, const u64* thresholds, const i64* num_sweeps, const u64* sample_ids, u64 root,
+                            i64 num, i64 size, u64* streams) {
+    const Shape shape(size);
+    FOR_BLOCKS(n, num) {
+        u64* lattice = words + n * 4 * shape.words;
+        Sfc64* own = (Sfc64*)streams + n * shape.words;
+        const Thresholds<false> t(thresholds + 5 * n);
+        const u64 key = derive(root, sample_ids[n]);
+        FOR_THREADS(w, shape.words) own[w] = stream_of(key, w);
+        barrier();
+        for (i64 time = 0; time < num_sweeps[n]; ++time)
+            sweep_block(&lattice, 1, own, t, derive(key, HASH_CHILD), 4 * time, shape);
+    }
+}

@@ -1,0 +1,76 @@
+"""ising_cftp: reference = numba = CUDA C++ on the host, bit for bit; independence of the first rung."""
+
+import numpy as np
+import pytest
+from hessfast.kernels._random import ISING_CFTP
+from hessfast.kernels._random.reference import derive
+from hessfast.kernels.ising_cftp import cpu, reference, rung_start
+
+from hessfast._probabilities import heat_bath_thresholds
+
+from . import cuda_host
+
+
+def problem(size, num=3, first_rung=0):
+    rng = np.random.default_rng(size)
+    thresholds = heat_bath_thresholds(rng.uniform(2.6, 5, num), rng.uniform(-2, 2, num))
+    return thresholds, np.full(num, first_rung), rng.integers(0, 2**64, num, dtype=np.uint64), 2**64 - 3, size
+
+
+def on_host(thresholds, rungs, sample_ids, seed, size):
+    num, rows, row = len(thresholds), size // 2, -(-size // 128)
+    words, rungs = np.full((num, 4, rows, row), 0xABCDEF, np.uint64), rungs.copy()
+    scratch = np.empty((num, 7, rows, row), np.uint64)
+    arguments = (words, rungs, thresholds, sample_ids, derive(seed, ISING_CFTP), num)
+    cuda_host.run("ising_cftp", "ising_cftp_any", *arguments, size, scratch)
+    return words, rungs
+
+
+def on_host_warp(thresholds, rungs, sample_ids, seed, size):
+    words, rungs = np.full((len(thresholds), 4, 64, 1), 0xABCDEF, np.uint64), rungs.copy()
+    arguments = (words, rungs, thresholds, sample_ids, derive(seed, ISING_CFTP), len(thresholds))
+    cuda_host.run("ising_cftp", "ising_cftp_128", *arguments, np.zeros(1, np.uint64))
+    return words, rungs
+
+
+@pytest.mark.parametrize("size", [2, 4, 10, 22])
+def test_numba_equals_reference(size):
+    expected, got = reference.ising_cftp(*problem(size)), cpu.ising_cftp(*problem(size))
+    np.testing.assert_array_equal(got[0], expected[0])
+    np.testing.assert_array_equal(got[1], expected[1])
+
+
+@pytest.mark.parametrize("size", [2, 10, 126, 128, 130, 256])
+def test_cuda_equals_numba_on_the_host(size):
+    expected = cpu.ising_cftp(*problem(size, num=4))
+    for form in [on_host, on_host_warp] if size == 128 else [on_host]:
+        got = form(*problem(size, num=4))
+        np.testing.assert_array_equal(got[0], expected[0])
+        np.testing.assert_array_equal(got[1], expected[1])
+
+
+@pytest.mark.parametrize("first_rung", [1, 5, 12])
+def test_a_longer_horizon_returns_the_same_sample(first_rung):
+    short, rungs = cpu.ising_cftp(*problem(64, num=8))
+    long, longer_rungs = cpu.ising_cftp(*problem(64, num=8, first_rung=first_rung))
+    np.testing.assert_array_equal(long, short)
+    assert (longer_rungs >= first_rung).all() and (rungs != longer_rungs).any()
+
+
+def test_rungs_are_the_documented_horizons():
+    assert [rung_start(r) for r in range(8)] == [4, 6, 8, 12, 16, 24, 32, 48]
+
+
+def test_samples_do_not_depend_on_the_batch():
+    thresholds, rungs, sample_ids, seed, size = problem(30, num=6)
+    words, _ = cpu.ising_cftp(thresholds, rungs, sample_ids, seed, size)
+    order = [3, 0, 5]
+    some, _ = cpu.ising_cftp(thresholds[order], rungs[order], sample_ids[order], seed, size)
+    np.testing.assert_array_equal(some, words[order])
+
+
+def test_empty_batch():
+    nothing = np.empty((0, 5), np.uint64), np.empty(0, np.int64), np.empty(0, np.uint64), np.uint64(0), 6
+    for form in (cpu, reference):
+        words, rungs = form.ising_cftp(*nothing)
+        assert words.shape == (0, 4, 3, 1) and rungs.shape == (0,)
