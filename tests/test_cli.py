@@ -122,7 +122,7 @@ def made(tmp_path_factory):
     command = [sys.executable, "-m", "hessfast", *ISING, "--out", folder]
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "1500 of 1500 samples" in result.stdout
+    assert "1,500 samples of ising in 30 shards, all sealed" in result.stdout
     assert re.search(r"Certificates: [\d,]+ cftp, [\d,]+ fk-cftp, 0 mcmc\.", result.stdout)
     return folder
 
@@ -255,7 +255,26 @@ def test_dry_run_writes_nothing(cli, tmp_path, monkeypatch):
     assert code == 0 and not (tmp_path / "x").exists()
     assert re.search(r"20,000 samples in 3 shards of 8,192", out)
     assert re.search(r"to make: 3 shards, 41\.\d MB in .*, where .* are free", out)
-    assert re.search(r"time: about [\d.,]+ s by 1 process", out)
+    assert re.search(r"time: about [\d.]+ (s|min) by 1 process", out)
+
+
+def test_dry_run_refuses_what_the_run_would_refuse(cli, copy):
+    code, out, err = cli(*ISING, "--seed", 1, "--out", copy, "--dry-run")
+    assert code == 2 and out == "" and "parameters.seed (0, not 1)" in err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.032, "0.032 s"), (58.4, "58 s"), (90, "1.5 min"), (5400, "1.5 h"), (1e6, "12 days")]
+)
+def test_durations_in_words(seconds, words):
+    assert _job.duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("num", "words"), [(0, "0 B"), (999, "999 B"), (1.12e9, "1.12 GB"), (35.4e9, "35.4 GB"), (4e15, "4e+03 TB")]
+)
+def test_sizes_in_words(num, words):
+    assert _job.size(num) == words
 
 
 def test_verify_and_resume(cli, copy, made):
@@ -308,7 +327,7 @@ def test_world_size_cannot_be_seen(tmp_path, made, forks, world_size):
     ranks = [forks.start(*ISING, "--out", tmp_path, RANK=str(r), LOCAL_RANK=str(r), **world) for r in range(world_size)]
     ends = [forks.wait(rank) for rank in ranks]
     assert [(code, err) for code, _, err in ends] == [(0, "")] * world_size
-    assert "1500 of 1500" in ends[0][1] and all(out == "" for _, out, _ in ends[1:])
+    assert "all sealed" in ends[0][1] and all(out == "" for _, out, _ in ends[1:])
     assert contents(tmp_path) == contents(made)
 
 

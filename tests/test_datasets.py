@@ -4,6 +4,7 @@ import errno
 import importlib
 import math
 import subprocess
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -200,6 +201,22 @@ def test_the_released_script_can_load_the_export(stores, tmp_path):
     x, parameters, y = torch.Tensor(states).unsqueeze(1), torch.Tensor(labels), torch.Tensor(targets).unsqueeze(1)
     assert x.dtype == parameters.dtype == y.dtype == torch.float32
     assert x[[3, 1, 4, 1]].reshape(4, 12, 12).abs().eq(1).all() and y[[3, 1]].mean(0).shape == (1, 128, 128)
+
+
+def test_an_export_needs_little_memory(tmp_path):
+    plan = datasets.tasep_plan(2000)  # 33 MB of states, 131 MB of targets
+    zeros = shards.fill(
+        tmp_path,
+        plan,
+        lambda start, stop: {
+            name: np.zeros((stop - start, *shape), dtype) for name, (dtype, shape) in plan.arrays.items()
+        },
+    )
+    tracemalloc.start()
+    written = datasets.export_npy(zeros, tmp_path, targets=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6 < written[2].stat().st_size
 
 
 def test_exports_that_are_refused(stores, tmp_path):

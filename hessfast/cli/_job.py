@@ -14,7 +14,7 @@ Out = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; under torchrun cuda means one GPU each.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show samples, bytes and time (from a short trial), and exit.")]
-PILOT_SECONDS = 1.0
+PILOT_SECONDS = 2.0
 
 
 def run(plan, out: Path, device: str, dry_run: bool) -> None:
@@ -26,6 +26,7 @@ def run(plan, out: Path, device: str, dry_run: bool) -> None:
     from hessfast import datasets, shards
 
     make = datasets.maker(plan, device)
+    shards.check(out, plan)
     missing = plan.num_shards - _sealed(out)
     need = plan.num_bytes * missing // plan.num_shards
     free = shutil.disk_usage(next(parent for parent in (out, *out.absolute().parents) if parent.exists())).free
@@ -41,7 +42,10 @@ def run(plan, out: Path, device: str, dry_run: bool) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Interrupted; what is sealed stays. Go on with: hessfast resume {out}") from None
     if rank == 0:
-        typer.echo(f"{store!r}: {plan.num_shards} shards sealed, {time.perf_counter() - start:.1f} s.")
+        seconds = time.perf_counter() - start
+        typer.echo(
+            f"{out}: {plan.num:,} samples of {plan.name} in {plan.num_shards:,} shards, all sealed; {seconds:.1f} s."
+        )
         typer.echo(_certificates(store))
 
 
@@ -69,7 +73,7 @@ def _forecast(plan, out, make, need, free, missing, device, world_size) -> None:
     typer.echo(
         f"{plan.name}: {plan.num:,} samples in {plan.num_shards:,} shards of {plan.shard_size:,}, plan {plan.hash}\n"
         f"to make: {missing:,} shards, {size(need)} in {out}, where {size(free)} are free\n"
-        f"time: about {total:,.1f} s by {world_size} process(es) on {device} ({tried:,} samples took {seconds:.2f} s)"
+        f"time: about {duration(total)} by {world_size} process(es) on {device} ({tried:,} took {seconds:.2f} s)"
     )
 
 
@@ -81,6 +85,14 @@ def _certificates(store) -> str:
     counts = np.bincount(np.asarray(store["certificate"]), minlength=3)
     names = store.plan.parameters["certificate"]
     return "Certificates: " + ", ".join(f"{count:,} {name}" for count, name in zip(counts, names, strict=True)) + "."
+
+
+def duration(seconds: float) -> str:
+    """A time in words, with about two digits: it is an estimate."""
+    for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < most * length:
+            return f"{seconds / length:.2g} {unit}"
+    return f"{seconds / 86400:.2g} days"
 
 
 def size(num_bytes: float) -> str:

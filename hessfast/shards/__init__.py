@@ -13,8 +13,8 @@ seen in the bytes. A shard counts only when sealed; everything else is made agai
 """
 
 from ._arrays import ShardedArray
-from ._fill import fill
+from ._fill import check, fill
 from ._plan import Plan
 from ._store import Store, open, read_plan
 
-__all__ = ["Plan", "ShardedArray", "Store", "fill", "open", "read_plan"]
+__all__ = ["Plan", "ShardedArray", "Store", "check", "fill", "open", "read_plan"]

@@ -98,6 +98,13 @@ def _adopt(folder: Path, plan: Plan) -> None:
         if error.errno not in UNWRITABLE:
             raise
         raise OSError(error.errno, f"{folder} must be a folder that can be written; choose another") from None
+    check(folder, plan)
+
+
+def check(folder: str | Path, plan: Plan) -> None:
+    """Refuse a folder that holds another plan, with the fields that differ; one that holds none is welcome."""
+    if not _files.plan_path(Path(folder)).exists():
+        return
     differences = read_plan(folder).differences(plan)
     if differences:
         raise ValueError(
