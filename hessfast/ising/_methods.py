@@ -5,8 +5,8 @@ Looking at a run to choose its sampler would bias the samples; the curves here w
 
 import numpy as np
 
-from .._probabilities import logistic64
-from .._random import derive
+from hessfast._probabilities import logistic64
+from hessfast._random import derive
 from .log_partition import TEMPERATURE_CRITICAL
 
 # |H| from which coupling from the past of spins is faster than that of Fortuin-Kasteleyn bonds.

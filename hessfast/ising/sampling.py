@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import _checks
-from .._dispatch import BackendUnavailableError, kernel
-from .._probabilities import heat_bath_thresholds, one_minus_exp64
+from hessfast import _checks
+from hessfast._dispatch import BackendUnavailableError, kernel
+from hessfast._probabilities import heat_bath_thresholds, one_minus_exp64
 from . import _methods
 
 METHODS = ("auto", "cftp", "fk-cftp", "mcmc")
