@@ -5,12 +5,15 @@ additions, multiplications, divisions and rounding of IEEE 754 are used, never t
 not depend on the platform.
 """
 
+from fractions import Fraction
+from math import factorial
+
 import numpy as np
 
 _SPLITTER = 134217729.0  # 2^27 + 1
 _LN2 = (0.6931471805599453, 2.3190468138462996e-17, 5.707708438416212e-34)
 _HALVINGS = 9
-_TERMS = 9
+_INVERSE_FACTORIALS = [(float(x), float(x - Fraction(float(x)))) for x in (Fraction(1, factorial(n)) for n in range(1, 10))]
 
 DoubleDouble = tuple[np.ndarray, np.ndarray]
 
@@ -62,9 +65,9 @@ def _exp_of_negative(x: DoubleDouble) -> DoubleDouble:
         r = _add(r, tuple(-v for v in _two_product(k, np.full_like(k, part))))
     r = (r[0] * 2.0**-_HALVINGS, r[1] * 2.0**-_HALVINGS)
     one = (np.ones_like(k), np.zeros_like(k))
-    series = one  # sum of r^n / (n + 1)!, so that exp(r) - 1 = r * series
-    for n in range(_TERMS, 1, -1):
-        series = _add(one, _divide(_multiply(r, series), (np.full_like(k, float(n)), np.zeros_like(k))))
+    series = (np.full_like(k, _INVERSE_FACTORIALS[-1][0]), np.full_like(k, _INVERSE_FACTORIALS[-1][1]))
+    for coefficient in _INVERSE_FACTORIALS[-2::-1]:  # exp(r) - 1 = r (1 + r (1/2! + r (1/3! + ...)))
+        series = _add(_multiply(r, series), coefficient)
     grown = _multiply(r, series)
     for _ in range(_HALVINGS):  # (1 + e)^2 - 1 = e (2 + e)
         grown = _multiply(grown, _add((2.0 * one[0], one[1]), grown))
