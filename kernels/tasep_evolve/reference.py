@@ -1,4 +1,4 @@
-"""The dynamics of the open TASEP on Python integers: bit 0 is the reservoir that feeds, bit M + 1 the one that drains."""
+"""The dynamics of the open TASEP on Python integers: bit 0 is the reservoir before the chain, bit M + 1 the one behind."""
 
 from bisect import bisect_right
 

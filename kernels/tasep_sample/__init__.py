@@ -24,7 +24,7 @@ N_M(s) = C(2M+2, M-s) (s+1) / (M+1) (two-line representation: Bryc, Zatitskii 20
 4. Clear the first row's ones at the e unmatched columns that follow the origin (the last exits of Pitman's transform).
 5. The first row, read from the column after the origin, is the configuration.
 
-Law: exact but for the rounding of float64 in step 1, below 1e-12 in total variation at M = 16,384, of the size of what
+Law: exact but for the rounding of float64 in step 1, about 1e-14 in total variation at M = 16,384, which is also what
 one unit in the last place of a rate changes. Only +, -, *, / and sqrt are used: the same bits on every IEEE machine.
 Random words: key = derive(derive(seed, TASEP_SAMPLE), id). Single draws are derive(derive(key, 0), 0, 1, 2, ...); the
 rows come from LANES sfc64 streams of derive(key, 1), word w of the two rows from lane w % LANES.

@@ -1,7 +1,7 @@
 """Step 3 of the TASEP sampler in numba: which opening brackets stay unmatched on a circle of bits, 64 at a time.
 
-A node is a stretch of 2^level positions; matched within itself it leaves d closing brackets, then u opening ones. A word
-holds 64 / 2^level nodes in fields of 2^level bits. Two neighbours cancel c = min(u_left, d_right) pairs:
+A node is a stretch of 2^level positions; matched within itself it leaves d closing brackets, then u opening ones. A
+word holds 64 / 2^level nodes in fields of 2^level bits. Two neighbours cancel c = min(u_left, d_right) pairs:
     d = d_left + d_right - c,    u = u_left - c + u_right.
 Up the levels this gives u and d per word; a scan over the words says how many of the u stay unmatched; they are the
 leftmost, so down the levels kept_left = min(kept, u_left - c), kept_right = kept - kept_left, to single positions.

@@ -123,9 +123,9 @@ def draw_height(draws, M, slow, ratio):
         else:
             beyond = geometric(draws, down, bits) + 1
             s, hat, total, base = low - beyond, geometric_sum(down, beyond)[1], low_total, low
-        if 0 <= s <= M:
-            if happens(draws, weight(M, slow, s, geometric_sum(ratio, s + 1)[0], base, total) / hat):
-                return s
+        s_total = geometric_sum(ratio, s + 1)[0] if 0 <= s <= M else 0.0
+        if 0 <= s <= M and happens(draws, weight(M, slow, s, s_total, base, total) / hat):
+            return s
 
 
 @numba.njit(cache=True, error_model="numpy")

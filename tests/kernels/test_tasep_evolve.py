@@ -9,11 +9,16 @@ import mpmath
 import numba
 import numpy as np
 import pytest
+from hessfast.kernels._random import TASEP_EVOLVE
+from hessfast.kernels._random.reference import derive
 from hessfast.kernels.tasep_evolve import cpu, reference
 from hessfast.kernels.tasep_evolve._ticks import poisson, slices
 from scipy.linalg import expm
 
+from hessfast.tasep import sampling as tasep
 from hessfast.tasep.enumeration import transitions
+
+from . import cuda_host
 
 
 @pytest.mark.parametrize("M", [1, 2, 3, 5])
@@ -75,6 +80,32 @@ def test_same_bits_as_the_reference(M, duration):
     alpha[:3], beta[1:5] = 1, 1
     args = states(12, M), alpha, beta, M, duration, 2**64 - 1, 2**63
     np.testing.assert_array_equal(run(cpu, *args), run(reference, *args))
+
+
+@pytest.mark.parametrize("M", [1, 2, 63, 64, 65, 128, 130, 500])
+@pytest.mark.parametrize("duration", [1e-3, 7.5])
+def test_same_bits_from_the_cuda_kernel(M, duration):
+    """The steps of gpu.py with the CUDA kernel compiled for the host."""
+    n, seed, first_id = 100, 2**64 - 1, 2**63
+    alpha, beta = np.random.default_rng(M).uniform(size=(2, n))
+    alpha[:10], beta[5:15] = 1, 1
+    words = states(n, M)
+    num_slices, least, thresholds = slices(M, duration)
+    after, root = words.copy(), derive(seed, TASEP_EVOLVE)
+    arguments = after, alpha, beta, thresholds, len(thresholds), M, num_slices, least, root, first_id, n
+    cuda_host.run("tasep_evolve", "tasep_evolve", *arguments)
+    np.testing.assert_array_equal(after, run(cpu, words, alpha, beta, M, duration, seed, first_id))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("M", [1, 64, 130, 3000])
+def test_same_bits_from_a_gpu(M):
+    torch = pytest.importorskip("torch")
+    alpha, beta = np.random.default_rng(M).uniform(0.01, 1, size=(2, 300))
+    start = tasep.pack(np.random.default_rng(0).integers(0, 2, (300, M)))
+    there = tasep.pack(torch.from_numpy(start.occupations()).cuda())
+    after = tasep.evolve(there, alpha, beta, 12.5, seed=4).words.cpu().numpy()
+    np.testing.assert_array_equal(after, tasep.evolve(start, alpha, beta, 12.5, seed=4).words)
 
 
 def test_a_chain_depends_on_its_number_only():

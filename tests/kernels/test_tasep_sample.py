@@ -1,6 +1,7 @@
 """The exact TASEP sampler: its law over the rationals, and the same bits from every form of it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -11,9 +12,15 @@ from math import comb
 import numba
 import numpy as np
 import pytest
+from hessfast.kernels._cuda import KERNELS, path
+from hessfast.kernels._random import TASEP_SAMPLE
+from hessfast.kernels._random.reference import derive
 from hessfast.kernels.tasep_sample import cpu, reference
 
+from hessfast.tasep import sampling as tasep
 from hessfast.tasep.enumeration import stationary_law
+
+from . import cuda_host
 
 RATES = [  # (alpha, beta): the three phases, their boundaries, the ends of the interval
     (Fraction(1), Fraction(1)),
@@ -169,6 +176,55 @@ def test_same_bits_as_the_reference_at_full_size():
     alpha, beta = [0.8, 0.5, 0.3, 0.05], [0.7, 0.5, 0.3, 0.9]
     for ours, expected in zip(draw(cpu, 16384, alpha, beta), draw(reference, 16384, alpha, beta), strict=True):
         np.testing.assert_array_equal(ours, expected)
+
+
+def draw_as_on_a_gpu(M, alpha, beta, seed, first_id, in_shared=0):
+    """The steps of gpu.py with the CUDA kernels compiled for the host; memory starts as rubbish."""
+    n, root = len(alpha), derive(seed, TASEP_SAMPLE)
+    words, exponents = np.full((n, -(-M // 64)), 0xDEAD, np.uint64), np.full((n, 2), -7)
+    drawn, scratch = np.full(n, 9, np.uint64), np.full(2 * (M // 64 + 1) + 64, 2**64 - 1, np.uint64)
+    cuda_host.run("tasep_sample", "tasep_exponents", exponents, drawn, alpha, beta, M, root, first_id, n)
+    arguments = words, exponents, drawn, M, root, first_id, n, scratch, in_shared
+    cuda_host.run("tasep_sample", "tasep_configurations", *arguments)
+    return words, exponents
+
+
+@pytest.mark.parametrize("M", [1, 2, 31, 62, 63, 64, 65, 127, 128, 129, 700, 2047, 16384])
+def test_same_bits_from_the_cuda_kernels(M):
+    alpha, beta = rates(100, M)
+    for ours, expected in zip(
+        draw_as_on_a_gpu(M, alpha, beta, 2**64 - 1, 2**63), draw(cpu, M, alpha, beta, 2**64 - 1, 2**63), strict=True
+    ):
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("M", [1, 64, 700, 16384, 18431, 18432, 50_000])
+def test_same_bits_from_a_gpu(M):
+    alpha, beta = rates(300, M)
+    ours = tasep.sample(alpha, beta, M, 3, "cuda", first_id=7)
+    expected = tasep.sample(alpha, beta, M, 3, first_id=7)
+    np.testing.assert_array_equal(ours.words.cpu().numpy(), expected.words)
+    np.testing.assert_array_equal(ours.exponents.cpu().numpy(), expected.exponents)
+
+
+def test_cuda_fuses_no_products_with_sums():
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("no nvcc")
+    command = [
+        nvcc,
+        "-std=c++17",
+        "-arch=sm_80",
+        f"-I{KERNELS}",
+        "-ptx",
+        "-o",
+        "/dev/stdout",
+        str(path("tasep_sample")),
+    ]
+    ptx = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "div.rn.f64" in ptx
+    assert "fma.rn.f64" not in ptx
 
 
 def test_a_sample_depends_on_its_number_only():
