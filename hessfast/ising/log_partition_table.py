@@ -124,8 +124,9 @@ class LogPartitionTable:
             np.savez_compressed(file, facts=json.dumps(facts), coefficients=self.coefficients)
 
     @classmethod
-    def load(cls, path: str | Path) -> "LogPartitionTable":
-        """Read what `save` wrote."""
+    def load(cls, path: str | Path | None = None) -> "LogPartitionTable":
+        """Read what `save` wrote; without a path the table that comes with hessfast, `build()` with its defaults."""
+        path = Path(__file__).parent / "log_partition_128.npz" if path is None else path
         with np.load(path, allow_pickle=False) as file:
             facts = json.loads(str(file["facts"]))
             facts["temperatures"] = tuple(facts["temperatures"])
