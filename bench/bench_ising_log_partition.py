@@ -5,8 +5,9 @@ import pytest
 
 from hessfast.ising import enumeration
 from hessfast.ising._bond_weighted_trg import bond_weighted_trg
-from hessfast.ising.log_partition import TEMPERATURE_CRITICAL, log_partition, moments
+from hessfast.ising.log_partition import TEMPERATURE_CRITICAL, log_partition
 from hessfast.ising.log_partition_table import LogPartitionTable
+from hessfast.ising.moments import moments
 
 
 def test_without_a_field(record_rate):
@@ -29,7 +30,7 @@ def test_renormalization(record_rate, place, temperature, field, max_bond):
 
 
 def test_moments(record_rate):
-    """27 values of log Z at T = 3, H = 1."""
+    """Thirty values of log Z at T = 3, H = 1."""
     record_rate(lambda: moments(3.0, 1.0), work=1, unit="us/point/core")
 
 

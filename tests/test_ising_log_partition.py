@@ -12,7 +12,8 @@ from hessfast.ising._bond_weighted_trg import bond_weighted_trg
 from hessfast.ising._kaufman import kaufman
 from hessfast.ising._transfer_matrix import transfer_matrix
 from hessfast.ising.log_partition import TEMPERATURE_CRITICAL as TC
-from hessfast.ising.log_partition import Moments, log_partition, mean_energy, mean_magnetization, moments
+from hessfast.ising.log_partition import log_partition
+from hessfast.ising.moments import Moments, mean_energy, mean_magnetization, moments
 
 POINTS = [(1.0, 0.0), (1.0, 0.1), (2.0, 0.3), (TC, 0.0), (3.0, -1.0), (5.0, 2.0)]
 
@@ -25,7 +26,7 @@ def exact_moments(states, temperature, field):
     return np.array([e, m, *second]) / (states.rows * states.columns)
 
 
-@pytest.mark.parametrize("name", ["enumeration", "log_partition"])
+@pytest.mark.parametrize("name", ["enumeration", "log_partition", "moments"])
 def test_examples_in_docstrings(name):
     assert doctest.testmod(sys.modules[f"hessfast.ising.{name}"]).failed == 0
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from hessfast.ising import enumeration
-from hessfast.ising.log_partition import TEMPERATURE_CRITICAL, log_partition, mean_energy, mean_magnetization
+from hessfast.ising.log_partition import TEMPERATURE_CRITICAL, log_partition
 from hessfast.ising.log_partition_table import LogPartitionTable
+from hessfast.ising.moments import mean_energy, mean_magnetization
 
 
 @pytest.fixture(scope="module")
