@@ -7,7 +7,7 @@ import numpy as np
 
 from .._random.cpu import derive, popcount
 from . import LOG2_ESCAPES, MIN_BITS
-from .fold import LANES, draw_masks
+from .fold import LANES, WIDTH, draw_masks
 from .update import apply
 
 _WARM_UP = 12
@@ -23,7 +23,7 @@ class Bath(NamedTuple):
     masks: np.ndarray  # uint64 [6, padded]: f_0 .. f_4, escapes
     codes: np.ndarray  # uint64 [5]
     hashes: np.ndarray  # uint64 [5]
-    folds: np.ndarray  # int64 [64, 6]
+    folds: np.ndarray  # int64 [32, 6]
     shifted: np.ndarray  # uint64 [words of a plane]
     escaped_words: np.ndarray  # int64 [64 words of a plane]
     escaped_bits: np.ndarray  # uint64 [64 words of a plane]
@@ -38,7 +38,7 @@ def new_bath(size):
         np.empty((6, padded), np.uint64),
         np.empty(5, np.uint64),
         np.empty(5, np.uint64),
-        np.empty((64, 6), np.int64),
+        np.empty((32, 6), np.int64),
         np.empty(num_words, np.uint64),
         np.empty(64 * num_words, np.int64),
         np.empty(64 * num_words, np.uint64),
@@ -49,10 +49,10 @@ def new_bath(size):
 def set_thresholds(bath, thresholds, monotone):
     """Prepare a bath for the five thresholds of a lattice; returns the number of bits."""
     num_bits = split(thresholds, monotone, bath.codes, bath.hashes)
-    for k in range(num_bits):
+    for d in range(num_bits // 2):
         for j in range(5):
-            bath.folds[k, j] = 8 * LANES * np.int64(bath.codes[j] >> _u64(k) & _u64(1))
-        bath.folds[k, 5] = 8 * LANES * (k >= (_LOG2_MONOTONE if monotone else _LOG2_SINGLE))
+            bath.folds[d, j] = WIDTH * np.int64(bath.codes[j] >> _u64(2 * d) & _u64(3))
+        bath.folds[d, 5] = 3 * WIDTH * (2 * d >= (_LOG2_MONOTONE if monotone else _LOG2_SINGLE))
     return num_bits
 
 
@@ -61,7 +61,7 @@ def split(thresholds, monotone, codes, hashes):
     """Fill `codes` and `hashes`, uint64 [5] each; return the number of bits B (see the package)."""
     log2_escapes = _LOG2_MONOTONE if monotone else _LOG2_SINGLE
     escapes = _u64(1 << log2_escapes)
-    for num_bits in range(_BITS_MONOTONE if monotone else _BITS_SINGLE, 65):
+    for num_bits in range(_BITS_MONOTONE if monotone else _BITS_SINGLE, 65, 2):
         low = _u64(64 - num_bits)
         rest = _u64(0)
         for j in range(5):

@@ -14,7 +14,7 @@ struct Thresholds {
 
     DEVICE_MEMBER explicit Thresholds(const u64* p) {
         const u64 escapes = 1ull << LOG2_ESCAPES;
-        for (num_bits = MIN_BITS;; ++num_bits) {
+        for (num_bits = MIN_BITS;; num_bits += 2) {
             const int low = 64 - num_bits;
             const u64 most = (0 - (escapes << low)) >> low;
             u64 rest = 0;
