@@ -11,13 +11,14 @@ class BackendUnavailableError(RuntimeError):
     """The backend that was asked for cannot run here; the message says what would make it run."""
 
 
-def kernel(op: str, device: str = "cpu", backend: str | None = None) -> Callable:
-    """The function `op` of ``hessfast.kernels.<op>.<backend>``.
+def kernel(op: str, device: str = "cpu", backend: str | None = None, name: str | None = None) -> Callable:
+    """The function `name`, by default `op`, of ``hessfast.kernels.<op>.<backend>``.
 
     Args:
-        op: name of the kernel's folder and of the function in it.
+        op: name of the kernel's folder.
         device: "cpu" or "cuda" (optionally "cuda:N"); decides the backend where none is named.
         backend: "reference", "cpu" or "gpu".
+        name: of the function, where a folder holds more than the one it is named after.
 
     Raises:
         ValueError: for an unknown device or backend, or a backend on the wrong device.
@@ -38,7 +39,7 @@ def kernel(op: str, device: str = "cpu", backend: str | None = None) -> Callable
         raise BackendUnavailableError(f'{op} has no {backend} kernel; use device="cpu".')
     if backend == "gpu":
         _require_gpu()
-    return getattr(importlib.import_module(module), op)
+    return getattr(importlib.import_module(module), name or op)
 
 
 def _require_gpu() -> None:

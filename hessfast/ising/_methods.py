@@ -5,8 +5,8 @@ Looking at a run to choose its sampler would bias the samples; the curves here w
 
 import numpy as np
 
-from hessfast._probabilities import logistic64
 from hessfast._random import derive
+from . import _thresholds
 from .log_partition import TEMPERATURE_CRITICAL
 
 # |H| from which coupling from the past of spins is faster than that of Fortuin-Kasteleyn bonds.
@@ -85,5 +85,4 @@ def mcmc_seeds(seed: int) -> tuple[np.uint64, np.uint64]:
 
 def flips(temperature, field, magnetization, sample_ids, flip_seed) -> np.ndarray:
     """Whether to turn the whole lattice: the heat bath of its sign, P(M) / P(-M) = exp(2 H M / T)."""
-    stay = logistic64((2.0 * field * magnetization, np.zeros_like(field)), temperature)
-    return derive(flip_seed, sample_ids) >= stay
+    return derive(flip_seed, sample_ids) >= _thresholds.stays(temperature, field, magnetization)

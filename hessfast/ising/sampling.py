@@ -7,8 +7,7 @@ import numpy as np
 
 from hessfast import _checks
 from hessfast._dispatch import BackendUnavailableError, kernel
-from hessfast._probabilities import heat_bath_thresholds, one_minus_exp64
-from . import _methods
+from . import _methods, _thresholds
 
 METHODS = ("auto", "cftp", "fk-cftp", "mcmc")
 
@@ -172,7 +171,7 @@ def sweep(
     op = kernel("ising_sweep", device, backend)
     op(
         _checks.native(words),
-        heat_bath_thresholds(temperature, field),
+        _thresholds.heat_bath(temperature, field),
         num_sweeps,
         sample_ids,
         np.uint64(seed),
@@ -229,7 +228,7 @@ def _cftp(temperature, field, size, seed, sample_ids, device, backend):
     rungs = _methods.first_rungs(temperature, field, size)
     order = np.argsort(-rungs, kind="stable")
     op = kernel("ising_cftp", device, backend)
-    thresholds = heat_bath_thresholds(temperature[order], field[order])
+    thresholds = _thresholds.heat_bath(temperature[order], field[order])
     drawn, _ = op(thresholds, rungs[order], sample_ids[order], np.uint64(seed), size)
     words = _checks.copy(drawn)
     _checks.put(words, order, drawn)
@@ -242,9 +241,7 @@ def _fk_cftp(temperature, field, size, seed, sample_ids, device, backend):
             'fk-cftp runs on the CPU only, and (T, H) at low temperature and small field needs it; use device="cpu".'
         )
     op = kernel("ising_fk_cftp", device, backend)
-    bond = one_minus_exp64(np.full_like(temperature, 2.0), temperature)
-    ghost = one_minus_exp64(2.0 * np.abs(field), temperature)
-    thresholds = np.stack([bond[1], bond[0], ghost[1], ghost[0]], axis=1)
+    thresholds = _thresholds.bonds(temperature, field)
     return op(thresholds, np.sign(field).astype(np.int8), sample_ids, np.uint64(seed), size)[0]
 
 
@@ -255,7 +252,7 @@ def _mcmc(temperature, field, size, seed, sample_ids, device, backend):
     num_sweeps = _methods.burn_in(temperature, field, size)
     run_seed, flip_seed = _methods.mcmc_seeds(seed)
     op = kernel("ising_sweep", device, backend)
-    op(words, heat_bath_thresholds(temperature, field), num_sweeps, sample_ids, run_seed, size)
+    op(words, _thresholds.heat_bath(temperature, field), num_sweeps, sample_ids, run_seed, size)
     batch = IsingBatch(words, temperature, field, np.array([]), size)
     flip = _methods.flips(temperature, field, _checks.to_numpy(batch.magnetization()), sample_ids, flip_seed)
     turned = np.flatnonzero(flip)

@@ -6,14 +6,14 @@ from hessfast.kernels._random import ISING_CFTP
 from hessfast.kernels._random.reference import derive
 from hessfast.kernels.ising_cftp import cpu, reference, rung_start
 
-from hessfast._probabilities import heat_bath_thresholds
+from hessfast.ising import _thresholds
 
 from . import cuda_host
 
 
 def problem(size, num=3, first_rung=0):
     rng = np.random.default_rng(size)
-    thresholds = heat_bath_thresholds(rng.uniform(2.6, 5, num), rng.uniform(-2, 2, num))
+    thresholds = _thresholds.heat_bath(rng.uniform(2.6, 5, num), rng.uniform(-2, 2, num))
     return thresholds, np.full(num, first_rung), rng.integers(0, 2**64, num, dtype=np.uint64), 2**64 - 3, size
 
 

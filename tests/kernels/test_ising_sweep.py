@@ -7,7 +7,7 @@ from hessfast.kernels._random import ISING_SWEEP
 from hessfast.kernels._random.reference import derive
 from hessfast.kernels.ising_sweep import cpu, reference
 
-from hessfast._probabilities import heat_bath_thresholds
+from hessfast.ising import _thresholds
 
 from . import cuda_host
 
@@ -17,7 +17,7 @@ SIZES = [2, 4, 6, 22, 126, 128, 130, 256]
 def problem(size, num=3, seed=0):
     rng = np.random.default_rng(seed + size)
     words = pack(rng.choice([-1, 1], (num, size, size)))
-    thresholds = heat_bath_thresholds(rng.uniform(0.3, 5, num), rng.uniform(-2, 2, num))
+    thresholds = _thresholds.heat_bath(rng.uniform(0.3, 5, num), rng.uniform(-2, 2, num))
     num_sweeps = np.array([2, 0, 1, 3, 1][:num])
     return words, thresholds, num_sweeps, rng.integers(0, 2**64, num, dtype=np.uint64), 2**63 + 9, size
 
@@ -74,7 +74,7 @@ def test_split_keeps_every_probability_exactly_and_is_monotone():
     temperature = np.concatenate([rng.uniform(0.2, 6, 3000), [0.01, 1e3, 1e9]])
     field = np.concatenate([rng.uniform(-2.5, 2.5, 3000), [0.0, 0.0, 1.0]])
     rare = 0
-    for row in heat_bath_thresholds(temperature, field):
+    for row in _thresholds.heat_bath(temperature, field):
         for monotone, escapes in ((False, 1), (True, 4)):
             num_bits, codes, hashes = split(row, monotone)
             rare += monotone and num_bits > 10
@@ -92,7 +92,7 @@ def test_compiled_split_equals_reference():
     from hessfast.kernels._heat_bath import cpu as heat_bath
 
     rng = np.random.default_rng(6)
-    for row in heat_bath_thresholds(rng.uniform(0.05, 6, 500), rng.uniform(-2.5, 2.5, 500)):
+    for row in _thresholds.heat_bath(rng.uniform(0.05, 6, 500), rng.uniform(-2.5, 2.5, 500)):
         for monotone in (False, True):
             codes, hashes = np.empty(5, np.uint64), np.empty(5, np.uint64)
             num_bits = heat_bath.split(row, monotone, codes, hashes)
