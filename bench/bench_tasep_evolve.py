@@ -3,6 +3,7 @@
 import numba
 import numpy as np
 import pytest
+
 from hessfast.kernels.tasep_evolve import cpu, reference
 
 CHAINS, TICKS = 8, 4e6

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from hessfast.kernels.tasep_sample import cpu, reference
 
 SITES, NUM = 16384, 1000

@@ -9,12 +9,12 @@ import mpmath
 import numba
 import numpy as np
 import pytest
+from scipy.linalg import expm
+
 from hessfast.kernels._random import TASEP_EVOLVE
 from hessfast.kernels._random.reference import derive
 from hessfast.kernels.tasep_evolve import cpu, reference
 from hessfast.kernels.tasep_evolve._ticks import poisson, slices
-from scipy.linalg import expm
-
 from hessfast.tasep import sampling as tasep
 from hessfast.tasep.enumeration import transitions
 

@@ -12,11 +12,11 @@ from math import comb
 import numba
 import numpy as np
 import pytest
+
 from hessfast.kernels._cuda import KERNELS, path
 from hessfast.kernels._random import TASEP_SAMPLE
 from hessfast.kernels._random.reference import derive
 from hessfast.kernels.tasep_sample import cpu, reference
-
 from hessfast.tasep import sampling as tasep
 from hessfast.tasep.enumeration import stationary_law
 
@@ -146,6 +146,33 @@ def test_law_of_a_sample_solves_the_master_equation(M):
             for sites, conditional in given[e, e + f].items():
                 mixture[sites] += weight * conditional
         assert mixture == list(stationary_law(alpha, beta, M))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 1000, 16385, 2**30 + 1])
+def test_parts_are_equal(n):
+    """Each k of n gets 2^32 // n of the halves; too many is at most the first of those that multiply into its part."""
+    for k in {0, 1, n // 3, n // 2, n - 1} & set(range(n)):
+        begin, end = (-(-(j * 2**32) // n) for j in (k, k + 1))
+        refused = reference.fair(begin, n) is None
+        assert end - begin - refused == 2**32 // n
+        assert {reference.fair(half, n) for half in (begin + refused, end - 1)} == {k}
+
+
+def test_density_of_the_rows(monkeypatch):
+    """Over all 2^8 combinations of the random bits at a place, exactly `threshold` give a one."""
+
+    class EveryCombination:  # word n of lane l < 4 holds bit n of 64 l, 64 l + 1, ..., 64 l + 63
+        def __init__(self, key, lane):
+            self.numbers, self.drawn = range(64 * lane, 64 * lane + 64), 0
+
+        def next(self):
+            self.drawn += 1
+            return sum((number >> (self.drawn - 1) & 1) << i for i, number in enumerate(self.numbers))
+
+    monkeypatch.setattr(reference, "Sfc64", EveryCombination)
+    for threshold in range(1, 257):
+        first, second = reference.Choices(0).rows(128, threshold)
+        assert first.bit_count() + second.bit_count() == threshold
 
 
 def draw(module, M, alpha, beta, seed=5, first_id=0):
