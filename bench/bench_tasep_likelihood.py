@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from hessfast.kernels.tasep_likelihood import cpu, reference
 
+from hessfast.kernels.tasep_likelihood import cpu, reference
 from hessfast.tasep.likelihood import log_likelihood, log_likelihood_grid
 from hessfast.tasep.log_partition import log_partition
 from hessfast.tasep.profile import density_profile

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from hessfast.tasep.log_partition import check, current_limit, laws, like, log_partition
+from hessfast.tasep._exponents import laws
+from hessfast.tasep.log_partition import check, current_limit, like, log_partition
 
 
 def current(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:

@@ -31,5 +31,5 @@ than d to a later y_0: [y_0, y_0 + d] holds the truth. x follows the density of 
 y_0 of the order of a power of M.
 
 Work: (n_a + n_b) M W multiply-adds per configuration, W ~ 4 sqrt M on average, and n_a n_b zeros(tau) for the pairs.
-Bytes: about 20 (n_a + n_b) zeros(tau) of scratch per thread.
+Bytes: about 24 (n_a + n_b) zeros(tau) of scratch per thread.
 """

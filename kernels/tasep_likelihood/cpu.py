@@ -130,8 +130,9 @@ def returns(bounds, exponents, norm, sites, wanted, a, tilt, threshold):
                     for g in range(1, 2 * _STEP - 1):
                         low[g] = q * low[g] + p * low[g + 1]
                     norm *= growth_empty
-                norm, shift = math.frexp(norm)
-                exponent += shift
+                if norm > 2.0**20:
+                    norm, shift = math.frexp(norm)
+                    exponent += shift
             _eight_sites(y[base + _STEP : end + 1 + _STEP], p, q)
             for g in range(_STEP):
                 y[base + g] = low[g]
