@@ -19,15 +19,19 @@ import hessfast
 from hessfast import shards
 from hessfast.cli import _job, main
 
-ISING = ["sample", "ising", "--num", "1500", "--size", "32", "--shard-size", "50"]  # 30 shards
+# 30 shards each, made in milliseconds, so that writing is interrupted as often as sampling.
+TASEP = ["sample", "tasep", "--num", "6000", "--shard-size", "200"]
+ISING = ["sample", "ising", "--num", "1500", "--shard-size", "50", "--size", "32"]
 
 
 # A process that has imported everything and computed nothing, and forks for every command it reads: importing numba
 # takes a second, and twenty processes are wanted. A forked child starts its own threads, so it is like a fresh one.
 FORKS = """
 import json, os, sys
-import hessfast.kernels.ising_cftp.cpu, hessfast.kernels.ising_fk_cftp.cpu
-from hessfast import datasets, ising, shards
+import hessfast.kernels.tasep_sample.cpu
+from hessfast import datasets, shards
+from hessfast.ising import sampling
+from hessfast.tasep import sampling
 from hessfast.cli import _job, main
 for line in sys.stdin:
     job = json.loads(line)
@@ -118,12 +122,11 @@ def wait_for_seals(folder, num):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """One uninterrupted run, in a process of its own from the very start."""
-    folder = tmp_path_factory.mktemp("made") / "ising"
-    command = [sys.executable, "-m", "hessfast", *ISING, "--out", folder]
+    folder = tmp_path_factory.mktemp("made") / "tasep"
+    command = [sys.executable, "-m", "hessfast", *TASEP, "--out", folder]
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "1,500 samples of ising in 30 shards, all sealed" in result.stdout
-    assert re.search(r"Certificates: [\d,]+ cftp, [\d,]+ fk-cftp, 0 mcmc\.", result.stdout)
+    assert "6,000 samples of tasep in 30 shards, all sealed" in result.stdout and "exact" in result.stdout
     return folder
 
 
@@ -239,9 +242,9 @@ def test_too_little_room_is_said_before_the_work(cli, tmp_path, monkeypatch):
 
 def test_another_plan_is_refused(cli, copy):
     before = contents(copy)
-    code, _, err = cli(*ISING, "--seed", 1, "--field", -1, 2, "--out", copy)
+    code, _, err = cli(*TASEP, "--seed", 1, "--exit-rate", 0.5, 1, "--out", copy)
     assert (
-        code == 2 and "parameters.seed (0, not 1)" in err and "parameters.field ([-2.0, 2.0], not [-1.0, 2.0])" in err
+        code == 2 and "parameters.seed (0, not 1)" in err and "parameters.exit_rate ([0.0, 1.0], not [0.5, 1.0])" in err
     )
     assert contents(copy) == before
 
@@ -259,7 +262,7 @@ def test_dry_run_writes_nothing(cli, tmp_path, monkeypatch):
 
 
 def test_dry_run_refuses_what_the_run_would_refuse(cli, copy):
-    code, out, err = cli(*ISING, "--seed", 1, "--out", copy, "--dry-run")
+    code, out, err = cli(*TASEP, "--seed", 1, "--out", copy, "--dry-run")
     assert code == 2 and out == "" and "parameters.seed (0, not 1)" in err
 
 
@@ -279,7 +282,7 @@ def test_sizes_in_words(num, words):
 
 def test_verify_and_resume(cli, copy, made):
     code, out, _ = cli("verify", copy)
-    assert code == 0 and "all 30 shards are whole, 1,500 samples of ising" in out
+    assert code == 0 and "all 30 shards are whole, 6,000 samples of tasep" in out
     damaged = bytearray((copy / "00007.safetensors").read_bytes())
     damaged[1000] ^= 16
     (copy / "00007.safetensors").write_bytes(damaged)
@@ -295,7 +298,7 @@ def test_verify_and_resume(cli, copy, made):
 def test_export(cli, made, tmp_path):
     code, out, _ = cli("export", made, "--format", "npy", "--out", tmp_path)
     assert code == 0 and len(out.splitlines()) == 2
-    assert np.load(tmp_path / "ising_states.npy", mmap_mode="r").shape == (1500, 32, 32)
+    assert np.load(tmp_path / "tasep_states.npy", mmap_mode="r").shape == (6000, 128, 128)
     code, _, err = cli("export", made, "--format", "csv", "--out", tmp_path)
     assert code == 2 and "format must be one of npy, got 'csv'" in err
 
@@ -303,11 +306,12 @@ def test_export(cli, made, tmp_path):
 # ------------------------------------------------------------------------------------- interruption, many processes
 
 
-def test_killed_ten_times_the_bytes_are_those_of_an_uninterrupted_run(tmp_path, made, forks):
+@pytest.mark.parametrize("command", [TASEP, pytest.param(ISING, marks=pytest.mark.slow)], ids=["tasep", "ising"])
+def test_killed_ten_times_the_bytes_are_those_of_an_uninterrupted_run(tmp_path, forks, command):
     """SIGKILL at random moments, each after a shard or two more have been sealed and before the last one is."""
     folder, moments, sealed = tmp_path / "x", random.Random(0), 0
     for _ in range(10):
-        process = forks.start(*ISING, "--out", folder)
+        process = forks.start(*command, "--out", folder)
         goal = sealed + moments.randrange(1, 3)
         wait_for_seals(folder, goal)
         time.sleep(moments.uniform(0, 0.02))
@@ -317,14 +321,15 @@ def test_killed_ten_times_the_bytes_are_those_of_an_uninterrupted_run(tmp_path, 
         sealed = num_sealed(folder)
     assert 10 <= sealed < 30
     assert forks.run("resume", folder)[0] == 0
-    assert contents(folder) == contents(made)
+    assert forks.run(*command, "--out", tmp_path / "uninterrupted")[0] == 0
+    assert contents(folder) == contents(tmp_path / "uninterrupted")
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_world_size_cannot_be_seen(tmp_path, made, forks, world_size):
     """The processes that torchrun would start, with its environment."""
     world = {"WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size)}
-    ranks = [forks.start(*ISING, "--out", tmp_path, RANK=str(r), LOCAL_RANK=str(r), **world) for r in range(world_size)]
+    ranks = [forks.start(*TASEP, "--out", tmp_path, RANK=str(r), LOCAL_RANK=str(r), **world) for r in range(world_size)]
     ends = [forks.wait(rank) for rank in ranks]
     assert [(code, err) for code, _, err in ends] == [(0, "")] * world_size
     assert "all sealed" in ends[0][1] and all(out == "" for _, out, _ in ends[1:])
@@ -346,14 +351,14 @@ def test_ranks_share_the_cores(monkeypatch):
 def test_torchrun(tmp_path, made):
     pytest.importorskip("torch")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "hessfast"]
-    arguments = [word.replace("--num", "-n") for word in ISING]
+    arguments = [word.replace("--num", "-n") for word in TASEP]
     subprocess.run([*command, *arguments, "--out", tmp_path / "x"], check=True, capture_output=True)
     assert contents(tmp_path / "x") == contents(made)
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, forks):
     folder = tmp_path / "x"
-    process = forks.start("sample", "ising", "--num", 1_000_000, "--size", 32, "--shard-size", 50, "--out", folder)
+    process = forks.start("sample", "tasep", "--num", 1_000_000, "--shard-size", 200, "--out", folder)
     wait_for_seals(folder, 2)
     os.kill(process[0], signal.SIGINT)
     sentence = f"hessfast: Interrupted; what is sealed stays. Go on with: hessfast resume {folder}.\n"
@@ -362,19 +367,19 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, forks):
 
 
 def test_a_full_disk_ends_in_a_sentence(tmp_path, made, cli, monkeypatch):
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path], capture_output=True).returncode:
         pytest.skip("mounting a small tmpfs needs root")
     try:
         usage = shutil.disk_usage(tmp_path)._replace(free=10**12)
         with monkeypatch.context() as room:  # there is room when it begins, and others write in the meantime
             room.setattr(shutil, "disk_usage", lambda path: usage)
-            code, out, err = cli(*ISING, "--out", tmp_path / "x")
+            code, out, err = cli(*TASEP, "--out", tmp_path / "x")
         assert (code, out, err.count("\n")) == (1, "", 1)
         match = re.search(
             r"The disk of .* is full: (\d+) of 30 shards are sealed and stay. Free [\d,]+ bytes and run", err
         )
         assert match and len(shards.open(tmp_path / "x", partial=True, verify=True).shards) == int(match[1]) > 2
-        subprocess.run(["mount", "-o", "remount,size=4m", tmp_path], check=True)
+        subprocess.run(["mount", "-o", "remount,size=32m", tmp_path], check=True)
         assert cli("resume", tmp_path / "x")[0] == 0
         assert contents(tmp_path / "x") == contents(made)
     finally:

@@ -115,24 +115,24 @@ def maker(plan: Plan, device: str = "cpu") -> Callable[[int, int], dict[str, np.
 
 
 def _make_ising(parameters: Any, start: int, stop: int, device: str) -> dict[str, np.ndarray]:
-    from hessfast import ising
+    from hessfast.ising.sampling import sample
 
     first, second = _draw(parameters["seed"], start, stop)
     temperature = _from_low(parameters["temperature"], first)
     field = _from_low(parameters["field"], second)
     size, seed, method = (parameters[name] for name in ("size", "seed", "method"))
-    batch = ising.sample(temperature, field, size, seed, method, device, first_id=start)
+    batch = sample(temperature, field, size, seed, method, device, first_id=start)
     certificate = np.array([CERTIFICATES.index(name) for name in batch.certificate], np.uint8)
     return {"words": to_numpy(batch.words), "temperature": temperature, "field": field, "certificate": certificate}
 
 
 def _make_tasep(parameters: Any, start: int, stop: int, device: str) -> dict[str, np.ndarray]:
-    from hessfast import tasep
+    from hessfast.tasep.sampling import sample
 
     first, second = _draw(parameters["seed"], start, stop)
     entry_rate = _from_high(parameters["entry_rate"], first)
     exit_rate = _from_high(parameters["exit_rate"], second)
-    chain = tasep.sample(entry_rate, exit_rate, parameters["num_sites"], parameters["seed"], device, first_id=start)
+    chain = sample(entry_rate, exit_rate, parameters["num_sites"], parameters["seed"], device, first_id=start)
     return {"words": to_numpy(chain.words), "entry_rate": entry_rate, "exit_rate": exit_rate}
 
 
