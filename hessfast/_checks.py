@@ -17,11 +17,12 @@ def is_tensor(value: Any) -> bool:
 
 def float_array(name: str, value: Any) -> np.ndarray:
     """`value` (number, sequence, NumPy array or tensor) as float64 on the host; finite, or refused."""
-    if is_tensor(value):
-        value = value.detach().cpu().numpy()
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+        array = to_numpy(value)
+        if array.dtype.kind not in "biufO":  # casting would drop an imaginary part and read words
+            raise TypeError
+        array = array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be a number or an array of numbers, got {value!r:.80}.") from None
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)].flat[0]}.")
@@ -76,12 +77,20 @@ def broadcast_to(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.nda
 
 def integer_array(name: str, value: Any, shape: tuple[int, ...], minimum: int) -> np.ndarray:
     """Integers >= `minimum` as int64 of the given shape."""
-    array = np.asarray(to_numpy(value))
+    array = whole(name, value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an integer or integers, got {value!r:.80}.")
     if (array < minimum).any():
         raise ValueError(f"{name} must be >= {minimum}, got {array.min()}.")
     return broadcast_to(name, array.astype(np.int64), shape)
+
+
+def whole(name: str, value: Any) -> np.ndarray:
+    """The array or tensor on the host; lists of unequal lengths are refused."""
+    try:
+        return to_numpy(value)
+    except ValueError:
+        raise ValueError(f"{name} must be an array, got {value!r:.80}.") from None
 
 
 def sample_ids(first_id: Any, num: int) -> np.ndarray:
@@ -92,7 +101,10 @@ def sample_ids(first_id: Any, num: int) -> np.ndarray:
 
 def to_numpy(value: Any) -> np.ndarray:
     """The array or tensor on the host, shared where it is there already."""
-    return value.detach().cpu().numpy() if is_tensor(value) else np.asarray(value)
+    if not is_tensor(value):
+        return np.asarray(value)
+    value = value.detach().cpu()
+    return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()  # NumPy has no bfloat16
 
 
 def like(array: Any, other: Any) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 
 from hessfast import _checks
 from hessfast._dispatch import BackendUnavailableError, kernel
+
 from . import _methods, _thresholds
 
 METHODS = ("auto", "cftp", "fk-cftp", "mcmc")
@@ -124,6 +125,7 @@ def sample(
     _checks.choice("method", method, METHODS)
     sample_ids = _checks.sample_ids(first_id, len(temperature))
     certificate = _methods.certificates(temperature, field, method)
+    kernel("ising_cftp", device, backend)  # refuses a device or backend that is not there before anything is drawn
 
     words = _checks.empty_words((len(temperature), 4, size // 2, -(-size // 128)), device)
     for name in np.unique(certificate):
@@ -153,6 +155,7 @@ def sweep(
 
     Raises:
         ValueError: for a parameter that is NaN, infinite or out of range, or shapes that do not fit the batch.
+        TypeError: for what is no IsingBatch, or a num_sweeps that is no integer.
 
     Example:
         At an enormous field one sweep aligns everything.
@@ -161,6 +164,8 @@ def sweep(
         >>> int(sweep(start, 1.0, 100.0, 1, seed=0).magnetization()[0])
         64
     """
+    if not isinstance(batch, IsingBatch):
+        raise TypeError(f"batch must be an IsingBatch, got {type(batch).__name__}. Make one with ising.pack.")
     shape = (len(batch),)
     temperature, field = _parameters(temperature, field, shape)
     num_sweeps = _checks.integer_array("num_sweeps", num_sweeps, shape, minimum=0)
@@ -182,7 +187,7 @@ def sweep(
 
 
 def pack(spins: Any) -> IsingBatch:
-    """A batch from spins [n, size, size] or [size, size] in {-1, +1}; temperature and field are NaN, the certificate "".
+    """A batch from spins -1 and +1, [n, size, size] or [size, size]; temperature and field are NaN, the certificate "".
 
     Raises:
         ValueError: for other values than -1 and +1, sides that are odd or unequal.
@@ -192,13 +197,13 @@ def pack(spins: Any) -> IsingBatch:
         >>> bool((pack(spins).spins() == spins).all())
         True
     """
-    array = _checks.to_numpy(spins)
+    array = _checks.whole("spins", spins)
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[1] != array.shape[2]:
         raise ValueError(f"spins must have shape [n, size, size] or [size, size], got {tuple(array.shape)}.")
     size = _checks.even("size of spins", array.shape[1])
     if not np.isin(array, (-1, 1)).all():
-        raise ValueError("spins must be -1 or +1.")
+        raise ValueError(f"spins must be -1 or +1, got {array[~np.isin(array, (-1, 1))].flat[0]}.")
     half, nan = size // 2, np.full(len(array), np.nan)
     bits = np.zeros((len(array), 4, half, -(-size // 128) * 64), np.uint8)
     for plane in range(4):
@@ -229,7 +234,8 @@ def _cftp(temperature, field, size, seed, sample_ids, device, backend):
     order = np.argsort(-rungs, kind="stable")
     op = kernel("ising_cftp", device, backend)
     thresholds = _thresholds.heat_bath(temperature[order], field[order])
-    drawn, _ = op(thresholds, rungs[order], sample_ids[order], np.uint64(seed), size)
+    where = {} if str(device) == "cpu" else {"device": device}
+    drawn, _ = op(thresholds, rungs[order], sample_ids[order], np.uint64(seed), size, **where)
     words = _checks.copy(drawn)
     _checks.put(words, order, drawn)
     return words
