@@ -49,6 +49,15 @@ def test_cuda_equals_numba_on_the_host(size):
         np.testing.assert_array_equal(got[1], expected[1])
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("size", [2, 10, 126, 128, 130, 256])
+def test_gpu_equals_numba(size):
+    from hessfast.kernels.ising_cftp import gpu
+
+    for got, expected in zip(gpu.ising_cftp(*problem(size, 40)), cpu.ising_cftp(*problem(size, 40)), strict=True):
+        np.testing.assert_array_equal(got.cpu().numpy(), expected)
+
+
 @pytest.mark.parametrize("first_rung", [1, 5, 12])
 def test_a_longer_horizon_returns_the_same_sample(first_rung):
     short, rungs = cpu.ising_cftp(*problem(64, num=8))

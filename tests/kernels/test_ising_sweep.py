@@ -55,6 +55,19 @@ def test_cuda_equals_numba_on_the_host(size):
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("size", [2, 6, 22, 126, 128, 130, 256])
+def test_gpu_equals_numba(size):
+    import torch
+    from hessfast.kernels.ising_sweep import gpu
+
+    expected, *rest = problem(size, num=5)
+    got = torch.from_numpy(expected.copy()).cuda()
+    cpu.ising_sweep(expected, *rest)
+    gpu.ising_sweep(got, *rest)
+    np.testing.assert_array_equal(got.cpu().numpy(), expected)
+
+
 def test_bits_of_unused_columns_stay_zero():
     words, *rest = problem(22)
     cpu.ising_sweep(words, *rest)
