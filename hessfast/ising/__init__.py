@@ -3,6 +3,23 @@
 E(s) = -sum_<ij> s_i s_j - H sum_i s_i,  p(s) = exp(-E/T) / Z,  J = k_B = 1.
 """
 
+from .enumeration import DensityOfStates, density_of_states
+from .log_partition import TEMPERATURE_CRITICAL, log_partition
+from .log_partition_table import LogPartitionTable
+from .moments import mean_energy, mean_magnetization, moments
 from .sampling import IsingBatch, pack, sample, sweep
 
-__all__ = ["IsingBatch", "pack", "sample", "sweep"]
+__all__ = [
+    "TEMPERATURE_CRITICAL",
+    "DensityOfStates",
+    "IsingBatch",
+    "LogPartitionTable",
+    "density_of_states",
+    "log_partition",
+    "mean_energy",
+    "mean_magnetization",
+    "moments",
+    "pack",
+    "sample",
+    "sweep",
+]
