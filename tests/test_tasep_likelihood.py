@@ -73,6 +73,14 @@ def test_the_observed_metric_is_half_the_hessian():
     assert 0.5 < observed / hidden < 0.52
 
 
+@pytest.mark.parametrize("rate", [1e-12, 1e-100, 1e-300, 1 - 2.0**-53])
+def test_extreme_rates(rate):
+    sites = occupations(5)
+    for pair in [(rate, 0.5), (0.5, rate), (rate, rate)]:
+        exact = log_likelihood(sites, *pair, backend="reference")
+        np.testing.assert_allclose(log_likelihood(sites, *pair), exact, rtol=1e-14, atol=1e-12)
+
+
 def test_shapes_and_tensors():
     assert log_likelihood([1, 0, 1], 0.5, 0.5).shape == (1,)
     assert log_likelihood([1, 0, 1], [0.5, 0.4], [[0.5], [0.6], [0.7]]).shape == (3, 2)
