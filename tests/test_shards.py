@@ -382,7 +382,7 @@ def test_a_disk_that_is_full(tmp_path):
         np.testing.assert_array_equal(store["x"][:, 0], np.arange(100))
 
 
-@pytest.mark.parametrize("call", range(1, 23))
+@pytest.mark.parametrize("call", range(1, 31))  # two for the plan, four for each shard
 def test_every_write_may_fail_for_lack_of_space(tmp_path, filled, monkeypatch, call):
     """The plan, each shard and each seal in turn meets the full disk; a rerun always gives the same folder."""
     sync, calls = os.fsync, []
