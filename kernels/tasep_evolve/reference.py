@@ -1,4 +1,4 @@
-"""The dynamics of the open TASEP on Python integers: bit 0 is the reservoir before the chain, bit M + 1 the one behind."""
+"""The dynamics of the open TASEP on Python integers: bits 0 and M + 1 are the reservoirs at the two ends."""
 
 from bisect import bisect_right
 

@@ -10,7 +10,6 @@ from ._brackets import keep_unmatched
 from ._exponents import below, draw_exponents
 from ._rows import draw_rows, popcount
 
-_CHUNK = 16  # samples that share scratch
 _ONES = np.uint64(2**64 - 1)
 
 
@@ -22,13 +21,14 @@ def tasep_sample(words, exponents, entry_rate, exit_rate, num_sites, seed, first
 def _samples(words, exponents, entry_rate, exit_rate, M, seed, first_id):
     root = derive(seed, np.uint64(TASEP_SAMPLE))
     per_row = M // 64 + 1
-    for chunk in numba.prange((len(words) + _CHUNK - 1) // _CHUNK):
+    share = max(1, min(16, len(words) // 64))  # samples that one scratch serves; few enough to keep all cores busy
+    for chunk in numba.prange((len(words) + share - 1) // share):
         lanes = np.empty(4 * LANES, np.uint64)
-        rows = np.empty((2 * per_row + LANES - 1) // LANES * LANES + 1, np.uint64)
+        rows = np.empty((2 * per_row + LANES - 1) // LANES * LANES, np.uint64)
         openings = np.empty((7, per_row), np.uint64)
         kept = np.empty(per_row, np.uint64)
         draws = np.empty(2, np.uint64)
-        for i in range(chunk * _CHUNK, min(len(words), (chunk + 1) * _CHUNK)):
+        for i in range(chunk * share, min(len(words), (chunk + 1) * share)):
             key = derive(root, first_id + np.uint64(i))
             draws[0] = derive(key, np.uint64(0))
             draws[1] = 0
