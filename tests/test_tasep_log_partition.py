@@ -89,9 +89,9 @@ def test_master_equation_refuses():
         stationary_law(0.5, 0, 2)
 
 
-@pytest.mark.parametrize(("alpha", "beta"), [*POINTS[::3], *NEAR[::2], (0.01, 0.9), (1e-6, 0.5)])
+@pytest.mark.parametrize(("alpha", "beta"), [(1, 1), (0.25, 0.25), (1e-6, 0.5), *NEAR[1::2]])
 def test_log_partition_of_16384_sites(alpha, beta):
-    with mpmath.workdps(50):
+    with mpmath.workdps(40):
         error = float(log_partition(alpha, beta, 16384) - dehp_log_z(alpha, beta, 16384))
     assert abs(error) < 2e-11
 
