@@ -21,14 +21,17 @@ class ShardedArray:
 
     @property
     def ndim(self) -> int:
+        """Number of axes; the first counts samples."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return int(np.prod(self.shape))
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all elements."""
         return self.size * self.dtype.itemsize
 
     def __len__(self) -> int:

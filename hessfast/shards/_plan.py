@@ -67,6 +67,7 @@ class Plan:
 
     @property
     def num_shards(self) -> int:
+        """How many shards it takes; the last may hold fewer than `shard_size` samples."""
         return -(-self.num // self.shard_size)
 
     @property
@@ -79,10 +80,12 @@ class Plan:
         return shard * self.shard_size, min((shard + 1) * self.shard_size, self.num)
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Plan":
+        """The plan that `to_dict` described."""
         return cls(**fields)
 
     def differences(self, other: "Plan") -> list[str]:
