@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from hessfast import _atomic
+from hessfast.ising import _layout
 from hessfast.shards import Store
 
 LABELS = {"ising": ("temperature", "field"), "tasep": ("entry_rate", "exit_rate")}
 TARGET_WIDTH = {"ising": 1 / 50, "tasep": 1 / 150}  # of the unit square, as in the paper
 TARGET_GRID = 128
 ROWS = 512  # converted at a time: 34 MB of targets
-# The eight bits of an octet at the even places of sixteen.
-_SPREAD = np.array([sum((octet >> k & 1) << 2 * k for k in range(8)) for octet in range(256)], "<u2")
 Block = Mapping[str, np.ndarray]
 
 
@@ -94,20 +93,11 @@ def _states(name: str, parameters: Mapping[str, Any]) -> tuple[tuple[int, ...], 
     """Shape of a state, and the function that unpacks words into states."""
     if name == "ising":
         size = parameters["size"]
-        return (size, size), lambda words: _spins(words, size)
+        return (size, size), lambda words: _layout.unpack(words, size)
     sites = parameters["num_sites"]
     side = math.isqrt(sites)
     shape = (side, side) if side * side == sites else (sites,)
     return shape, lambda words: _bits(words, sites).reshape(-1, *shape)
-
-
-def _spins(words: np.ndarray, size: int) -> np.ndarray:
-    """Spins -1, +1 ``[n, size, size]``, a lattice row at a time: black and white bits alternate in it."""
-    octets = np.ascontiguousarray(words, "<u8").view(np.uint8)
-    black_even, black_odd, white_even, white_odd = np.moveaxis(_SPREAD[octets], 1, 0)
-    rows = np.stack([black_even | white_even << 1, white_odd | black_odd << 1], axis=2)
-    spins = np.unpackbits(rows.view(np.uint8), axis=-1, count=size, bitorder="little").view(np.int8)
-    return (2 * spins - 1).reshape(-1, size, size)
 
 
 def _bits(words: np.ndarray, num: int) -> np.ndarray:

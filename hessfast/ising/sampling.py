@@ -8,7 +8,7 @@ import numpy as np
 from hessfast import _checks
 from hessfast._dispatch import BackendUnavailableError, kernel
 
-from . import _methods, _thresholds
+from . import _layout, _methods, _thresholds
 
 METHODS = ("auto", "cftp", "fk-cftp", "mcmc")
 
@@ -42,16 +42,7 @@ class IsingBatch:
 
     def spins(self) -> Any:
         """int8 [n, size, size] in {-1, +1}, on the device of `words`."""
-        words = _checks.to_numpy(self.words)
-        half, bits = self.size // 2, np.ascontiguousarray(words, "<u8").view(np.uint8)
-        spins = np.empty((len(words), self.size, self.size), np.int8)
-        for plane in range(4):
-            row, colour = plane & 1, plane >> 1
-            unpacked = np.unpackbits(bits[:, plane], axis=-1, count=half, bitorder="little")
-            spins[:, row::2, row ^ colour :: 2] = unpacked
-        spins *= 2
-        spins -= 1
-        return _checks.like(spins, self.words)
+        return _checks.like(_layout.unpack(_checks.to_numpy(self.words), self.size), self.words)
 
     def energy(self) -> Any:
         """int64 [n]: the interaction energy -sum_<ij> s_i s_j, exact; the total is energy - field * magnetization."""
@@ -204,13 +195,8 @@ def pack(spins: Any) -> IsingBatch:
     size = _checks.even("size of spins", array.shape[1])
     if not np.isin(array, (-1, 1)).all():
         raise ValueError(f"spins must be -1 or +1, got {array[~np.isin(array, (-1, 1))].flat[0]}.")
-    half, nan = size // 2, np.full(len(array), np.nan)
-    bits = np.zeros((len(array), 4, half, -(-size // 128) * 64), np.uint8)
-    for plane in range(4):
-        row, colour = plane & 1, plane >> 1
-        bits[:, plane, :, :half] = array[:, row::2, row ^ colour :: 2] > 0
-    words = np.packbits(bits, axis=-1, bitorder="little").view("<u8").astype(np.uint64)
-    return IsingBatch(_checks.like(words, spins), nan, nan, np.full(len(array), "", "<U7"), size)
+    nan = np.full(len(array), np.nan)
+    return IsingBatch(_checks.like(_layout.pack(array), spins), nan, nan, np.full(len(array), "", "<U7"), size)
 
 
 def _parameters(temperature: Any, field: Any, shape: tuple[int, ...] | None = None) -> list[np.ndarray]:
