@@ -26,7 +26,8 @@ N_M(s) = C(2M+2, M-s) (s+1) / (M+1) (two-line representation: Bryc, Zatitskii 20
 
 Law: exact but for the rounding of float64 in step 1, about 1e-14 in total variation at M = 16,384, which is also what
 one unit in the last place of a rate changes. Only +, -, *, / and sqrt are used: the same bits on every IEEE machine.
-Random words: key = derive(derive(seed, TASEP_SAMPLE), id). Single draws are derive(derive(key, 0), 0, 1, 2, ...); the
+Random words: key = derive(derive(seed, TASEP_SAMPLE), id). Single draws are derive(derive(key, 0), 0, 1, 2, ...), in
+order: those of step 1, one per guess of a place to flip (bit 0 the row, the upper half the column), the origin. The
 rows come from LANES sfc64 streams of derive(key, 1), word w of the two rows from lane w % LANES.
 Work: 8 (M + 1) / 32 random words and about 50 word operations per 64 sites. Bytes: M / 8 written.
 """
