@@ -10,13 +10,11 @@ from ._ticks import slices
 
 def tasep_evolve(words, entry_rate, exit_rate, num_sites, duration, seed, first_id):
     """`words` is a CUDA tensor, the rates are NumPy arrays."""
-    import cupy
-
     num = len(words)
     num_slices, least, thresholds = slices(num_sites, duration)
     if num == 0 or num_slices == 0:
         return
-    root, first_id = cupy.uint64(derive(seed, TASEP_EVOLVE)), cupy.uint64(first_id)
+    root = derive(seed, TASEP_EVOLVE)
     law = torch.from_numpy(thresholds).to(words.device)
     alpha, beta = (torch.from_numpy(rate).to(words.device) for rate in (entry_rate, exit_rate))
     arguments = words, alpha, beta, law, len(thresholds), num_sites, num_slices, least, root, first_id, num

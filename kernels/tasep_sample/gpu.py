@@ -13,12 +13,10 @@ MOST_BLOCKS = 1024  # where warps work in global memory, so that their room stay
 
 def tasep_sample(words, exponents, entry_rate, exit_rate, num_sites, seed, first_id):
     """`words` and `exponents` are CUDA tensors, the rates NumPy arrays."""
-    import cupy
-
     num = len(words)
     if num == 0:
         return
-    root, first_id = cupy.uint64(derive(seed, TASEP_SAMPLE)), cupy.uint64(first_id)
+    root = derive(seed, TASEP_SAMPLE)
     alpha, beta = (torch.from_numpy(rate).to(words.device) for rate in (entry_rate, exit_rate))
     drawn = torch.empty(num, dtype=torch.int64, device=words.device)
     arguments = exponents, drawn, alpha, beta, num_sites, root, first_id, num
