@@ -1,0 +1,37 @@
+"""Bits of words and of packed rows: `size` sites are `row` words, site j is bit j % 64 of word j // 64."""
+
+import numba
+import numpy as np
+from numba.cpython.unsafe import numbers
+from numba.extending import overload
+
+ONE = np.uint64(1)
+ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+def lowest(word):
+    """Position of the lowest set bit of a non-zero word."""
+    return (int(word) & -int(word)).bit_length() - 1
+
+
+@overload(lowest)
+def _lowest(word):
+    return lambda word: np.int64(numbers.trailing_zeros(word))
+
+
+@numba.njit(cache=True)
+def east(plane, i, w, row, last):
+    """Word w of row i of `plane` shifted west: bit j becomes that of site j + 1."""
+    base = i * row
+    if w + 1 < row:
+        return plane[base + w] >> ONE | plane[base + w + 1] << np.uint64(63)
+    return plane[base + w] >> ONE | (plane[base] & ONE) << last
+
+
+@numba.njit(cache=True)
+def west(plane, i, w, row, last):
+    """Shifted east: bit j becomes that of site j - 1; a bit beyond the row may be set."""
+    base = i * row
+    if w > 0:
+        return plane[base + w] << ONE | plane[base + w - 1] >> np.uint64(63)
+    return plane[base] << ONE | plane[base + row - 1] >> last & ONE

@@ -1,0 +1,201 @@
+"""One sweep of the single-bond heat bath, a class of bonds at a time."""
+
+from collections import namedtuple
+
+import numba
+import numpy as np
+
+from ._bits import ALL, ONE, east, lowest, west
+from ._clusters import find, flood, label, population
+from ._sequence import decide, reduce
+
+GHOST = 2
+EVEN_BITS = np.uint64(0x5555555555555555)
+
+# Scratch of one thread. Words [size * row]: before, waiting, inside, lonely. int32 [~2 size^2]: lists of bonds and vertices.
+Scratch = namedtuple(
+    "Scratch", "before waiting inside lonely ends other bond site parent degree name old new free seed"
+)
+
+
+@numba.njit(cache=True)
+def scratch(size, row):
+    words = size * row
+    bonds = size * size + 2
+    return Scratch(
+        np.zeros(words, np.uint64),
+        np.zeros(words, np.uint64),
+        np.zeros(words, np.uint64),
+        np.zeros(words, np.uint64),
+        np.zeros(2 * bonds, np.int32),
+        np.zeros(2 * bonds, np.int32),
+        np.zeros(2 * bonds, np.int32),
+        np.zeros(bonds, np.int32),
+        np.zeros(bonds, np.int32),
+        np.zeros(bonds, np.int32),
+        np.full(bonds, np.int32(-1)),
+        np.zeros(bonds, np.uint8),
+        np.zeros(bonds, np.uint8),
+        np.zeros(bonds, np.uint8),
+        np.zeros(1, np.int64),
+    )
+
+
+@numba.njit(cache=True)
+def sweep(bonds, low, high, planes, size, row, s):
+    """Update bonds uint64 [3, size * row] in place, given low = [U < q_0] and high = [U < q_1] of the same shape."""
+    for parity in range(2):
+        for plane in range(2):
+            _update(bonds, plane, parity, low[plane], high[plane], planes, size, row, s)
+    if planes > GHOST:
+        _update(bonds, GHOST, 2, low[GHOST], high[GHOST], planes, size, row, s)
+
+
+@numba.njit(cache=True)
+def members(parity, i, w, size, row):
+    """The bits of word w of row i whose bonds belong to the class: one parity of i + j, or all (2)."""
+    mask = ALL if parity == 2 else EVEN_BITS << np.uint64((i + parity) & 1)
+    return mask & ALL >> np.uint64(64 * row - size) if w == row - 1 else mask
+
+
+@numba.njit(cache=True)
+def _update(bonds, plane, parity, low, high, planes, size, row, s):
+    last = np.uint64((size - 1) % 64)
+    mine = bonds[plane]
+    # what stays open through the whole class: all other bonds, and those of the class that are open and stay so
+    for i in range(size):
+        for w in range(row):
+            k = i * row + w
+            s.before[k] = mine[k]
+            mine[k] &= low[k] | ~members(parity, i, w, size, row)
+    ghost_inside = grow(bonds, planes, size, row, s)
+    undecided = _select(bonds, plane, parity, low, high, planes, ghost_inside, size, row, last, s)
+    if undecided:
+        _search(bonds, plane, low, high, ghost_inside, size, row, last, s)
+    for k in range(size * row):
+        mine[k] |= s.waiting[k] & low[k]
+
+
+@numba.njit(cache=True)
+def _search(bonds, plane, low, high, ghost_inside, size, row, last, s):
+    """Decide the waiting bonds on the graph of clusters and open those undecided ones whose ends are connected."""
+    first = first_site(s.inside, size, row)
+    label(s.parent, s.inside, first, bonds[0], bonds[1], size, row)
+    ghost = first if ghost_inside else size * size
+    s.parent[size * size] = size * size
+    count = _list(plane, low, high, first, ghost, size, row, last, s)
+    for k in range(count):
+        for end in (s.ends[k], s.other[k]):
+            root = find(s.parent, end)
+            s.degree[root] = 0
+            s.name[root] = -1
+    kept, names = reduce(s.ends, s.other, s.bond, 0, count, 0, s.new, s.free, s.parent, s.degree, s.name)
+    decide(s.ends, s.other, s.bond, kept, names, s.old, s.new, s.free, s.parent, s.degree, s.name)
+    for k in range(count):
+        if s.new[k]:
+            i, j = divmod(s.site[k], size)
+            bonds[plane, i * row + j // 64] |= ONE << np.uint64(j % 64)
+
+
+@numba.njit(cache=True)
+def grow(bonds, planes, size, row, s):
+    """Flood a large cluster into s.inside: that of the ghost if it has open bonds, else one hit by trial."""
+    if planes > GHOST:
+        any_ghost = np.uint64(0)
+        for k in range(size * row):
+            s.inside[k] = bonds[GHOST, k]
+            any_ghost |= bonds[GHOST, k]
+        if any_ghost:
+            flood(s.inside, bonds[0], bonds[1], size, row)
+            return True
+    for _ in range(3):
+        s.inside[:] = 0
+        i, j = divmod(s.seed[0], size)
+        s.inside[i * row + j // 64] = ONE << np.uint64(j % 64)
+        flood(s.inside, bonds[0], bonds[1], size, row)
+        sites = 0
+        for k in range(size * row):
+            sites += population(s.inside[k])
+        if 4 * sites > size * size:
+            break
+        s.seed[0] = (s.seed[0] + size * size * 5 // 8 + size // 3 + 1) % (size * size)
+    return False
+
+
+@numba.njit(cache=True)
+def first_site(inside, size, row):
+    for k in range(size * row):
+        if inside[k]:
+            return k // row * size + 64 * (k % row) + lowest(inside[k])
+    return 0
+
+
+@numba.njit(cache=True)
+def _select(bonds, plane, parity, low, high, planes, ghost_inside, size, row, last, s):
+    """Settle what words can settle; s.waiting = the bonds that need the graph. Whether any of these is undecided."""
+    right, down, mine = bonds[0], bonds[1], bonds[plane]
+    for i in range(size):
+        for w in range(row):
+            k = i * row + w
+            north = down[k - row] if i > 0 else down[k + (size - 1) * row]
+            around = right[k] | west(right, i, w, row, last) | down[k] | north
+            if planes > GHOST:
+                around |= bonds[GHOST, k]
+            s.lonely[k] = ~around & members(2, i, w, size, row)
+    undecided = np.uint64(0)
+    for i in range(size):
+        for w in range(row):
+            k = i * row + w
+            mask = members(parity, i, w, size, row)
+            free = mask & high[k] & ~low[k]
+            waiting = mask & (s.before[k] | high[k]) & ~(s.before[k] & low[k])
+            inside = s.inside[k]
+            lonely = s.lonely[k]
+            if plane == 0:
+                inside &= east(s.inside, i, w, row, last)
+                lonely |= east(s.lonely, i, w, row, last)
+            elif plane == 1:
+                below = k + row if i < size - 1 else w
+                inside &= s.inside[below]
+                lonely |= s.lonely[below]
+            elif not ghost_inside:
+                inside = np.uint64(0)
+            s.waiting[k] = waiting & ~inside & ~lonely
+            mine[k] |= (mask & low[k] | free & inside) & ~s.waiting[k]
+            undecided |= free & s.waiting[k]
+    return undecided != 0
+
+
+@numba.njit(cache=True)
+def _list(plane, low, high, first, ghost, size, row, last, s):
+    """The waiting bonds in their order, with the roots of their ends."""
+    count = 0
+    for i in range(size):
+        for w in range(row):
+            k = i * row + w
+            waiting = s.waiting[k]
+            there = s.inside[k]
+            if plane == 0:
+                there = east(s.inside, i, w, row, last)
+            elif plane == 1:
+                there = s.inside[k + row if i < size - 1 else w]
+            while waiting:
+                bit = np.uint64(lowest(waiting))
+                waiting &= waiting - ONE
+                j = 64 * w + np.int64(bit)
+                x = i * size + j
+                if plane == 0:
+                    y = i * size + (j + 1) % size
+                elif plane == 1:
+                    y = x + size if i < size - 1 else j
+                else:
+                    y = ghost
+                s.ends[count] = first if s.inside[k] >> bit & ONE else x
+                s.other[count] = first if plane < GHOST and there >> bit & ONE else y
+                s.bond[count] = count
+                s.site[count] = x
+                s.old[count] = s.before[k] >> bit & ONE
+                s.new[count] = low[k] >> bit & ONE
+                s.free[count] = (high[k] & ~low[k]) >> bit & ONE
+                count += 1
+    return count

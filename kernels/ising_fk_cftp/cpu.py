@@ -1,0 +1,92 @@
+"""The sampler of the contract in numba: words of bonds, floods, union-find and divide and conquer."""
+
+import numba
+import numpy as np
+
+from .._random import ISING_FK_CFTP
+from .._random.cpu import derive
+from ._bits import ONE
+from ._bonds import GHOST, first_site, grow, scratch, sweep
+from ._clusters import find, label
+from ._horizon import first_horizon
+from ._uniforms import SCRATCH, compare
+
+
+def ising_fk_cftp(thresholds, sign, sample_ids, seed, size, horizon=0):
+    """One perfect sample per row of `thresholds`; see the contract in ``kernels/ising_fk_cftp``."""
+    n = len(thresholds)
+    words = np.zeros((n, 4, size // 2, -(-size // 128)), dtype=np.uint64)
+    sweeps = np.zeros(n, dtype=np.int64)
+    horizons = np.full(n, horizon) if horizon else first_horizon(thresholds)
+    order = np.argsort(-horizons, kind="stable")  # dear samples first, dealt out to the threads in turn
+    root = np.uint64(derive(np.uint64(seed), np.uint64(ISING_FK_CFTP)))
+    _sample(thresholds, sign, sample_ids, root, size, horizons, order, numba.get_num_threads(), words, sweeps)
+    return words, sweeps
+
+
+@numba.njit(cache=True, parallel=True)
+def _sample(thresholds, sign, sample_ids, root, size, horizons, order, threads, words, sweeps):
+    # one call per thread: what is inside a parallel loop takes long to compile
+    for thread in numba.prange(threads):
+        _share(thread, threads, thresholds, sign, sample_ids, root, size, horizons, order, words, sweeps)
+
+
+@numba.njit(cache=True)
+def _share(thread, threads, thresholds, sign, sample_ids, root, size, horizons, order, words, sweeps):
+    """The samples of one thread."""
+    row = (size + 63) // 64
+    s = scratch(size, row)
+    bottom = np.zeros((3, size * row), np.uint64)
+    top = np.zeros((3, size * row), np.uint64)
+    low = np.zeros((3, size * row), np.uint64)
+    high = np.zeros((3, size * row), np.uint64)
+    streams = np.zeros(SCRATCH, np.uint64)
+    for turn in range(thread, len(order), threads):
+        n = order[turn]
+        key = derive(root, sample_ids[n])
+        sweeps[n] = _couple(thresholds[n], key, horizons[n], size, row, bottom, top, low, high, streams, s)
+        _signs(bottom, sign[n] > 0, derive(key, np.uint64(0)), 3, size, row, words[n], s)
+
+
+@numba.njit(cache=True)
+def _couple(thresholds, key, horizon, size, row, bottom, top, low, high, streams, s):
+    """Leave the bonds at time 0 in `bottom`; returns the horizon that sufficed."""
+    planes = 3 if thresholds[3] else 2
+    bottom[2:] = 0
+    top[2:] = 0
+    while True:
+        apart = True
+        for t in range(horizon, 0, -1):
+            step = derive(key, np.uint64(t))
+            for plane in range(planes):
+                q = thresholds[2:] if plane == GHOST else thresholds[:2]
+                compare(derive(step, np.uint64(plane)), q, size, row, low[plane], high[plane], streams)
+            if t == horizon:
+                bottom[:planes] = low[:planes]
+                top[:planes] = high[:planes]
+            else:
+                sweep(bottom, low, high, planes, size, row, s)
+                if apart:
+                    sweep(top, low, high, planes, size, row, s)
+            apart = apart and not np.array_equal(bottom, top)
+        if not apart:
+            return horizon
+        horizon += (horizon + 1) // 2
+
+
+@numba.njit(cache=True)
+def _signs(bonds, up, key, planes, size, row, words, s):
+    """Spins of the clusters, packed by colour."""
+    ghost_inside = grow(bonds, planes, size, row, s)
+    first = first_site(s.inside, size, row)
+    label(s.parent, s.inside, first, bonds[0], bonds[1], size, row)
+    with_ghost = find(s.parent, first) if ghost_inside else -1
+    for i in range(size):
+        for j in range(size):
+            k, bit = i * row + j // 64, np.uint64(j % 64)
+            root = find(s.parent, first if s.inside[k] >> bit & ONE else i * size + j)
+            spin = up if root == with_ghost else derive(key, np.uint64(root)) >> np.uint64(63) == ONE
+            if spin:
+                colour = (i + j) & 1
+                column = j // 2
+                words[2 * colour + (i & 1), i // 2, column // 64] |= ONE << np.uint64(column % 64)
