@@ -55,15 +55,16 @@ def declared(temperature: np.ndarray, field: np.ndarray) -> np.ndarray:
 def first_rungs(temperature: np.ndarray, field: np.ndarray, size: int) -> np.ndarray:
     """The rung of `ising_cftp` to begin with; it sets the cost, never the sample.
 
-    The rung from which three quarters of 32 chains met (the spread is one or two rungs), interpolated; other sides
-    meet a little earlier or later and need at most one attempt more.
+    The rung from which three quarters of 32 chains met (the spread is one or two rungs), interpolated. Larger sides
+    meet a little later and need at most one attempt more; small ones meet within about size^2.17 / 2 sweeps.
     """
     from scipy.interpolate import RegularGridInterpolator
 
     axes = np.array(_RUNG_TEMPERATURES), np.array(_RUNG_FIELDS)
     points = [np.clip(x, axis[0], axis[-1]) for x, axis in zip((temperature, np.abs(field)), axes, strict=True)]
     rungs = RegularGridInterpolator(axes, np.array(_RUNGS, float))(np.stack(points, axis=-1))
-    return np.maximum(np.rint(rungs + 0.25), 0).astype(np.int64)
+    largest = 2 * np.log2(size**2.17 / 8)  # a rung of 4 * 2^(rung / 2) sweeps
+    return np.maximum(np.rint(np.minimum(rungs, largest) + 0.25), 0).astype(np.int64)
 
 
 def burn_in(temperature: np.ndarray, field: np.ndarray, size: int) -> np.ndarray:
