@@ -1,6 +1,7 @@
 """log Z of the Ising model and its derivatives against enumeration, transfer matrices, mpmath and each other."""
 
 import doctest
+import pathlib
 import sys
 
 import mpmath
@@ -47,6 +48,17 @@ def test_density_of_states_counts_every_state(sides):
 
 def test_density_of_states_does_not_depend_on_the_orientation():
     assert np.array_equal(enumeration.density_of_states(3, 6).counts, enumeration.density_of_states(6, 3).counts)
+
+
+def test_stored_counts_of_12x12_equal_the_transfer_matrix():
+    with np.load(pathlib.Path(__file__).parent / "data" / "ising_counts_12x12.npz") as file:
+        states = enumeration.DensityOfStates(12, 12, **file)
+    assert states.energies[:2].tolist() == [-288, -280]
+    assert np.allclose(states.counts[:2].sum(1), [2, 2 * 144], rtol=1e-9)  # all aligned; one turned
+    assert np.array_equal(states.counts, states.counts[:, ::-1])
+    for temperature, field in [(1.5, 0.2), (TC, 0.0), (3.0, 0.5), (5.0, 1.0)]:
+        expected = transfer_matrix(1 / temperature, field / temperature, 12, 12) / 144
+        assert states.log_partition(temperature, field) == pytest.approx(expected, abs=1e-10)
 
 
 @pytest.mark.parametrize("sides", [(2, 2), (2, 5), (3, 4), (6, 5)])
@@ -118,6 +130,14 @@ def test_renormalization_equals_kaufman_at_side_128(offset):
     coupling = 1 / (TC + offset)
     expected = float(kaufman(np.array(coupling), 128, 128)[0]) / 128**2
     assert bond_weighted_trg(coupling, 0.0, 7, 24) == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [1.2, 1.8, 2.05, 2.2, TC, 2.3, 2.45, 2.8, 4.0])
+def test_renormalization_in_a_field_has_converged_at_side_128(temperature):
+    field = [1e-4, 1e-3, 1e-2, 0.1, 1.0]
+    error = np.abs(log_partition(temperature, field) - log_partition(temperature, field, max_bond=48)).max()
+    assert error < (1e-8 if abs(temperature - TC) > 0.2 else 1e-7)
 
 
 def test_a_weak_field_at_the_critical_point_is_anchored_to_kaufman():
