@@ -1,4 +1,4 @@
-"""Perfect samples by coupling from the past of spins: us a 128 x 128 lattice on one core, through the public function."""
+"""Perfect samples by coupling spins from the past: us a 128 x 128 lattice on one core, through the public function."""
 
 import numpy as np
 

@@ -32,12 +32,12 @@ def _count_ones(typing_context, word):
 
 
 @numba.njit("int64(uint64)", cache=True, inline="always")
-def popcount(word):
+def popcount(word):  # pyright: ignore[reportRedeclaration]
     """Number of ones of a word."""
-    return np.int64(_count_ones(word))
+    return np.int64(_count_ones(word))  # pyright: ignore[reportCallIssue]
 
 
-if numba.config.DISABLE_JIT:
+if numba.config.DISABLE_JIT:  # pyright: ignore
 
     def popcount(word):
         return int(word).bit_count()

@@ -9,7 +9,9 @@ import numpy as np
 from . import FAR
 
 _HALVINGS = 9
-_SERIES = np.array([[float(x), float(x - Fraction(float(x)))] for x in (Fraction(1, factorial(n)) for n in range(9, 0, -1))])
+_SERIES = np.array(
+    [[float(x), float(x - Fraction(float(x)))] for x in (Fraction(1, factorial(n)) for n in range(9, 0, -1))]
+)
 _LN2 = (0.6931471805599453, 2.3190468138462996e-17, 5.707708438416212e-34)
 _inline = numba.njit(inline="always")
 

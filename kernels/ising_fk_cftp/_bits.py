@@ -16,7 +16,7 @@ def lowest(word):
 
 @overload(lowest)
 def _lowest(word):
-    return lambda word: np.int64(numbers.trailing_zeros(word))
+    return lambda word: np.int64(numbers.trailing_zeros(word))  # pyright: ignore[reportCallIssue]
 
 
 @numba.njit(cache=True)

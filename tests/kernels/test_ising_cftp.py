@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+
+from hessfast.ising import _thresholds
 from hessfast.kernels._random import ISING_CFTP
 from hessfast.kernels._random.reference import derive
 from hessfast.kernels.ising_cftp import cpu, reference, rung_start
-
-from hessfast.ising import _thresholds
 
 from . import cuda_host
 

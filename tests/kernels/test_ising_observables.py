@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from hessfast.kernels._heat_bath.reference import pack
 from hessfast.kernels.ising_observables import cpu, reference
 
@@ -26,6 +27,7 @@ def test_numba_and_cuda_on_the_host_equal_the_reference(size):
 @pytest.mark.parametrize("size", [2, 22, 128, 130])
 def test_gpu_equals_reference(size):
     import torch
+
     from hessfast.kernels.ising_observables import gpu
 
     words = pack(np.random.default_rng(size).choice([-1, 1], (4, size, size), p=[0.3, 0.7]))

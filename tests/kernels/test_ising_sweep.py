@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+
+from hessfast.ising import _thresholds
 from hessfast.kernels._heat_bath.reference import pack, split
 from hessfast.kernels._random import ISING_SWEEP
 from hessfast.kernels._random.reference import derive
 from hessfast.kernels.ising_sweep import cpu, reference
-
-from hessfast.ising import _thresholds
 
 from . import cuda_host
 
@@ -59,6 +59,7 @@ def test_cuda_equals_numba_on_the_host(size):
 @pytest.mark.parametrize("size", [2, 6, 22, 126, 128, 130, 256])
 def test_gpu_equals_numba(size):
     import torch
+
     from hessfast.kernels.ising_sweep import gpu
 
     expected, *rest = problem(size, num=5)

@@ -8,8 +8,8 @@ from fractions import Fraction
 import numba
 import numpy as np
 import pytest
-from hessfast.kernels.tasep_likelihood import cpu, reference
 
+from hessfast.kernels.tasep_likelihood import cpu, reference
 from hessfast.tasep.enumeration import net_flow, occupations
 
 FUGACITIES = np.array([0.0, 1e-16, 0.01, 0.5, 1.0, 1.5, 40.0, 1e9])
