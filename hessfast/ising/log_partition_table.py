@@ -125,7 +125,11 @@ class LogPartitionTable:
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "LogPartitionTable":
-        """Read what `save` wrote; without a path the table that comes with hessfast, `build()` with its defaults."""
+        """Read what `save` wrote; without a path the table that comes with hessfast.
+
+        That is `build()` with its defaults, six minutes of one core. It is within about 1e-8 of `log_partition` for
+        |H| >= 1e-3, 5e-8 elsewhere, and 2e-7 (0.003 in log Z of the lattice) for T < 1.2 and |H| < 3e-5.
+        """
         path = Path(__file__).parent / "log_partition_128.npz" if path is None else path
         with np.load(path, allow_pickle=False) as file:
             facts = json.loads(str(file["facts"]))
