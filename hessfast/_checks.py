@@ -3,16 +3,11 @@
 Messages read: <argument> must <requirement>, got <value>. <remedy>.
 """
 
-import sys
 from typing import Any
 
 import numpy as np
 
-
-def is_tensor(value: Any) -> bool:
-    """Whether `value` is a torch tensor, without importing torch: if nobody has, it cannot be one."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+from hessfast._arrays import is_tensor, to_numpy
 
 
 def float_array(name: str, value: Any) -> np.ndarray:
@@ -55,7 +50,7 @@ def seed(value: Any) -> int:
 
 
 def choice(name: str, value: Any, options: tuple[str, ...]) -> str:
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}.")
     return value
 
@@ -82,6 +77,8 @@ def integer_array(name: str, value: Any, shape: tuple[int, ...], minimum: int) -
         raise TypeError(f"{name} must be an integer or integers, got {value!r:.80}.")
     if (array < minimum).any():
         raise ValueError(f"{name} must be >= {minimum}, got {array.min()}.")
+    if (array > 2**62).any():
+        raise ValueError(f"{name} must be <= 2^62, got {array.max()}.")
     return broadcast_to(name, array.astype(np.int64), shape)
 
 
@@ -97,55 +94,3 @@ def sample_ids(first_id: Any, num: int) -> np.ndarray:
     """The ids first_id, first_id + 1, ... of a batch as uint64 [num]."""
     first = integer("first_id", first_id, 0, 2**63)
     return np.uint64(first) + np.arange(num, dtype=np.uint64)
-
-
-def to_numpy(value: Any) -> np.ndarray:
-    """The array or tensor on the host, shared where it is there already."""
-    if not is_tensor(value):
-        return np.asarray(value)
-    value = value.detach().cpu()
-    return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()  # NumPy has no bfloat16
-
-
-def like(array: Any, other: Any) -> Any:
-    """`array` as a tensor on the device of `other` if that is a tensor, else unchanged."""
-    return tensor(array, other.device) if is_tensor(other) and not is_tensor(array) else array
-
-
-def tensor(array: Any, device: Any) -> Any:
-    import torch
-
-    return torch.as_tensor(array).to(device)
-
-
-def empty_words(shape: tuple[int, ...], device: Any) -> Any:
-    """Uninitialised uint64 words: a NumPy array on the host, a tensor elsewhere."""
-    if str(device) == "cpu":
-        return np.empty(shape, np.uint64)
-    import torch
-
-    return torch.empty(shape, dtype=torch.uint64, device=device)
-
-
-def put(words: Any, indices: np.ndarray, values: Any) -> None:
-    """words[indices] = values along the first axis, words and values uint64 arrays or tensors."""
-    if is_tensor(words):  # torch indexes signed integers only
-        import torch
-
-        values = tensor(values, words.device).view(torch.int64)
-        words.view(torch.int64)[torch.as_tensor(indices, device=words.device)] = values
-    else:
-        words[indices] = values
-
-
-def device_of(value: Any) -> str:
-    return str(value.device) if is_tensor(value) else "cpu"
-
-
-def native(value: Any) -> Any:
-    """What a kernel takes: NumPy arrays on the host (sharing a tensor's memory), tensors on a GPU."""
-    return value.numpy() if is_tensor(value) and value.device.type == "cpu" else value
-
-
-def copy(value: Any) -> Any:
-    return value.clone() if is_tensor(value) else value.copy()

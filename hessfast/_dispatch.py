@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable
 
 BACKENDS = ("reference", "cpu", "gpu")
@@ -24,9 +25,9 @@ def kernel(op: str, device: str = "cpu", backend: str | None = None, name: str |
         ValueError: for an unknown device or backend, or a backend on the wrong device.
         BackendUnavailableError: if the kernel has no such form, or no GPU or no CuPy is present.
     """
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
+        raise ValueError(f'device must be "cpu", "cuda" or "cuda:N", got {str(device)!r}.')
     kind = str(device).partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise ValueError(f'device must be "cpu" or "cuda", got {device!r}.')
     if backend is None:
         backend = "gpu" if kind == "cuda" else "cpu"
     if backend not in BACKENDS:
@@ -47,3 +48,5 @@ def _require_gpu() -> None:
 
     if not torch.cuda.is_available():
         raise BackendUnavailableError('No CUDA device was found; use device="cpu".')
+    if importlib.util.find_spec("cupy") is None:
+        raise BackendUnavailableError("The GPU kernels need CuPy; install hessfast[cuda].")

@@ -48,8 +48,26 @@ def certificates(temperature: np.ndarray, field: np.ndarray, method: str) -> np.
 
 def declared(temperature: np.ndarray, field: np.ndarray) -> np.ndarray:
     """Where cftp is declared the faster exact method: |H| >= H_c(T), and never below T = 1."""
+    return np.abs(field) >= _limit(temperature)
+
+
+def _limit(temperature: np.ndarray) -> np.ndarray:
+    # Below T = 1 the field must beat the four neighbours.
     limit = np.interp(temperature, _CFTP_TEMPERATURES, _CFTP_FIELDS)
-    return np.abs(field) >= np.where(temperature < _CFTP_TEMPERATURES[0], 4.0, limit)
+    return np.where(temperature < _CFTP_TEMPERATURES[0], 4.0, limit)
+
+
+def refuse_endless(temperature: np.ndarray, field: np.ndarray, size: int, certificate: np.ndarray) -> None:
+    """Refuse cftp where metastability makes it run for ever: far inside the declared region of fk-cftp."""
+    endless = (certificate == "cftp") & (np.abs(field) < _limit(temperature) / 2) & (temperature < 2.2) & (size > 16)
+    if endless.any():
+        t, h = temperature[endless][0], field[endless][0]
+        raise ValueError(f'method must not be "cftp" at T = {t:g}, H = {h:g}: it would not end. Use "auto".')
+
+
+def work(temperature: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """What orders the samples of one method by their cost: nearness to (T_c, 0)."""
+    return -np.hypot(temperature - TEMPERATURE_CRITICAL, 2 * field)
 
 
 def first_rungs(temperature: np.ndarray, field: np.ndarray, size: int) -> np.ndarray:

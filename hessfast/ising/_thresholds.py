@@ -4,8 +4,6 @@ import numpy as np
 
 from hessfast._dispatch import kernel
 
-_LOGISTIC, _ONE_MINUS_EXP = "logistic64", "one_minus_exp64"
-
 
 def heat_bath(temperature: np.ndarray, field: np.ndarray) -> np.ndarray:
     """floor(2^64 / (1 + exp(-2 (2j - 4 + H) / T))) for j = 0 .. 4 up neighbours; uint64 [n, 5]."""
@@ -13,12 +11,12 @@ def heat_bath(temperature: np.ndarray, field: np.ndarray) -> np.ndarray:
     sums = neighbours + 2.0 * field[:, None]
     rests = _rest_of_sum(neighbours, 2.0 * field[:, None], sums)
     temperatures = np.repeat(temperature, 5)
-    return kernel("integer_probabilities", name=_LOGISTIC)(sums.ravel(), rests.ravel(), temperatures).reshape(-1, 5)
+    return kernel("integer_probabilities", name="logistic64")(sums.ravel(), rests.ravel(), temperatures).reshape(-1, 5)
 
 
 def bonds(temperature: np.ndarray, field: np.ndarray) -> np.ndarray:
     """floor(2^64 q) for q = p/(2-p) and p of the bonds, p = 1 - exp(-2/T), and of the ghost bonds; uint64 [n, 4]."""
-    op = kernel("integer_probabilities", name=_ONE_MINUS_EXP)
+    op = kernel("integer_probabilities", name="one_minus_exp64")
     bond, bond_half = op(np.full_like(temperature, 2.0), temperature)
     ghost, ghost_half = op(2.0 * np.abs(field), temperature)
     return np.stack([bond_half, bond, ghost_half, ghost], axis=1)
@@ -27,7 +25,7 @@ def bonds(temperature: np.ndarray, field: np.ndarray) -> np.ndarray:
 def stays(temperature: np.ndarray, field: np.ndarray, magnetization: np.ndarray) -> np.ndarray:
     """floor(2^64 P) that a lattice keeps its sign, P = 1 / (1 + exp(-2 H M / T)); uint64 [n]."""
     moment = 2.0 * field * magnetization
-    return kernel("integer_probabilities", name=_LOGISTIC)(moment, np.zeros_like(moment), temperature)
+    return kernel("integer_probabilities", name="logistic64")(moment, np.zeros_like(moment), temperature)
 
 
 def _rest_of_sum(a, b, s):

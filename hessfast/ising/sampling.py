@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _checks
+from hessfast import _arrays, _checks
 from hessfast._dispatch import BackendUnavailableError, kernel
 
 from . import _layout, _methods, _thresholds
@@ -13,7 +13,7 @@ from . import _layout, _methods, _thresholds
 METHODS = ("auto", "cftp", "fk-cftp", "mcmc")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IsingBatch:
     """Packed lattices with their provenance.
 
@@ -25,8 +25,8 @@ class IsingBatch:
         field: float64 [n], in units of J.
         certificate: str [n]; "cftp" and "fk-cftp" are exact samples of exp(-E/T) / Z, "mcmc" samples are not.
         size: side of the lattice.
-        seed: the seed that was given.
-        first_id: lattice i is sample number first_id + i of that seed.
+        seed: of the last draw or sweep.
+        first_id: lattice i is number first_id + i of that seed.
     """
 
     words: Any
@@ -42,7 +42,7 @@ class IsingBatch:
 
     def spins(self) -> Any:
         """int8 [n, size, size] in {-1, +1}, on the device of `words`."""
-        return _checks.like(_layout.unpack(_checks.to_numpy(self.words), self.size), self.words)
+        return _layout.unpack(self.words, self.size)
 
     def energy(self) -> Any:
         """int64 [n]: the interaction energy -sum_<ij> s_i s_j, exact; the total is energy - field * magnetization."""
@@ -53,8 +53,8 @@ class IsingBatch:
         return self._observables()[1]
 
     def _observables(self):
-        op = kernel("ising_observables", _checks.device_of(self.words))
-        return [_checks.like(each, self.words) for each in op(_checks.native(self.words), self.size)]
+        op = kernel("ising_observables", _arrays.device_of(self.words))
+        return [_arrays.like(each, self.words) for each in op(_arrays.native(self.words), self.size)]
 
 
 def sample(
@@ -93,10 +93,11 @@ def sample(
         first_id: number of the first sample.
 
     Returns:
-        An `IsingBatch` of NumPy arrays, or of torch tensors if a parameter is one or the device is "cuda".
+        An `IsingBatch`; its words are a torch tensor if a parameter is one or the device is "cuda", else a NumPy array.
 
     Raises:
-        ValueError: for a parameter that is NaN, infinite or out of range, mismatched shapes, or an unknown method.
+        ValueError: for a parameter that is NaN, infinite or out of range, mismatched shapes, an unknown method, or cftp
+            where it would not end.
         BackendUnavailableError: if there is no such device.
 
     References:
@@ -109,22 +110,22 @@ def sample(
         >>> bool((batch.magnetization() > 0.999 * 64 * 64).all()), batch.certificate[0].item()
         (True, 'cftp')
     """
-    wants_tensor = _checks.is_tensor(temperature) or _checks.is_tensor(field) or str(device).startswith("cuda")
+    wants_tensor = _arrays.is_tensor(temperature) or _arrays.is_tensor(field) or str(device).startswith("cuda")
     temperature, field = _parameters(temperature, field)
     size = _checks.even("size", size)
     seed = _checks.seed(seed)
     _checks.choice("method", method, METHODS)
     sample_ids = _checks.sample_ids(first_id, len(temperature))
     certificate = _methods.certificates(temperature, field, method)
-    kernel("ising_cftp", device, backend)  # refuses a device or backend that is not there before anything is drawn
-
-    words = _checks.empty_words((len(temperature), 4, size // 2, -(-size // 128)), device)
-    for name in np.unique(certificate):
-        chosen = np.flatnonzero(certificate == name)
-        draw = {"cftp": _cftp, "fk-cftp": _fk_cftp, "mcmc": _mcmc}[name]
-        drawn = draw(temperature[chosen], field[chosen], size, seed, sample_ids[chosen], device, backend)
-        _checks.put(words, chosen, drawn)
-    words = _checks.tensor(words, device) if wants_tensor else words
+    _methods.refuse_endless(temperature, field, size, certificate)
+    # Every kernel is resolved, or refused, before anything is drawn.
+    plans = [(np.flatnonzero(certificate == name), _DRAWS[name](device, backend)) for name in np.unique(certificate)]
+    words = np.empty((len(temperature), 4, size // 2, -(-size // 128)), np.uint64)
+    words = _arrays.tensor(words, device) if wants_tensor else words
+    for chosen, draw in plans:
+        # Long runs first: threads and warps that finish early then find work until the end.
+        chosen = chosen[np.argsort(_methods.work(temperature[chosen], field[chosen]), kind="stable")[::-1]]
+        _arrays.put(words, chosen, draw(temperature[chosen], field[chosen], size, np.uint64(seed), sample_ids[chosen]))
     return IsingBatch(words, temperature, field, certificate, size, seed, int(first_id))
 
 
@@ -134,7 +135,8 @@ def sweep(
     """Heat-bath dynamics from a given state: sweeps over the black, then the white sites; a new batch comes back.
 
     A spin becomes up with probability 1 / (1 + exp(-2 (n_up - n_down + H) / T)), exact to 2^-64, whatever it was.
-    Lattice i draws from (seed, batch.first_id + i); use another seed for every run of the same lattices.
+    Lattice i draws from (seed, batch.first_id + i); use another seed for every run of the same lattices. The certificate
+    becomes "mcmc", whatever it was: only the caller knows whether (T, H) are those of the start.
 
     Args:
         batch: the start, left as it is.
@@ -161,12 +163,12 @@ def sweep(
     temperature, field = _parameters(temperature, field, shape)
     num_sweeps = _checks.integer_array("num_sweeps", num_sweeps, shape, minimum=0)
     seed = _checks.seed(seed)
-    device = _checks.device_of(batch.words)
-    words = _checks.copy(batch.words)
+    device = _arrays.device_of(batch.words)
+    words = _arrays.copy(batch.words)
     sample_ids = _checks.sample_ids(batch.first_id, len(batch))
     op = kernel("ising_sweep", device, backend)
     op(
-        _checks.native(words),
+        _arrays.native(words),
         _thresholds.heat_bath(temperature, field),
         num_sweeps,
         sample_ids,
@@ -196,7 +198,7 @@ def pack(spins: Any) -> IsingBatch:
     if not np.isin(array, (-1, 1)).all():
         raise ValueError(f"spins must be -1 or +1, got {array[~np.isin(array, (-1, 1))].flat[0]}.")
     nan = np.full(len(array), np.nan)
-    return IsingBatch(_checks.like(_layout.pack(array), spins), nan, nan, np.full(len(array), "", "<U7"), size)
+    return IsingBatch(_arrays.like(_layout.pack(array), spins), nan, nan, np.full(len(array), "", "<U7"), size)
 
 
 def _parameters(temperature: Any, field: Any, shape: tuple[int, ...] | None = None) -> list[np.ndarray]:
@@ -204,6 +206,10 @@ def _parameters(temperature: Any, field: Any, shape: tuple[int, ...] | None = No
     temperature, field = _checks.float_array("temperature", temperature), _checks.float_array("field", field)
     if (temperature <= 0).any():
         raise ValueError(f"temperature must be > 0, got {temperature[temperature <= 0].flat[0]}.")
+    for name, value in (("temperature", temperature), ("field", np.abs(field))):
+        beyond = (value > 1e100) | ((value < 1e-100) & (value != 0))
+        if beyond.any():
+            raise ValueError(f"{name} must be 0 or between 1e-100 and 1e100 in size, got {value[beyond].flat[0]}.")
     if shape is None:
         temperature, field = _checks.broadcast(temperature=temperature, field=field)
     else:
@@ -214,39 +220,47 @@ def _parameters(temperature: Any, field: Any, shape: tuple[int, ...] | None = No
     return [np.atleast_1d(temperature), np.atleast_1d(field)]
 
 
-def _cftp(temperature, field, size, seed, sample_ids, device, backend):
-    # Long runs first: threads and warps that finish early then find work until the end.
-    rungs = _methods.first_rungs(temperature, field, size)
-    order = np.argsort(-rungs, kind="stable")
+def _cftp(device, backend):
     op = kernel("ising_cftp", device, backend)
-    thresholds = _thresholds.heat_bath(temperature[order], field[order])
     where = {} if str(device) == "cpu" else {"device": device}
-    drawn, _ = op(thresholds, rungs[order], sample_ids[order], np.uint64(seed), size, **where)
-    words = _checks.copy(drawn)
-    _checks.put(words, order, drawn)
-    return words
+
+    def draw(temperature, field, size, seed, sample_ids):
+        rungs = _methods.first_rungs(temperature, field, size)
+        return op(_thresholds.heat_bath(temperature, field), rungs, sample_ids, seed, size, **where)[0]
+
+    return draw
 
 
-def _fk_cftp(temperature, field, size, seed, sample_ids, device, backend):
+def _fk_cftp(device, backend):
     if str(device) != "cpu":
         raise BackendUnavailableError(
             'fk-cftp runs on the CPU only, and (T, H) at low temperature and small field needs it; use device="cpu".'
         )
     op = kernel("ising_fk_cftp", device, backend)
-    thresholds = _thresholds.bonds(temperature, field)
-    return op(thresholds, np.sign(field).astype(np.int8), sample_ids, np.uint64(seed), size)[0]
+
+    def draw(temperature, field, size, seed, sample_ids):
+        return op(_thresholds.bonds(temperature, field), np.sign(field).astype(np.int8), sample_ids, seed, size)[0]
+
+    return draw
 
 
-def _mcmc(temperature, field, size, seed, sample_ids, device, backend):
-    start = np.where(field < 0, -1, 1).astype(np.int8)
-    words = pack(np.broadcast_to(start[:, None, None], (len(start), size, size))).words
-    words = _checks.tensor(words, device) if str(device) != "cpu" else words
-    num_sweeps = _methods.burn_in(temperature, field, size)
-    run_seed, flip_seed = _methods.mcmc_seeds(seed)
+def _mcmc(device, backend):
     op = kernel("ising_sweep", device, backend)
-    op(words, _thresholds.heat_bath(temperature, field), num_sweeps, sample_ids, run_seed, size)
-    batch = IsingBatch(words, temperature, field, np.array([]), size)
-    flip = _methods.flips(temperature, field, _checks.to_numpy(batch.magnetization()), sample_ids, flip_seed)
-    turned = np.flatnonzero(flip)
-    _checks.put(words, turned, pack(-batch.spins()[turned]).words)
-    return words
+    observe = kernel("ising_observables", device, backend)
+
+    def draw(temperature, field, size, seed, sample_ids):
+        run_seed, flip_seed = _methods.mcmc_seeds(seed)
+        all_up = _layout.pack(np.ones((1, size, size)))
+        words = np.where(field[:, None, None, None] < 0, np.zeros_like(all_up), all_up)
+        words = words if str(device) == "cpu" else _arrays.tensor(words, device)
+        num_sweeps = _methods.burn_in(temperature, field, size)
+        op(words, _thresholds.heat_bath(temperature, field), num_sweeps, sample_ids, run_seed, size)
+        magnetization = _arrays.to_numpy(observe(words, size)[1])
+        turned = np.flatnonzero(_methods.flips(temperature, field, magnetization, sample_ids, flip_seed))
+        _arrays.put(words, turned, _arrays.to_numpy(words)[turned] ^ all_up)
+        return words
+
+    return draw
+
+
+_DRAWS = {"cftp": _cftp, "fk-cftp": _fk_cftp, "mcmc": _mcmc}

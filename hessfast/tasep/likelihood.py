@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _checks
+from hessfast import _arrays, _checks
 from hessfast._dispatch import kernel
 from hessfast.tasep.log_partition import check, like, log_partition
 from hessfast.tasep.sampling import TasepChain, pack
@@ -116,4 +116,4 @@ def _as_chain(configurations: Any) -> TasepChain:
 
 
 def _words(chain: TasepChain) -> np.ndarray:
-    return chain.words.cpu().numpy() if _checks.is_tensor(chain.words) else np.asarray(chain.words)
+    return chain.words.cpu().numpy() if _arrays.is_tensor(chain.words) else np.asarray(chain.words)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _checks
+from hessfast import _arrays, _checks
 from hessfast.tasep._exponents import cumulants, laws, log_fugacities
 
 _MAX_SITES = 2**30
@@ -154,7 +154,7 @@ def check(entry_rate: Any, exit_rate: Any, num_sites: Any) -> tuple[np.ndarray, 
 
 def like(result: Any, *arguments: Any) -> Any:
     """The result as a tensor on the device of the first argument that is one, else as it is."""
-    tensors = [argument for argument in arguments if _checks.is_tensor(argument)]
+    tensors = [argument for argument in arguments if _arrays.is_tensor(argument)]
     if not tensors:
         return result
     import torch

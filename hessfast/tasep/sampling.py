@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _checks
+from hessfast import _arrays, _checks
 from hessfast._dispatch import kernel
 from hessfast.tasep.log_partition import check
 
@@ -43,7 +43,7 @@ class TasepChain:
     def occupations(self) -> Any:
         """uint8 [n, num_sites]: 1 where a particle stands."""
         octets = self._octets()
-        if _checks.is_tensor(octets):
+        if _arrays.is_tensor(octets):
             import torch
 
             bits = (octets[..., None] >> torch.arange(8, dtype=torch.uint8, device=octets.device)) & 1
@@ -53,12 +53,12 @@ class TasepChain:
     def num_particles(self) -> Any:
         """int64 [n]: the number of particles of each configuration."""
         octets = self._octets()
-        options = {} if _checks.is_tensor(octets) else {"dtype": np.int64}  # a tensor's sum is int64 by itself
+        options = {} if _arrays.is_tensor(octets) else {"dtype": np.int64}  # a tensor's sum is int64 by itself
         return sum(((octets >> bit) & 1).sum(-1, **options) for bit in range(8))
 
     def _octets(self) -> Any:
         """uint8 [n, 8 ceil(num_sites / 64)]: the words, byte by byte from the lowest."""
-        if _checks.is_tensor(self.words):
+        if _arrays.is_tensor(self.words):
             import torch
 
             return self.words.view(torch.uint8)
@@ -170,7 +170,7 @@ def evolve(
     if time.ndim or time < 0:
         raise ValueError(f"duration must be one number >= 0, got {duration!r:.80}.")
     seed = _checks.seed(seed)
-    if _checks.is_tensor(chain.words):
+    if _arrays.is_tensor(chain.words):
         device, words = str(chain.words.device), chain.words.clone()
     else:
         device, words = "cpu", np.array(chain.words)
@@ -189,7 +189,7 @@ def pack(occupations: Any, *, first_id: int = 0) -> TasepChain:
         >>> pack([1, 1, 0, 1]).words
         array([[11]], dtype=uint64)
     """
-    tensor = _checks.is_tensor(occupations)
+    tensor = _arrays.is_tensor(occupations)
     sites = np.asarray(occupations.detach().cpu() if tensor else occupations)
     if sites.ndim == 1:
         sites = sites[None]
@@ -217,7 +217,7 @@ def _one_axis(alpha: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _empty(device: str, *arguments: Any):
     """What makes an array where the results belong: NumPy, unless an argument is a tensor or the device is a GPU."""
-    if str(device) == "cpu" and not any(_checks.is_tensor(argument) for argument in arguments):
+    if str(device) == "cpu" and not any(_arrays.is_tensor(argument) for argument in arguments):
         return lambda shape, dtype: np.empty(shape, dtype)
     import torch
 
@@ -226,4 +226,4 @@ def _empty(device: str, *arguments: Any):
 
 def _for_kernel(array: Any) -> Any:
     """Kernels on the host see NumPy: a tensor there lends its memory."""
-    return array.numpy() if _checks.is_tensor(array) and array.device.type == "cpu" else array
+    return array.numpy() if _arrays.is_tensor(array) and array.device.type == "cpu" else array

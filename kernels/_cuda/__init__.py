@@ -5,6 +5,7 @@ the same files with g++, where the lanes of a warp are a loop, and with nvcc for
 """
 
 import functools
+import hashlib
 from pathlib import Path
 
 KERNELS = Path(__file__).resolve().parent.parent
@@ -19,7 +20,9 @@ def compile(op: str):
     """The CuPy module of kernels/<op>/<op>.cu, compiled on the first call in a process (CuPy caches it on disk)."""
     import cupy
 
-    options = ("-std=c++17", f"-I{KERNELS}", "--generate-line-info")
+    # CuPy's disk cache looks at the source and the options, not at headers: name their content among the options.
+    headers = b"".join(each.read_bytes() for each in sorted(KERNELS.glob("**/*.cuh")))
+    options = ("-std=c++17", f"-I{KERNELS}", f"-DHEADERS=0x{hashlib.sha256(headers).hexdigest()[:15]}")
     return cupy.RawModule(code=path(op).read_text(), options=options)
 
 
@@ -31,5 +34,6 @@ def launch(op: str, name: str, blocks: int, threads: int, *arguments) -> None:
     values = [cupy.uint64(a % 2**64) if isinstance(a, int) else a for a in arguments]
     pointers = [a if isinstance(a, cupy.generic) else cupy.uint64(a.data_ptr()) for a in values]
     tensor = next(a for a in values if isinstance(a, torch.Tensor))
+    assert all(a.is_contiguous() for a in values if isinstance(a, torch.Tensor))
     with torch.cuda.device(tensor.device), cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
         compile(op).get_function(name)((blocks,), (threads,), tuple(pointers))

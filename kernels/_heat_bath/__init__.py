@@ -15,8 +15,8 @@ operations. Per site:
     2. Otherwise (E escape codes of 2^B, whatever the spins are) a 64-bit hash V decides: f_j = [V < D_j].
 `split` finds E, B, A_j and D_j with P_j = A_j 2^(64 - B) + D_j E / 2^B, so that the law is exact. For single chains
 E = 1 and B = 8: A_j and D_j are the high and the low bits of P_j. A coupling needs f_0 <= f_1 <= ... <= f_4, hence A_j
-and D_j both non-decreasing; E = 4 and the first even B >= 10 that
-admits this (10 for all but 1 in 120 (T, H)).
+and D_j both non-decreasing; E = 4 and the first
+even B >= 10 that admits this (10 but for 1 in 120 of uniform (T, H) in [1, 5] x [-2, 2]).
 
 **Randomness.** A run of sweeps has a key. Word w of word row m draws from the sfc64 stream m * ceil(size/128) + w of that
 key: per sweep black then white; per colour the even rows, then the odd rows; per plane B words, bit k of u being the

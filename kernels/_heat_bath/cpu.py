@@ -25,8 +25,8 @@ class Bath(NamedTuple):
     hashes: np.ndarray  # uint64 [5]
     folds: np.ndarray  # int64 [32, 6]
     shifted: np.ndarray  # uint64 [words of a plane]
-    escaped_words: np.ndarray  # int64 [64 words of a plane]
-    escaped_bits: np.ndarray  # uint64 [64 words of a plane]
+    escaped_words: np.ndarray  # int64 [64 words of a plane, and one]
+    escaped_bits: np.ndarray  # uint64 [64 words of a plane, and one]
 
 
 @numba.njit(cache=True)
@@ -40,8 +40,8 @@ def new_bath(size):
         np.empty(5, np.uint64),
         np.empty((32, 6), np.int64),
         np.empty(num_words, np.uint64),
-        np.empty(64 * num_words, np.int64),
-        np.empty(64 * num_words, np.uint64),
+        np.empty(64 * num_words + 1, np.int64),
+        np.empty(64 * num_words + 1, np.uint64),
     )
 
 

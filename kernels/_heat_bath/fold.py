@@ -15,8 +15,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-_FEATURES = llvmlite.binding.get_host_cpu_features()
-LANES = 8 if _FEATURES.get("avx512f") else 4  # words a vector: the widest register of the machine
+
+def _has_avx512() -> bool:
+    try:
+        return bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+    except RuntimeError:  # a processor that LLVM cannot query
+        return False
+
+
+LANES = 8 if _has_avx512() else 4  # words a vector: the widest register of the machine
 WIDTH = 8 * LANES  # bytes a vector
 DIGITS = 4
 _u64 = np.uint64

@@ -20,7 +20,9 @@ def store(lattice, words):
     """Copy the planes of `lattice` back into packed words."""
     row = words.shape[2]
     for plane in range(4):
-        words[plane].ravel()[:] = lattice[plane, row : lattice.shape[1] - row]
+        for m in range(words.shape[1]):
+            for w in range(row):
+                words[plane, m, w] = lattice[plane, (m + 1) * row + w]
 
 
 @numba.njit(cache=True, inline="always")

@@ -22,5 +22,5 @@ Work: sweeps of two chains with shared maps until they meet, of one chain from t
 
 
 def rung_start(rung: int) -> int:
-    """Number of sweeps back in time of a rung: 4, 6, 8, 12, 16, 24, 32, 48, ..."""
-    return (4 + 2 * (rung & 1)) << (rung >> 1)
+    """Number of sweeps back in time of a rung: 4, 6, 8, 12, 16, 24, 32, 48, ...; 0 of rung -1, which is the present."""
+    return 0 if rung < 0 else (4 + 2 * (rung & 1)) << (rung >> 1)

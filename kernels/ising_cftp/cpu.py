@@ -46,7 +46,7 @@ def _meet(bath, num_bits, key, first_rung, size, top, bottom):
         run_key = derive(key, np.uint64(rung))
         hash_key = derive(run_key, _HASH_CHILD)
         seed_streams(run_key, bath.streams)
-        for time in range(_rung_start(rung) - (_rung_start(rung - 1) if rung > 0 else 0)):
+        for time in range(_rung_start(rung) - _rung_start(rung - 1)):
             sweep(bath, num_bits, hash_key, time, size, top, bottom, not met)
             if not met:
                 met = _equal(top, bottom)

@@ -24,7 +24,7 @@ def _from_the_past(thresholds, first_rung: int, key: int, size: int) -> tuple[np
     top, bottom = np.full((size, size), True), np.full((size, size), False)
     for rung in range(first_rung, -1, -1):
         bath = HeatBath(thresholds, size, derive(key, rung), monotone=True)
-        for _ in range(rung_start(rung) - (rung_start(rung - 1) if rung else 0)):
+        for _ in range(rung_start(rung) - rung_start(rung - 1)):
             bath.sweep(top, bottom)
     if (top == bottom).all():
         return top, first_rung

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hessfast.ising import _thresholds
-from hessfast.kernels._heat_bath.reference import pack, split
+from hessfast.ising import _layout, _thresholds
+from hessfast.kernels._heat_bath.reference import pack, split, unpack
 from hessfast.kernels._random import ISING_SWEEP
 from hessfast.kernels._random.reference import derive
 from hessfast.kernels.ising_sweep import cpu, reference
@@ -12,12 +12,14 @@ from hessfast.kernels.ising_sweep import cpu, reference
 from . import cuda_host
 
 SIZES = [2, 4, 6, 22, 126, 128, 130, 256]
+EDGES = np.array([[0] * 5, [2**64 - 1] * 5, [0, 1, 2**63, 2**64 - 2, 2**64 - 1], [2**52] * 5], np.uint64)
 
 
 def problem(size, num=3, seed=0):
     rng = np.random.default_rng(seed + size)
     words = pack(rng.choice([-1, 1], (num, size, size)))
     thresholds = _thresholds.heat_bath(rng.uniform(0.3, 5, num), rng.uniform(-2, 2, num))
+    thresholds[0] = EDGES[size % len(EDGES)]
     num_sweeps = np.array([2, 0, 1, 3, 1][:num])
     return words, thresholds, num_sweeps, rng.integers(0, 2**64, num, dtype=np.uint64), 2**63 + 9, size
 
@@ -69,10 +71,29 @@ def test_gpu_equals_numba(size):
     np.testing.assert_array_equal(got.cpu().numpy(), expected)
 
 
-def test_bits_of_unused_columns_stay_zero():
-    words, *rest = problem(22)
-    cpu.ising_sweep(words, *rest)
-    assert not (words >> np.uint64(11)).any()
+def test_many_sweeps():
+    expected, thresholds, _, *rest = problem(10)
+    got, num_sweeps = expected.copy(), np.array([40, 41, 1])
+    reference.ising_sweep(expected, thresholds, num_sweeps, *rest)
+    cpu.ising_sweep(got, thresholds, num_sweeps, *rest)
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("size", [6, 130])
+def test_layout_is_the_documented_one(size):
+    """One spin up at (row, column): its plane, word row, word and bit, by the words of the contract."""
+    for row, column in ((0, 0), (0, 1), (1, 0), (3, 3), (size - 1, size - 1), (size - 2, size - 1), (5, size - 2)):
+        spins = -np.ones((1, size, size), int)
+        spins[0, row, column] = 1
+        plane = 2 * ((row + column) & 1) + (row & 1)
+        first = row & 1 if plane < 2 else 1 - (row & 1)
+        k = (column - first) // 2
+        words = np.zeros((1, 4, size // 2, -(-size // 128)), np.uint64)
+        words[0, plane, row // 2, k // 64] = 1 << (k % 64)
+        for packed in (pack(spins), _layout.pack(spins)):
+            np.testing.assert_array_equal(packed, words)
+        np.testing.assert_array_equal(unpack(words, size), spins)
+        np.testing.assert_array_equal(_layout.unpack(words, size), spins)
 
 
 def test_empty_batch():
@@ -114,7 +135,7 @@ def test_compiled_split_equals_reference():
 
 
 def test_escape_codes_are_used():
-    """Half of the 64-bit precision lives in the hash: a probability of 2^-12 is out of reach of 8 random bits."""
+    """56 of the 64 bits live in the hash: a probability of 2^-12 is out of reach of 8 random bits."""
     size, num = 128, 64
     thresholds = np.full((num, 5), 2**52, np.uint64)
     words = np.zeros((num, 4, 64, 1), np.uint64)

@@ -1,0 +1,59 @@
+"""NumPy arrays and torch tensors side by side, without importing torch where nobody has."""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether `value` is a torch tensor, without importing torch: if nobody has, it cannot be one."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """The array or tensor on the host, shared where it is there already."""
+    if not is_tensor(value):
+        return np.asarray(value)
+    value = value.detach().cpu()
+    return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()  # NumPy has no bfloat16
+
+
+def tensor(array: Any, device: Any) -> Any:
+    import torch
+
+    return torch.as_tensor(array).to(device)
+
+
+def like(array: Any, other: Any) -> Any:
+    """`array` as a tensor on the device of `other` if that is a tensor, else unchanged."""
+    return tensor(array, other.device) if is_tensor(other) and not is_tensor(array) else array
+
+
+def device_of(value: Any) -> str:
+    return str(value.device) if is_tensor(value) else "cpu"
+
+
+def native(value: Any) -> Any:
+    """What a kernel takes, contiguous: NumPy arrays on the host (sharing a tensor's memory), tensors on a GPU."""
+    if is_tensor(value):
+        value = value.contiguous()
+        return value.numpy() if value.device.type == "cpu" else value
+    return np.ascontiguousarray(value)
+
+
+def copy(value: Any) -> Any:
+    """A contiguous copy."""
+    return value.contiguous().clone() if is_tensor(value) else np.array(value, order="C")
+
+
+def put(words: Any, indices: np.ndarray, values: Any) -> None:
+    """words[indices] = values along the first axis, words and values uint64 arrays or tensors."""
+    if is_tensor(words):  # torch indexes signed integers only
+        import torch
+
+        values = tensor(values, words.device).view(torch.int64)
+        words.view(torch.int64)[torch.as_tensor(indices, device=words.device)] = values
+    else:
+        words[indices] = values
