@@ -12,7 +12,7 @@ from ._sequence import decide, reduce
 GHOST = 2
 EVEN_BITS = np.uint64(0x5555555555555555)
 
-# Scratch of one thread. Words [size * row]: before, waiting, inside, lonely. int32 [~2 size^2]: lists of bonds and vertices.
+# what a thread works with: planes of words, lists of bonds, properties of vertices, properties of listed bonds
 Scratch = namedtuple(
     "Scratch", "before waiting inside lonely ends other bond site parent degree name old new free seed"
 )
@@ -44,18 +44,22 @@ def scratch(size, row):
 @numba.njit(cache=True)
 def sweep(bonds, low, high, planes, size, row, s):
     """Update bonds uint64 [3, size * row] in place, given low = [U < q_0] and high = [U < q_1] of the same shape."""
-    for parity in range(2):
-        for plane in range(2):
-            _update(bonds, plane, parity, low[plane], high[plane], planes, size, row, s)
-    if planes > GHOST:
-        _update(bonds, GHOST, 2, low[GHOST], high[GHOST], planes, size, row, s)
+    for turn in range(5 if planes > GHOST else 4):
+        plane, parity = (turn & 1, turn >> 1) if turn < 4 else (turn >> 1, turn >> 1)  # the ghost bonds come last
+        _update(bonds, plane, parity, low[plane], high[plane], planes, size, row, s)
 
 
 @numba.njit(cache=True)
 def members(parity, i, w, size, row):
     """The bits of word w of row i whose bonds belong to the class: one parity of i + j, or all (2)."""
     mask = ALL if parity == 2 else EVEN_BITS << np.uint64((i + parity) & 1)
-    return mask & ALL >> np.uint64(64 * row - size) if w == row - 1 else mask
+    return mask & sites(w, size, row)
+
+
+@numba.njit(cache=True)
+def sites(w, size, row):
+    """The bits of word w of a row that are sites."""
+    return ALL >> np.uint64(64 * row - size) if w == row - 1 else ALL
 
 
 @numba.njit(cache=True)
@@ -83,13 +87,14 @@ def _search(bonds, plane, low, high, ghost_inside, size, row, last, s):
     label(s.parent, s.inside, first, bonds[0], bonds[1], size, row)
     ghost = first if ghost_inside else size * size
     s.parent[size * size] = size * size
+    start = np.int64(0)  # not a literal, which numba would compile for itself
     count = _list(plane, low, high, first, ghost, size, row, last, s)
     for k in range(count):
         for end in (s.ends[k], s.other[k]):
             root = find(s.parent, end)
             s.degree[root] = 0
             s.name[root] = -1
-    kept, names = reduce(s.ends, s.other, s.bond, 0, count, 0, s.new, s.free, s.parent, s.degree, s.name)
+    kept, names = reduce(s.ends, s.other, s.bond, start, count, start, s.new, s.free, s.parent, s.degree, s.name)
     decide(s.ends, s.other, s.bond, kept, names, s.old, s.new, s.free, s.parent, s.degree, s.name)
     for k in range(count):
         if s.new[k]:
@@ -113,10 +118,10 @@ def grow(bonds, planes, size, row, s):
         i, j = divmod(s.seed[0], size)
         s.inside[i * row + j // 64] = ONE << np.uint64(j % 64)
         flood(s.inside, bonds[0], bonds[1], size, row)
-        sites = 0
+        count = 0
         for k in range(size * row):
-            sites += population(s.inside[k])
-        if 4 * sites > size * size:
+            count += population(s.inside[k])
+        if 4 * count > size * size:
             break
         s.seed[0] = (s.seed[0] + size * size * 5 // 8 + size // 3 + 1) % (size * size)
     return False
@@ -141,7 +146,7 @@ def _select(bonds, plane, parity, low, high, planes, ghost_inside, size, row, la
             around = right[k] | west(right, i, w, row, last) | down[k] | north
             if planes > GHOST:
                 around |= bonds[GHOST, k]
-            s.lonely[k] = ~around & members(2, i, w, size, row)
+            s.lonely[k] = ~around & sites(w, size, row)
     undecided = np.uint64(0)
     for i in range(size):
         for w in range(row):

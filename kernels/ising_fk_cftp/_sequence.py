@@ -10,10 +10,10 @@ from ._clusters import find
 def decide(ends, other, bond, count, vertices, old, new, free, parent, degree, name):
     """Set new[b] for the free bonds b = bond[:count] of a sequence of updates old[b] -> new[b].
 
-    Bond bond[k] joins vertices ends[k] != other[k] < `vertices`. A free bond becomes open (new[b] = 1; it comes as 0) if
-    and only if its ends are connected at its turn by the other bonds: new values before it, old ones after it. While one
-    half of the sequence is updated the other half stands still: its open bonds are contracted, which leaves a problem of
-    half the length and, its loops and leaves removed, usually of much less. The lists grow to 2 * count at most.
+    Bond bond[k] joins vertices ends[k] != other[k] < `vertices`. A free bond becomes open (new[b] = 1; it comes as 0)
+    if and only if its ends are connected at its turn by the other bonds: new values before it, old ones after it. While
+    one half of the sequence is updated the other half stands still: its open bonds are contracted, which leaves a
+    problem of half the length and, its loops and leaves removed, usually of much less. The lists grow to 2 * count.
     """
     todo = np.zeros((64, 4), np.int64)  # the halvings under way: first bond, end, vertices, halves done
     depth = 0

@@ -1,5 +1,7 @@
 """The sampler of the contract in numba: words of bonds, floods, union-find and divide and conquer."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numba
 import numpy as np
 
@@ -18,22 +20,27 @@ def ising_fk_cftp(thresholds, sign, sample_ids, seed, size, horizon=0):
     words = np.zeros((n, 4, size // 2, -(-size // 128)), dtype=np.uint64)
     sweeps = np.zeros(n, dtype=np.int64)
     horizons = np.full(n, horizon) if horizon else first_horizon(thresholds)
-    order = np.argsort(-horizons, kind="stable")  # dear samples first, dealt out to the threads in turn
     root = np.uint64(derive(np.uint64(seed), np.uint64(ISING_FK_CFTP)))
-    _sample(thresholds, sign, sample_ids, root, size, horizons, order, numba.get_num_threads(), words, sweeps)
+    # Samples cost 1 to 1000: the dear ones first, and a thread that has done its portion takes the next. A parallel
+    # loop of numba deals them out beforehand, and doubles the time to compile.
+    order = np.argsort(-horizons, kind="stable")
+    threads = numba.get_num_threads()
+    portions = np.array_split(order, -(-n // int(np.clip(n // (8 * threads), 1, 16)))) if n else []
+
+    def draw(portion):
+        _draw(thresholds, sign, sample_ids, root, size, horizons, portion, words, sweeps)
+
+    if threads == 1:
+        list(map(draw, portions))
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(draw, portions))
     return words, sweeps
 
 
-@numba.njit(cache=True, parallel=True)
-def _sample(thresholds, sign, sample_ids, root, size, horizons, order, threads, words, sweeps):
-    # one call per thread: what is inside a parallel loop takes long to compile
-    for thread in numba.prange(threads):
-        _share(thread, threads, thresholds, sign, sample_ids, root, size, horizons, order, words, sweeps)
-
-
-@numba.njit(cache=True)
-def _share(thread, threads, thresholds, sign, sample_ids, root, size, horizons, order, words, sweeps):
-    """The samples of one thread."""
+@numba.njit(cache=True, nogil=True)
+def _draw(thresholds, sign, sample_ids, root, size, horizons, portion, words, sweeps):
+    """The samples whose numbers are in `portion`."""
     row = (size + 63) // 64
     s = scratch(size, row)
     bottom = np.zeros((3, size * row), np.uint64)
@@ -41,19 +48,16 @@ def _share(thread, threads, thresholds, sign, sample_ids, root, size, horizons, 
     low = np.zeros((3, size * row), np.uint64)
     high = np.zeros((3, size * row), np.uint64)
     streams = np.zeros(SCRATCH, np.uint64)
-    for turn in range(thread, len(order), threads):
-        n = order[turn]
-        key = derive(root, sample_ids[n])
-        sweeps[n] = _couple(thresholds[n], key, horizons[n], size, row, bottom, top, low, high, streams, s)
-        _signs(bottom, sign[n] > 0, derive(key, np.uint64(0)), 3, size, row, words[n], s)
+    for n in portion:
+        planes = 3 if thresholds[n, 3] else 2
+        key = derive(root, np.uint64(sample_ids[n]))
+        sweeps[n] = _couple(thresholds[n], key, horizons[n], planes, size, row, bottom, top, low, high, streams, s)
+        _signs(bottom, sign[n] > 0, derive(key, np.uint64(0)), planes, size, row, words[n], s)
 
 
 @numba.njit(cache=True)
-def _couple(thresholds, key, horizon, size, row, bottom, top, low, high, streams, s):
+def _couple(thresholds, key, horizon, planes, size, row, bottom, top, low, high, streams, s):
     """Leave the bonds at time 0 in `bottom`; returns the horizon that sufficed."""
-    planes = 3 if thresholds[3] else 2
-    bottom[2:] = 0
-    top[2:] = 0
     while True:
         apart = True
         for t in range(horizon, 0, -1):
@@ -68,7 +72,7 @@ def _couple(thresholds, key, horizon, size, row, bottom, top, low, high, streams
                 sweep(bottom, low, high, planes, size, row, s)
                 if apart:
                     sweep(top, low, high, planes, size, row, s)
-            apart = apart and not np.array_equal(bottom, top)
+            apart = apart and differ(bottom, top, planes)
         if not apart:
             return horizon
         horizon += (horizon + 1) // 2
@@ -90,3 +94,13 @@ def _signs(bonds, up, key, planes, size, row, words, s):
                 colour = (i + j) & 1
                 column = j // 2
                 words[2 * colour + (i & 1), i // 2, column // 64] |= ONE << np.uint64(column % 64)
+
+
+@numba.njit(cache=True)
+def differ(one, other, planes):
+    """Whether two bond states differ."""
+    for plane in range(planes):
+        for k in range(one.shape[1]):
+            if one[plane, k] != other[plane, k]:
+                return True
+    return False
