@@ -19,6 +19,7 @@ OPS = sorted(source.parent.name for source in KERNELS.glob("*/*.cu"))
 MOST_REGISTERS = {
     "ising_cftp_128": 128,
     "ising_cftp_any": 128,
+    "ising_observables": 56,
     "ising_sweep_128": 104,
     "ising_sweep_any": 64,
     "tasep_configurations": 80,
@@ -71,7 +72,8 @@ def test_nothing_spills(op):
     for (_, name), (registers, stack, spills) in usage.items():
         assert spills == 0, f"{name} spills {spills} bytes"
         assert stack <= STACK_FRAME.get(name, 0), f"{name} has a stack frame of {stack} bytes"
-        assert registers <= MOST_REGISTERS[name], f"{name} takes {registers} registers"
+        most = MOST_REGISTERS.get(name, 0)
+        assert registers <= most, f"{name} takes {registers} registers, at most {most} are recorded here"
 
 
 @pytest.mark.parametrize("op", OPS)
