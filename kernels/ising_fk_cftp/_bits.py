@@ -35,3 +35,14 @@ def west(plane, i, w, row, last):
     if w > 0:
         return plane[base + w] << ONE | plane[base + w - 1] >> np.uint64(63)
     return plane[base] << ONE | plane[base + row - 1] >> last & ONE
+
+
+@numba.njit(cache=True)
+def even_bits(word):
+    """Bits 0, 2, 4, ... of a word, moved together."""
+    word &= np.uint64(0x5555555555555555)
+    word = (word | word >> ONE) & np.uint64(0x3333333333333333)
+    word = (word | word >> np.uint64(2)) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    word = (word | word >> np.uint64(4)) & np.uint64(0x00FF00FF00FF00FF)
+    word = (word | word >> np.uint64(8)) & np.uint64(0x0000FFFF0000FFFF)
+    return (word | word >> np.uint64(16)) & np.uint64(0x00000000FFFFFFFF)

@@ -7,9 +7,9 @@ import numpy as np
 
 from .._random import ISING_FK_CFTP
 from .._random.cpu import derive
-from ._bits import ONE
+from ._bits import ONE, even_bits, lowest
 from ._bonds import GHOST, first_site, grow, scratch, sweep
-from ._clusters import find, label
+from ._clusters import find, label, outside_sites
 from ._horizon import first_horizon
 from ._uniforms import SCRATCH, compare
 
@@ -86,14 +86,24 @@ def _signs(bonds, up, key, planes, size, row, words, s):
     label(s.parent, s.inside, first, bonds[0], bonds[1], size, row)
     with_ghost = find(s.parent, first) if ghost_inside else -1
     for i in range(size):
-        for j in range(size):
-            k, bit = i * row + j // 64, np.uint64(j % 64)
-            root = find(s.parent, first if s.inside[k] >> bit & ONE else i * size + j)
-            spin = up if root == with_ghost else derive(key, np.uint64(root)) >> np.uint64(63) == ONE
-            if spin:
-                colour = (i + j) & 1
-                column = j // 2
-                words[2 * colour + (i & 1), i // 2, column // 64] |= ONE << np.uint64(column % 64)
+        for w in range(row):
+            x = i * size + 64 * w
+            spins = s.inside[i * row + w] if _sign(find(s.parent, first), with_ghost, up, key) else np.uint64(0)
+            outside = outside_sites(s.inside, i, w, size, row)
+            while outside:
+                bit = lowest(outside)
+                outside &= outside - ONE
+                if _sign(find(s.parent, x + bit), with_ghost, up, key):
+                    spins |= ONE << np.uint64(bit)
+            # even columns are black in even rows and white in odd ones
+            half = np.uint64(32 * (w & 1))
+            words[3 * (i & 1), i // 2, w // 2] |= even_bits(spins) << half
+            words[2 - (i & 1), i // 2, w // 2] |= even_bits(spins >> ONE) << half
+
+
+@numba.njit(cache=True)
+def _sign(root, with_ghost, up, key):
+    return up if root == with_ghost else derive(key, np.uint64(root)) >> np.uint64(63) == ONE
 
 
 @numba.njit(cache=True)
