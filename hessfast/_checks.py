@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast._arrays import is_tensor, to_numpy
+from hessfast._arrays import to_numpy
 
 
 def float_array(name: str, value: Any) -> np.ndarray:

@@ -6,6 +6,7 @@ Looking at a run to choose its sampler would bias the samples; the curves here w
 import numpy as np
 
 from hessfast._random import derive
+
 from . import _thresholds
 from .log_partition import TEMPERATURE_CRITICAL
 

@@ -135,8 +135,8 @@ def sweep(
     """Heat-bath dynamics from a given state: sweeps over the black, then the white sites; a new batch comes back.
 
     A spin becomes up with probability 1 / (1 + exp(-2 (n_up - n_down + H) / T)), exact to 2^-64, whatever it was.
-    Lattice i draws from (seed, batch.first_id + i); use another seed for every run of the same lattices. The certificate
-    becomes "mcmc", whatever it was: only the caller knows whether (T, H) are those of the start.
+    Lattice i draws from (seed, batch.first_id + i); use another seed for every run of the same lattices. The
+    certificate becomes "mcmc", whatever it was: only the caller knows whether (T, H) are those of the start.
 
     Args:
         batch: the start, left as it is.

@@ -18,10 +18,10 @@ E = 1 and B = 8: A_j and D_j are the high and the low bits of P_j. A coupling ne
 and D_j both non-decreasing; E = 4 and the first
 even B >= 10 that admits this (10 but for 1 in 120 of uniform (T, H) in [1, 5] x [-2, 2]).
 
-**Randomness.** A run of sweeps has a key. Word w of word row m draws from the sfc64 stream m * ceil(size/128) + w of that
-key: per sweep black then white; per colour the even rows, then the odd rows; per plane B words, bit k of u being the
-complement of word k. V of a site is derive(derive(key, 2^63), site), site = (((4 sweep + plane) * streams + stream) << 6)
-+ bit, with `sweep` counted from the start of the run.
+**Randomness.** A run of sweeps has a key. Word w of word row m draws from the sfc64 stream m * ceil(size/128) + w of
+that key: per sweep black then white; per colour the even rows, then the odd rows; per plane B words, bit k of u being
+the complement of word k. V of a site is derive(derive(key, 2^63), site) with
+site = (((4 sweep + plane) * streams + stream) << 6) + bit, `sweep` being counted from the start of the run.
 """
 
 MIN_BITS = {False: 8, True: 10}  # random bits a site, for single chains and for monotone maps

@@ -3,8 +3,8 @@
 Mask j is [u < A_j] for the number u whose bit k is the complement of word k. Two words are one digit d in 0 .. 3 of u,
 least significant first, and with the chain c_0 <= ... <= c_4 of the masks [d < 0] .. [d < 4],
     f_j <- (f_j & c_(a + 1)) | c_a,      a the same digit of A_j.
-The chain lies in memory, so that choosing by a is an offset, the same for the whole lattice: no branch, no arithmetic on
-broadcast thresholds, and five times two operations for two bits of five comparisons.
+The chain lies in memory, so that choosing by a is an offset, the same for the whole lattice: no branch, no arithmetic
+on broadcast thresholds, and five times two operations for two bits of five comparisons.
 The loop is LLVM IR, because numba has no vector registers: LLVM's vectoriser would keep the masks in memory.
 """
 
@@ -124,7 +124,7 @@ def draw_masks(streams, counter, folds, num_bits, masks):
     row = streams.shape[1]
     for s in range(0, row, LANES):
         offset = 8 * s
-        _fold(streams.ctypes.data + offset, row, counter, folds.ctypes.data, num_bits // 2, masks.ctypes.data + offset)
+        _fold(streams.ctypes.data + offset, row, counter, folds.ctypes.data, num_bits // 2, masks.ctypes.data + offset)  # pyright: ignore[reportCallIssue]
 
 
 def _draw_masks_numpy(streams, counter, folds, num_bits, masks):
@@ -147,5 +147,5 @@ def _draw_masks_numpy(streams, counter, folds, num_bits, masks):
     masks[5] = ~masks[5]
 
 
-if numba.config.DISABLE_JIT:
-    draw_masks = _draw_masks_numpy
+if numba.config.DISABLE_JIT:  # pyright: ignore
+    draw_masks = _draw_masks_numpy  # pyright: ignore[reportAssignmentType]

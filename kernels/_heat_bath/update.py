@@ -8,7 +8,7 @@ _u64 = np.uint64
 
 @numba.njit(cache=True)
 def load(words, lattice):
-    """Copy packed planes [4, rows, words] into `lattice` [4, (rows + 2) words], which has a periodic row at each end."""
+    """Copy packed planes [4, rows, words] into `lattice` [4, (rows + 2) words], with a periodic row at each end."""
     row = words.shape[2]
     for plane in range(4):
         lattice[plane, row : lattice.shape[1] - row] = words[plane].ravel()

@@ -11,8 +11,8 @@
 | (results)   | uint64  | [n]   | at most 2^64 - 1                                       | OUT |
 
 The compiled form uses double-double arithmetic (Dekker 1971; relative error about 1e-30): additions, multiplications
-and divisions of IEEE 754 alone, never the machine's exp. Beyond an exponent of 200 the result is 0 or 2^64 - 1. Arguments lie
-within 1e-290 .. 1e290, where nothing overflows.
+and divisions of IEEE 754 alone, never the machine's exp. Beyond an exponent of 200 the result is 0 or 2^64 - 1.
+Arguments lie within 1e-290 .. 1e290, where nothing overflows.
 Work: about 700 FLOP an element.
 """
 

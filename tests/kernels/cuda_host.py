@@ -1,6 +1,6 @@
 """Runs CUDA C++ kernels on the host: g++ compiles the `.cu` file with the lanes of a warp as a loop (lanes.cuh).
 
-A block has one thread here, so a missing barrier or a race between threads cannot be seen: `pytest -m gpu` is for those.
+A block has one thread here, so a missing barrier or a race of threads cannot be seen: `pytest -m gpu` is for those.
 """
 
 import ctypes

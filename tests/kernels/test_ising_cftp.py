@@ -11,12 +11,11 @@ from hessfast.kernels.ising_cftp import cpu, reference, rung_start
 
 from . import cuda_host
 
-
 TWELVE_BITS = [875116714355000125, 1304680498834922132, 1410182734995233200, 3913139068250653428, 16918916653284326804]
 FOURTEEN_BITS = [
     7617720127321333298, 9486421086643080298, 10238004715650478908, 14809075122022833013, 15132338813294849853,
 ]  # fmt: skip
-# Certain and impossible flips, saturated and equal thresholds, and probabilities whose map is monotone only with 12 and 14 bits.
+# Certain and impossible flips, saturated and equal thresholds; maps that are monotone only with 12 and with 14 bits.
 EDGES = np.array(
     [[0] * 5, [2**64 - 1] * 5, TWELVE_BITS, FOURTEEN_BITS, [2**62, 2**62, 2**63, 2**63, 2**63 + 2**62]], np.uint64
 )
