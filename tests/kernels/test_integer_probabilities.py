@@ -1,12 +1,15 @@
 """integer_probabilities: double-double equals 120-digit arithmetic in every one of the 64 bits."""
 
 import numpy as np
+
 from hessfast.kernels.integer_probabilities import cpu, reference
 
 
 def test_logistic():
     rng = np.random.default_rng(1)
-    high = np.concatenate([rng.uniform(-12, 12, 900), [0.0, -0.0, 1e-300, 44.4, -44.4, 1e9, -1e9, 1e300, -1e300, 1e-17]])
+    high = np.concatenate(
+        [rng.uniform(-12, 12, 900), [0.0, -0.0, 1e-300, 44.4, -44.4, 1e9, -1e9, 1e300, -1e300, 1e-17]]
+    )
     low = high * rng.uniform(-1e-17, 1e-17, len(high))
     denominator = np.concatenate([rng.uniform(1, 5, 900), [1, 1, 1, 1, 1, 1, 1, 1e-300, 1e-300, 1e300]])
     np.testing.assert_array_equal(cpu.logistic64(high, low, denominator), reference.logistic64(high, low, denominator))
