@@ -232,6 +232,7 @@ def _cftp(device, backend):
 
 
 def _fk_cftp(device, backend):
+    kernel("ising_cftp", device, backend)  # an unknown or missing device is refused as such
     if str(device) != "cpu":
         raise BackendUnavailableError(
             'fk-cftp runs on the CPU only, and (T, H) at low temperature and small field needs it; use device="cpu".'
