@@ -242,7 +242,7 @@ NAN, INFINITY = float("nan"), float("inf")
         (lambda: sample(2.0, 0.0, 8, first_id=-1), ValueError, "first_id must be >= 0"),
         (lambda: sample(2.0, 0.0, 8, first_id=1.0), TypeError, "first_id must be an integer, got 1.0."),
         (lambda: sample(2.0, 0.0, 8, 0, "wolff"), ValueError, "method must be one of auto, cftp, fk-cftp, mcmc, got"),
-        (lambda: sample(2.0, 0.0, 8, device="tpu"), ValueError, "device must be \"cpu\" or \"cuda\", got 'tpu'."),
+        (lambda: sample(2.0, 0.0, 8, device="tpu"), ValueError, "device must be .cpu., .cuda. or .cuda:N., got 'tpu'."),
         (lambda: sample(2.0, 0.0, 8, backend="fpga"), ValueError, "backend must be one of reference, cpu, gpu, got"),
         (lambda: sample(2.0, 0.0, 8, backend="gpu"), ValueError, 'device must be "cuda" for backend'),
         (lambda: sample(2.0, 0.0, 8, device="cuda", backend="cpu"), ValueError, 'device must be "cpu" for backend'),
