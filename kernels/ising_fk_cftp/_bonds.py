@@ -65,19 +65,19 @@ def sites(w, size, row):
 @numba.njit(cache=True)
 def _update(bonds, plane, parity, low, high, planes, size, row, s):
     last = np.uint64((size - 1) % 64)
-    mine = bonds[plane]
+    mine, before, waiting = bonds[plane], s.before, s.waiting
     # what stays open through the whole class: all other bonds, and those of the class that are open and stay so
     for i in range(size):
         for w in range(row):
             k = i * row + w
-            s.before[k] = mine[k]
+            before[k] = mine[k]
             mine[k] &= low[k] | ~members(parity, i, w, size, row)
     ghost_inside = grow(bonds, planes, size, row, s)
     undecided = _select(bonds, plane, parity, low, high, planes, ghost_inside, size, row, last, s)
     if undecided:
         _search(bonds, plane, low, high, ghost_inside, size, row, last, s)
     for k in range(size * row):
-        mine[k] |= s.waiting[k] & low[k]
+        mine[k] |= waiting[k] & low[k]
 
 
 @numba.njit(cache=True)
@@ -89,38 +89,40 @@ def _search(bonds, plane, low, high, ghost_inside, size, row, last, s):
     s.parent[size * size] = size * size
     start = np.int64(0)  # not a literal, which numba would compile for itself
     count = _list(plane, low, high, first, ghost, size, row, last, s)
+    ends, other, parent, degree, name, new, site = s.ends, s.other, s.parent, s.degree, s.name, s.new, s.site
     for k in range(count):
-        for end in (s.ends[k], s.other[k]):
-            root = find(s.parent, end)
-            s.degree[root] = 0
-            s.name[root] = -1
-    kept, names = reduce(s.ends, s.other, s.bond, start, count, start, s.new, s.free, s.parent, s.degree, s.name)
-    decide(s.ends, s.other, s.bond, kept, names, s.old, s.new, s.free, s.parent, s.degree, s.name)
+        for end in (ends[k], other[k]):
+            root = find(parent, end)
+            degree[root] = 0
+            name[root] = -1
+    kept, names = reduce(ends, other, s.bond, start, count, start, new, s.free, parent, degree, name)
+    decide(ends, other, s.bond, kept, names, s.old, new, s.free, parent, degree, name)
     for k in range(count):
-        if s.new[k]:
-            i, j = divmod(s.site[k], size)
+        if new[k]:
+            i, j = divmod(site[k], size)
             bonds[plane, i * row + j // 64] |= ONE << np.uint64(j % 64)
 
 
 @numba.njit(cache=True)
 def grow(bonds, planes, size, row, s):
     """Flood a large cluster into s.inside: that of the ghost if it has open bonds, else one hit by trial."""
+    inside = s.inside
     if planes > GHOST:
         any_ghost = np.uint64(0)
         for k in range(size * row):
-            s.inside[k] = bonds[GHOST, k]
+            inside[k] = bonds[GHOST, k]
             any_ghost |= bonds[GHOST, k]
         if any_ghost:
-            flood(s.inside, bonds[0], bonds[1], size, row)
+            flood(inside, bonds[0], bonds[1], size, row)
             return True
     for _ in range(3):
-        s.inside[:] = 0
+        inside[:] = 0
         i, j = divmod(s.seed[0], size)
-        s.inside[i * row + j // 64] = ONE << np.uint64(j % 64)
-        flood(s.inside, bonds[0], bonds[1], size, row)
+        inside[i * row + j // 64] = ONE << np.uint64(j % 64)
+        flood(inside, bonds[0], bonds[1], size, row)
         count = 0
         for k in range(size * row):
-            count += population(s.inside[k])
+            count += population(inside[k])
         if 4 * count > size * size:
             break
         s.seed[0] = (s.seed[0] + size * size * 5 // 8 + size // 3 + 1) % (size * size)
@@ -138,52 +140,55 @@ def first_site(inside, size, row):
 @numba.njit(cache=True)
 def _select(bonds, plane, parity, low, high, planes, ghost_inside, size, row, last, s):
     """Settle what words can settle; s.waiting = the bonds that need the graph. Whether any of these is undecided."""
-    right, down, mine = bonds[0], bonds[1], bonds[plane]
+    right, down, mine, ghosts = bonds[0], bonds[1], bonds[plane], bonds[GHOST]
+    large, lonely, before, waiting = s.inside, s.lonely, s.before, s.waiting
     for i in range(size):
         for w in range(row):
             k = i * row + w
             north = down[k - row] if i > 0 else down[k + (size - 1) * row]
             around = right[k] | west(right, i, w, row, last) | down[k] | north
             if planes > GHOST:
-                around |= bonds[GHOST, k]
-            s.lonely[k] = ~around & sites(w, size, row)
+                around |= ghosts[k]
+            lonely[k] = ~around & sites(w, size, row)
     undecided = np.uint64(0)
     for i in range(size):
         for w in range(row):
             k = i * row + w
             mask = members(parity, i, w, size, row)
             free = mask & high[k] & ~low[k]
-            waiting = mask & (s.before[k] | high[k]) & ~(s.before[k] & low[k])
-            inside = s.inside[k]
-            lonely = s.lonely[k]
+            changing = mask & (before[k] | high[k]) & ~(before[k] & low[k])
+            inside = large[k]
+            alone = lonely[k]
             if plane == 0:
-                inside &= east(s.inside, i, w, row, last)
-                lonely |= east(s.lonely, i, w, row, last)
+                inside &= east(large, i, w, row, last)
+                alone |= east(lonely, i, w, row, last)
             elif plane == 1:
                 below = k + row if i < size - 1 else w
-                inside &= s.inside[below]
-                lonely |= s.lonely[below]
+                inside &= large[below]
+                alone |= lonely[below]
             elif not ghost_inside:
                 inside = np.uint64(0)
-            s.waiting[k] = waiting & ~inside & ~lonely
-            mine[k] |= (mask & low[k] | free & inside) & ~s.waiting[k]
-            undecided |= free & s.waiting[k]
+            waiting[k] = changing & ~inside & ~alone
+            mine[k] |= (mask & low[k] | free & inside) & ~waiting[k]
+            undecided |= free & waiting[k]
     return undecided != 0
 
 
 @numba.njit(cache=True)
 def _list(plane, low, high, first, ghost, size, row, last, s):
     """The waiting bonds in their order, with the roots of their ends."""
+    inside, ends, other, bond, site = s.inside, s.ends, s.other, s.bond, s.site
+    before, old, new, free = s.before, s.old, s.new, s.free
     count = 0
     for i in range(size):
         for w in range(row):
             k = i * row + w
             waiting = s.waiting[k]
-            there = s.inside[k]
+            there = inside[k]
             if plane == 0:
-                there = east(s.inside, i, w, row, last)
+                there = east(inside, i, w, row, last)
             elif plane == 1:
-                there = s.inside[k + row if i < size - 1 else w]
+                there = inside[k + row if i < size - 1 else w]
             while waiting:
                 bit = np.uint64(lowest(waiting))
                 waiting &= waiting - ONE
@@ -195,12 +200,12 @@ def _list(plane, low, high, first, ghost, size, row, last, s):
                     y = x + size if i < size - 1 else j
                 else:
                     y = ghost
-                s.ends[count] = first if s.inside[k] >> bit & ONE else x
-                s.other[count] = first if plane < GHOST and there >> bit & ONE else y
-                s.bond[count] = count
-                s.site[count] = x
-                s.old[count] = s.before[k] >> bit & ONE
-                s.new[count] = low[k] >> bit & ONE
-                s.free[count] = (high[k] & ~low[k]) >> bit & ONE
+                ends[count] = first if inside[k] >> bit & ONE else x
+                other[count] = first if plane < GHOST and there >> bit & ONE else y
+                bond[count] = count
+                site[count] = x
+                old[count] = before[k] >> bit & ONE
+                new[count] = low[k] >> bit & ONE
+                free[count] = (high[k] & ~low[k]) >> bit & ONE
                 count += 1
     return count

@@ -81,19 +81,20 @@ def _couple(thresholds, key, horizon, planes, size, row, bottom, top, low, high,
 @numba.njit(cache=True)
 def _signs(bonds, up, key, planes, size, row, words, s):
     """Spins of the clusters, packed by colour."""
+    inside, parent = s.inside, s.parent
     ghost_inside = grow(bonds, planes, size, row, s)
-    first = first_site(s.inside, size, row)
-    label(s.parent, s.inside, first, bonds[0], bonds[1], size, row)
-    with_ghost = find(s.parent, first) if ghost_inside else -1
+    first = first_site(inside, size, row)
+    label(parent, inside, first, bonds[0], bonds[1], size, row)
+    with_ghost = find(parent, first) if ghost_inside else -1
     for i in range(size):
         for w in range(row):
             x = i * size + 64 * w
-            spins = s.inside[i * row + w] if _sign(find(s.parent, first), with_ghost, up, key) else np.uint64(0)
-            outside = outside_sites(s.inside, i, w, size, row)
+            spins = inside[i * row + w] if _sign(find(parent, first), with_ghost, up, key) else np.uint64(0)
+            outside = outside_sites(inside, i, w, size, row)
             while outside:
                 bit = lowest(outside)
                 outside &= outside - ONE
-                if _sign(find(s.parent, x + bit), with_ghost, up, key):
+                if _sign(find(parent, x + bit), with_ghost, up, key):
                     spins |= ONE << np.uint64(bit)
             # even columns are black in even rows and white in odd ones
             half = np.uint64(32 * (w & 1))
