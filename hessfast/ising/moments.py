@@ -116,10 +116,13 @@ def _field_step(T: float, H: float, sides: tuple[int, int], max_bond: int) -> fl
     below, middle, above = (value(1 / T, H / T + k * probe, sides, max_bond) for k in (-1, 0, 1))
     variance = (above - 2 * middle + below) / probe**2
     deviations, scales = _relative_steps(sides)
+    by_deviation = deviations / math.sqrt(sites * max(variance, 1e-2))
+    if H == 0:  # even in h: the variance is the only scale
+        return by_deviation
     # The zeros of Z lie on imaginary h (Lee and Yang 1952): log Z is smooth on the scale of |h|, except that the phase
     # against the field has the weight exp(-2 M h), M <= sites.
     smooth = H / T if H / T * sites > 20 else probe
-    return min(deviations / math.sqrt(sites * max(variance, 1e-2)), scales * smooth)
+    return min(by_deviation, scales * smooth)
 
 
 def _relative_steps(sides: tuple[int, int]) -> tuple[float, float]:
