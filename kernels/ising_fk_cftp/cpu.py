@@ -28,7 +28,10 @@ def ising_fk_cftp(thresholds, sign, sample_ids, seed, size, horizon=0):
     portions = np.array_split(order, -(-n // int(np.clip(n // (8 * threads), 1, 16)))) if n else []
 
     def draw(portion):
-        _draw(thresholds, sign, sample_ids, root, size, horizons, portion, words, sweeps)
+        if size == 128:
+            _draw_128(thresholds, sign, sample_ids, root, horizons, portion, words, sweeps)
+        else:
+            _draw(thresholds, sign, sample_ids, root, size, -(-size // 64), horizons, portion, words, sweeps)
 
     if threads == 1:
         list(map(draw, portions))
@@ -39,9 +42,14 @@ def ising_fk_cftp(thresholds, sign, sample_ids, seed, size, horizon=0):
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw(thresholds, sign, sample_ids, root, size, horizons, portion, words, sweeps):
-    """The samples whose numbers are in `portion`."""
-    row = (size + 63) // 64
+def _draw_128(thresholds, sign, sample_ids, root, horizons, portion, words, sweeps):
+    """Compiled for 128 sites a row: with constants in their place cheap samples take two thirds of the time."""
+    _draw(thresholds, sign, sample_ids, root, 128, 2, horizons, portion, words, sweeps)
+
+
+@numba.njit(cache=True, nogil=True)
+def _draw(thresholds, sign, sample_ids, root, size, row, horizons, portion, words, sweeps):
+    """The samples whose numbers are in `portion`; a row is `row` words."""
     s = scratch(size, row)
     bottom = np.zeros((3, size * row), np.uint64)
     top = np.zeros((3, size * row), np.uint64)

@@ -113,7 +113,7 @@ def test_numba_equals_reference(size):
 
 
 @pytest.mark.parametrize(
-    ("size", "temperature", "field"), [(66, 1.5, 0), (130, 0.8, 0), (128, 0.8, 0), (66, 0.5, -0.2)]
+    ("size", "temperature", "field"), [(66, 1.5, 0), (130, 0.8, 0), (128, 0.8, 0), (66, 0.4, -0.05)]
 )
 def test_rows_of_several_words_equal_the_reference(size, temperature, field):
     arguments = problem(temperature, field, 1, size)
