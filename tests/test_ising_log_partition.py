@@ -156,6 +156,10 @@ def test_moments_equal_enumeration(point, side):
     assert mean_magnetization(*point, size=side) == pytest.approx(expected[1], abs=1e-7)
 
 
+def test_a_frozen_lattice_in_a_field_has_two_bonds_a_spin():
+    assert mean_energy([0.01, 0.1], 0.1, 8) == pytest.approx(-2, abs=1e-12)
+
+
 def test_arguments_broadcast_and_the_sign_of_the_field_is_a_symmetry():
     values = log_partition(np.array([[2.0], [3.0]]), np.array([-0.5, 0.0, 0.5]), size=4)
     assert values.shape == (2, 3)

@@ -1,6 +1,7 @@
 """Means, variances and covariance of energy and magnetisation of the Ising model: the derivatives of log Z."""
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -100,8 +101,9 @@ def _energy_moments(T: float, H: float, sides: tuple[int, int], max_bond: int) -
 
 
 def _energy_step(T: float, sides: tuple[int, int]) -> float:
-    # the variance without a field: cheap, and not far below the true one
-    return min(_relative_steps(sides)[0] / math.sqrt(kaufman_numbers(1 / T, *sides)[2]), 0.1 / T)
+    # the variance without a field: cheap, and not far below the true one; at low T it may round to 0 or below
+    variance = max(kaufman_numbers(1 / T, *sides)[2], sys.float_info.min)
+    return min(_relative_steps(sides)[0] / math.sqrt(variance), 0.1 / T)
 
 
 def _field_moments(T: float, H: float, sides: tuple[int, int], max_bond: int, step: float) -> tuple[float, float]:
