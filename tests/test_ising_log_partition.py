@@ -160,6 +160,13 @@ def test_a_frozen_lattice_in_a_field_has_two_bonds_a_spin():
     assert mean_energy([0.01, 0.1], 0.1, 8) == pytest.approx(-2, abs=1e-12)
 
 
+def test_energies_are_refused_where_their_digits_cancel():
+    assert mean_energy(1e4, 0.0, 8) == pytest.approx(-2e-4, rel=1e-7)
+    for function in (mean_energy, moments):
+        with pytest.raises(ValueError, match=r"temperature must be <= 10000 .* got 1e\+06"):
+            function([1.0, 1e6], 0.0, 8)
+
+
 def test_arguments_broadcast_and_the_sign_of_the_field_is_a_symmetry():
     values = log_partition(np.array([[2.0], [3.0]]), np.array([-0.5, 0.0, 0.5]), size=4)
     assert values.shape == (2, 3)

@@ -11,19 +11,21 @@ import numpy as np
 from ._transfer_matrix import WIDEST
 from .log_partition import arguments, kaufman_numbers, map_pairs, value
 
+HIGHEST_TEMPERATURE = 1e4  # above, the derivatives in 1/T are small differences of large terms
+
 
 def mean_energy(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, max_bond: int = 32) -> np.ndarray:
     """E[-sum_<ij> s_i s_j] per spin: the bonds' part of the energy, without the term of the field.
 
-    = -d log Z / d(1/T) at fixed H/T, per spin. Exact at H = 0; otherwise by `moments`' differences. Arguments and
-    errors as for `log_partition`.
+    = -d log Z / d(1/T) at fixed H/T, per spin. At H = 0 Kaufman's formula, differentiated; otherwise by `moments`'
+    differences. Arguments and errors as for `log_partition`, but T <= 10,000.
 
     Example:
         >>> weights = 2 * np.exp(2) + 12 + 2 * np.exp(-2)
         >>> bool(np.isclose(mean_energy(4.0, 0.0, size=2), (-16 * np.exp(2) + 16 * np.exp(-2)) / weights / 4))
         True
     """
-    temperature, field, sides = arguments(temperature, field, size, max_bond)
+    temperature, field, sides = _coupled(temperature, field, size, max_bond)
     return map_pairs(lambda T, H: _energy_moments(T, abs(H), sides, max_bond)[0], temperature, field)
 
 
@@ -65,19 +67,20 @@ class Moments:
 def moments(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, max_bond: int = 32) -> Moments:
     """Means, variances and covariance of bond energy and magnetisation, per spin.
 
-    First and second derivatives of log Z in (1/T, H/T). At H = 0 mean and variance of E are exact. The others are
+    First and second derivatives of log Z in (1/T, H/T). At H = 0 mean and variance of E are derivatives of
+    Kaufman's formula; towards T = 10,000 rounding leaves them relative errors of about 1e-8 and 1e-7. The others are
     differences of sixth order over thirty values of log Z, with steps of at most a quarter of a standard deviation
     (sides <= 14: a fiftieth). Measured at side 128, H = 0, max_bond = 32 against Kaufman, mean and variance of E err by
     1e-8 and 3e-6 for |T - T_c| > 0.2, and by up to 6e-5 and 0.3 around T_c; at 6 x 6 all moments are right to 1e-7.
-    Arguments and errors as for `log_partition`.
+    Arguments and errors as for `log_partition`, but T <= 10,000.
 
     Example:
         Far above T_c the spins are nearly free, and M is a sum of N independent signs:
 
-        >>> bool(np.isclose(moments(1e6, 0.0, size=8).variance_magnetization, 1, atol=1e-4))
+        >>> bool(np.isclose(moments(1e4, 0.0, size=8).variance_magnetization, 1, atol=1e-3))
         True
     """
-    temperature, field, sides = arguments(temperature, field, size, max_bond)
+    temperature, field, sides = _coupled(temperature, field, size, max_bond)
 
     def five(T: float, H: float) -> tuple[float, ...]:
         sign, H = math.copysign(1, H), abs(H)
@@ -88,6 +91,17 @@ def moments(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, 
         return energy, sign * magnetization, variance_energy, sign * covariance, variance_magnetization
 
     return Moments(*np.moveaxis(map_pairs(five, temperature, field, 5), -1, 0))
+
+
+def _coupled(*given: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """`arguments`, without temperatures at which the bonds are lost in rounding."""
+    temperature, field, sides = arguments(*given)
+    if temperature.size and temperature.max() > HIGHEST_TEMPERATURE:
+        raise ValueError(
+            f"temperature must be <= {HIGHEST_TEMPERATURE:g} for derivatives in 1/T, which cancel above, "
+            f"got {temperature.max():g}."
+        )
+    return temperature, field, sides
 
 
 def _energy_moments(T: float, H: float, sides: tuple[int, int], max_bond: int) -> tuple[float, float]:
