@@ -12,7 +12,8 @@ def kaufman(coupling: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, 
     digit near the critical point. g_0 has the sign of s - 1, so S_even changes sign at T_c; its factor 2 sinh x_0
     is kept apart, because log |S_even| is singular there while S_even is smooth.
 
-    For small K terms of 1/K and 1/K^2 cancel in the derivatives: at K = 1e-4 their relative errors are about 1e-8 and 1e-7.
+    For small K terms of 1/K and 1/K^2 cancel in the derivatives: at K = 1e-4 their relative errors are about 1e-8
+    and 1e-7.
 
     References:
         B. Kaufman, Phys. Rev. 76, 1232 (1949), section 6.
