@@ -42,8 +42,8 @@ class Plan:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        integer("num", self.num, 1)
-        integer("shard_size", self.shard_size, 1)
+        for name in ("num", "shard_size"):
+            object.__setattr__(self, name, integer(name, getattr(self, name), 1))  # NumPy's integers are not JSON's
         if not self.arrays:
             raise ValueError("arrays must name at least one array, got none.")
         arrays = {}
