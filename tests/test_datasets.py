@@ -96,7 +96,11 @@ def test_ranges_are_kept_and_a_rate_is_never_zero():
         ("tasep", {"entry_rate": (0.0, 1.5)}, ValueError, r"entry_rate must be within \(0, 1\], got 0 to 1.5"),
         ("tasep", {"exit_rate": (-0.1, 1.0)}, ValueError, r"exit_rate must be within \(0, 1\], got -0.1 to 1"),
         ("tasep", {"exit_rate": (0.0, 0.0)}, ValueError, r"exit_rate must be within \(0, 1\], got 0 to 0"),
-        ("tasep", {"num_sites": 0}, ValueError, "num_sites must be >= 1, got 0"),
+        ("ising", {"field": (1, 2, 3)}, TypeError, r"field must be two numbers, low and high, got \(1, 2, 3\)"),
+        ("ising", {"temperature": 1.0}, TypeError, "temperature must be two numbers, low and high, got 1.0"),
+        ("tasep", {"num_sites": 0}, ValueError, "num_sites must be >= 1 .*got 0"),
+        ("tasep", {"num_sites": 2**30 + 1}, ValueError, "num_sites must be >= 1 and <= 1073741824, got 1073741825"),
+        ("tasep", {"num_sites": 64.0}, TypeError, "num_sites must be an integer, got 64.0"),
         ("tasep", {"shard_size": 0}, ValueError, "shard_size must be >= 1, got 0"),
     ],
     ids=str,
@@ -104,6 +108,11 @@ def test_ranges_are_kept_and_a_rate_is_never_zero():
 def test_impossible_data_sets_are_refused(plan, arguments, error, message):
     with pytest.raises(error, match=message):
         getattr(datasets, f"{plan}_plan")(**arguments)
+
+
+def test_integers_of_numpy_make_the_same_plan():
+    plan = datasets.tasep_plan(np.int64(60), num_sites=np.int32(100), shard_size=np.uint8(16), seed=np.uint64(5))
+    assert plan == TASEP and plan.hash == TASEP.hash
 
 
 def test_the_papers_data_sets_are_the_defaults():
@@ -122,6 +131,9 @@ def test_a_maker_refuses_plans_that_are_not_its_own():
         datasets.maker(shards.Plan("other", 1, 1, {"x": ("int8", ())}))
     old = ISING.to_dict() | {"parameters": ISING.parameters | {"revision": 0}}
     with pytest.raises(ValueError, match="of revision 1 for this version of hessfast, got 0"):
+        datasets.maker(shards.Plan.from_dict(old))
+    del old["parameters"]["revision"]
+    with pytest.raises(ValueError, match="of revision 1 for this version of hessfast, got None"):
         datasets.maker(shards.Plan.from_dict(old))
 
 

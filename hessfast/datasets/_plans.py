@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from hessfast import _random
-from hessfast._checks import choice, even, integer, to_numpy
+from hessfast._checks import choice, even, to_numpy
 from hessfast._checks import seed as checked_seed
 from hessfast._dispatch import kernel
 from hessfast.shards import Plan
+from hessfast.tasep.log_partition import check
 
 CERTIFICATES = ("cftp", "fk-cftp", "mcmc")
 # Raise it when equal seeds begin to give other samples: folders begun before are then refused, never mixed.
@@ -83,18 +84,19 @@ def tasep_plan(
     Args:
         num: number of configurations, all exact.
         entry_rate, exit_rate: lower and upper end of the range, within [0, 1].
-        num_sites: sites of the chain.
+        num_sites: sites of the chain, from 1 to 2^30.
         seed: of rates and configurations.
         shard_size: configurations per shard; 8,192 of 16,384 sites are 17 MB.
 
     Raises:
         TypeError, ValueError: for values outside those ranges.
     """
-    integer("num_sites", num_sites, 1)
     ranges = {"entry_rate": _interval("entry_rate", entry_rate), "exit_rate": _interval("exit_rate", exit_rate)}
     for name, (low, high) in ranges.items():
         if low < 0 or high > 1 or high == 0:
             raise ValueError(f"{name} must be within (0, 1], got {low:g} to {high:g}.")
+    # What the sampler would refuse while a shard is made is refused now.
+    *_, num_sites = check(*(_from_high(ends, 1 - 2.0**-53) for ends in ranges.values()), num_sites)
     arrays = {"words": ("uint64", (-(-num_sites // 64),)), "entry_rate": ("float64", ()), "exit_rate": ("float64", ())}
     parameters = ranges | {"num_sites": num_sites, "seed": checked_seed(seed), "revision": REVISION}
     return Plan("tasep", num, shard_size, arrays, parameters)
@@ -104,10 +106,9 @@ def maker(plan: Plan, device: str = "cpu") -> Callable[[int, int], dict[str, np.
     """The function ``make(start, stop)`` that fills a shard of a plan; the device cannot be seen in the bytes."""
     if plan.name not in _MAKERS:
         raise ValueError(f"plan must be of {' or '.join(_MAKERS)}, got {plan.name!r}.")
-    if plan.parameters["revision"] != REVISION:
-        raise ValueError(
-            f"The plan must be of revision {REVISION} for this version of hessfast, got {plan.parameters['revision']}."
-        )
+    revision = plan.parameters.get("revision")
+    if revision != REVISION:
+        raise ValueError(f"The plan must be of revision {REVISION} for this version of hessfast, got {revision}.")
     for op in _OPS[plan.parameters.get("method", plan.name)]:
         kernel(op, device)  # a device that is not there is refused now, not after a folder was begun
     make = _MAKERS[plan.name]
@@ -148,7 +149,10 @@ _OPS = {
 
 def _interval(name: str, ends: Sequence[float]) -> tuple[float, float]:
     """The ends of a range as floats, finite and in order."""
-    low, high = (float(end) for end in ends)
+    try:
+        low, high = (float(end) for end in ends)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be two numbers, low and high, got {ends!r:.80}.") from None
     if not (np.isfinite([low, high]).all() and low <= high):
         raise ValueError(f"{name} must be a finite range from low to high, got {low:g} to {high:g}.")
     return low, high
@@ -165,6 +169,6 @@ def _from_low(ends: Sequence[float], unit: np.ndarray) -> np.ndarray:
     return ends[0] + (ends[1] - ends[0]) * unit
 
 
-def _from_high(ends: Sequence[float], unit: np.ndarray) -> np.ndarray:
+def _from_high(ends: Sequence[float], unit: Any) -> Any:
     """[0, 1) onto (low, high]."""
     return ends[1] - (ends[1] - ends[0]) * unit
