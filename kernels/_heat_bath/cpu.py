@@ -17,31 +17,32 @@ _LOG2_SINGLE, _LOG2_MONOTONE = LOG2_ESCAPES[False], LOG2_ESCAPES[True]
 
 
 class Bath(NamedTuple):
-    """Scratch of one thread: streams, the masks of one plane, and the thresholds as `split` and `folds_of` put them."""
+    """Scratch of one thread: streams, the masks of one plane, and the thresholds as `split` and `folds` put them."""
 
     streams: np.ndarray  # uint64 [3, padded]: a, b, c of sfc64
     masks: np.ndarray  # uint64 [6, padded]: f_0 .. f_4, escapes
     codes: np.ndarray  # uint64 [5]
     hashes: np.ndarray  # uint64 [5]
-    folds: np.ndarray  # int64 [32, 6]
+    folds: np.ndarray  # uint64 [32, 6]
     shifted: np.ndarray  # uint64 [words of a plane]
-    escaped_words: np.ndarray  # int64 [64 words of a plane, and one]
-    escaped_bits: np.ndarray  # uint64 [64 words of a plane, and one]
+    escaped: np.ndarray  # uint64 [words of a plane + 1]: the words that hold escapes
 
 
 @numba.njit(cache=True)
 def new_bath(size):
     num_words = size // 2 * ((size + 127) // 128)
     padded = (num_words + LANES - 1) // LANES * LANES
+    # One block of memory: arrays of their own would start at equal offsets in a page and compete for cache sets.
+    block = np.empty(9 * padded + 5 + 5 + 192 + num_words + num_words + 1, np.uint64)
+    ends = np.cumsum(np.array([3 * padded, 6 * padded, 5, 5, 192, num_words, num_words + 1]))
     return Bath(
-        np.empty((3, padded), np.uint64),
-        np.empty((6, padded), np.uint64),
-        np.empty(5, np.uint64),
-        np.empty(5, np.uint64),
-        np.empty((32, 6), np.int64),
-        np.empty(num_words, np.uint64),
-        np.empty(64 * num_words + 1, np.int64),
-        np.empty(64 * num_words + 1, np.uint64),
+        block[: ends[0]].reshape(3, padded),
+        block[ends[0] : ends[1]].reshape(6, padded),
+        block[ends[1] : ends[2]],
+        block[ends[2] : ends[3]],
+        block[ends[3] : ends[4]].reshape(32, 6),
+        block[ends[4] : ends[5]],
+        block[ends[5] : ends[6]],
     )
 
 
@@ -51,7 +52,7 @@ def set_thresholds(bath, thresholds, monotone):
     num_bits = split(thresholds, monotone, bath.codes, bath.hashes)
     for d in range(num_bits // 2):
         for j in range(5):
-            bath.folds[d, j] = WIDTH * np.int64(bath.codes[j] >> _u64(2 * d) & _u64(3))
+            bath.folds[d, j] = _u64(WIDTH) * (bath.codes[j] >> _u64(2 * d) & _u64(3))
         bath.folds[d, 5] = 3 * WIDTH * (2 * d >= (_LOG2_MONOTONE if monotone else _LOG2_SINGLE))
     return num_bits
 
@@ -93,42 +94,49 @@ def seed_streams(key, streams):
 @numba.njit(cache=True)
 def sweep(bath, num_bits, hash_key, time, size, first, second, both):
     """One random sweep, number `time` of its run, applied to the lattice `first` and, if `both`, to `second`."""
-    words_per_row = (size + 127) // 128
+    row, bits = (size + 127) // 128, size // 2
+    # Bound once: every binding of an array counts a reference.
+    streams, masks, hashes, folds, shifted, escaped = (
+        bath.streams,
+        bath.masks,
+        bath.hashes,
+        bath.folds,
+        bath.shifted,
+        bath.escaped,
+    )
     for plane in range(4):
         step = 4 * time + plane
-        draw_masks(bath.streams, 1 + _WARM_UP + step * num_bits, bath.folds, num_bits, bath.masks)
-        _decide_escapes(bath, hash_key, step * bath.shifted.size, size, words_per_row)
-        apply(bath.masks, first, plane, words_per_row, size // 2, bath.shifted)
+        draw_masks(streams, 1 + _WARM_UP + step * num_bits, folds, num_bits, masks)
+        _decide_escapes(masks, escaped, hashes, hash_key, step * shifted.size, shifted.size, bits, row)
+        apply(masks, first, plane, row, bits, shifted)
         if both:
-            apply(bath.masks, second, plane, words_per_row, size // 2, bath.shifted)
+            apply(masks, second, plane, row, bits, shifted)
 
 
 @numba.njit(cache=True, inline="always")
-def _decide_escapes(bath, hash_key, first_word, size, words_per_row):
-    """Set f_0 .. f_4 of the escaped sites from their hash. Written without branches that depend on random bits."""
-    masks, words, bits = bath.masks, bath.escaped_words, bath.escaped_bits
-    last = ~_u64(0) >> _u64(64 * words_per_row - size // 2)
+def _decide_escapes(masks, escaped, hashes, hash_key, first_word, num_words, bits_per_row, row):
+    """Set f_0 .. f_4 of the escaped sites from their hash, with next to no branch that depends on random bits."""
+    last = ~_u64(0) >> _u64(64 * row - bits_per_row)
     count = 0
-    for w in range(bath.shifted.size):
-        escaped = masks[5, w]
-        if last != ~_u64(0) and (w + 1) % words_per_row == 0:
-            escaped &= last
-        words[count] = w
-        bits[count] = escaped
-        count += escaped != _u64(0)
-    h0, h1, h2, h3, h4 = bath.hashes
-    i = 0
-    while i < count:
-        w, escaped = words[i], bits[i]
-        rest = escaped & (escaped - _u64(1))
-        bit = _u64(popcount((escaped ^ rest) - _u64(1)))
-        v = derive(hash_key, (_u64(first_word + w) << _u64(6)) + bit)
-        masks[0, w] |= _u64(v < h0) << bit
-        masks[1, w] |= _u64(v < h1) << bit
-        masks[2, w] |= _u64(v < h2) << bit
-        masks[3, w] |= _u64(v < h3) << bit
-        masks[4, w] |= _u64(v < h4) << bit
-        words[count] = w
-        bits[count] = rest
-        count += rest != _u64(0)
-        i += 1
+    for w in range(num_words):
+        bits = masks[5, w]
+        if last != ~_u64(0) and (w + 1) % row == 0:
+            bits &= last
+        escaped[count] = w
+        count += bits != _u64(0)
+    h0, h1, h2, h3, h4 = hashes[0], hashes[1], hashes[2], hashes[3], hashes[4]
+    for i in range(count):
+        w = np.int64(escaped[i])
+        bits = masks[5, w]
+        if last != ~_u64(0) and (w + 1) % row == 0:
+            bits &= last
+        while bits != _u64(0):
+            rest = bits & (bits - _u64(1))
+            bit = _u64(popcount((bits ^ rest) - _u64(1)))
+            v = derive(hash_key, (_u64(first_word + w) << _u64(6)) + bit)
+            masks[0, w] |= _u64(v < h0) << bit
+            masks[1, w] |= _u64(v < h1) << bit
+            masks[2, w] |= _u64(v < h2) << bit
+            masks[3, w] |= _u64(v < h3) << bit
+            masks[4, w] |= _u64(v < h4) << bit
+            bits = rest

@@ -114,7 +114,7 @@ def _fold(typing_context, streams, row, counter, folds, num_bits, masks):
     return signature, codegen
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def draw_masks(streams, counter, folds, num_bits, masks):
     """Advance all streams by `num_bits` words; masks[:5] become f_0 .. f_4 and masks[5] the escaped sites.
 

@@ -11,8 +11,10 @@ def load(words, lattice):
     """Copy packed planes [4, rows, words] into `lattice` [4, (rows + 2) words], with a periodic row at each end."""
     row = words.shape[2]
     for plane in range(4):
-        lattice[plane, row : lattice.shape[1] - row] = words[plane].ravel()
-        _wrap(lattice[plane], row)
+        for m in range(words.shape[1]):
+            for w in range(row):
+                lattice[plane, (m + 1) * row + w] = words[plane, m, w]
+        _wrap(lattice, plane, row)
 
 
 @numba.njit(cache=True)
@@ -26,44 +28,43 @@ def store(lattice, words):
 
 
 @numba.njit(cache=True, inline="always")
-def _wrap(plane, row):
+def _wrap(lattice, plane, row):
+    end = lattice.shape[1]
     for w in range(row):
-        plane[w] = plane[plane.size - 2 * row + w]
-        plane[plane.size - row + w] = plane[row + w]
+        lattice[plane, w] = lattice[plane, end - 2 * row + w]
+        lattice[plane, end - row + w] = lattice[plane, row + w]
 
 
 @numba.njit(cache=True, inline="always")
-def shift_left(plane, row, bits, out):
+def shift_left(lattice, plane, row, bits, out):
     """Every word row rotated towards higher bits by one column: bit k comes from bit k - 1, bit 0 from the last."""
+    top = _u64((bits - 1) & 63)
     if row == 1:
-        top = _u64(bits - 1)
         for m in range(out.size):
-            x = plane[m + 1]
+            x = lattice[plane, m + 1]
             out[m] = (x << _u64(1)) | (x >> top)
     else:
-        top = _u64((bits - 1) & 63)
         for m in range(0, out.size, row):
-            carry = plane[row + m + row - 1] >> top
+            carry = lattice[plane, row + m + row - 1] >> top
             for w in range(row):
-                x = plane[row + m + w]
+                x = lattice[plane, row + m + w]
                 out[m + w] = (x << _u64(1)) | carry
                 carry = x >> _u64(63)
 
 
 @numba.njit(cache=True, inline="always")
-def shift_right(plane, row, bits, out):
+def shift_right(lattice, plane, row, bits, out):
     """Every word row rotated towards lower bits by one column: bit k comes from bit k + 1, the last from bit 0."""
+    top = _u64((bits - 1) & 63)
     if row == 1:
-        top = _u64(bits - 1)
         for m in range(out.size):
-            x = plane[m + 1]
+            x = lattice[plane, m + 1]
             out[m] = (x >> _u64(1)) | (x << top)
     else:
-        top = _u64((bits - 1) & 63)
         for m in range(0, out.size, row):
-            carry = (plane[row + m] & _u64(1)) << top
+            carry = (lattice[plane, row + m] & _u64(1)) << top
             for w in range(row - 1, -1, -1):
-                x = plane[row + m + w]
+                x = lattice[plane, row + m + w]
                 out[m + w] = (x >> _u64(1)) | carry
                 carry = x << _u64(63)
 
@@ -74,27 +75,25 @@ def apply(masks, lattice, plane, row, bits, shifted):
 
     The other neighbour in the row stands one column to the left for planes Be and Wo and to the right for Bo and We;
     the rows above and below are m - 1 and m of the opposite row plane for even rows, m and m + 1 for odd rows.
+    Planes are indexed, not sliced: every slice costs the count of a reference.
     """
     odd, colour = plane & 1, plane >> 1
-    same, other = lattice[2 * (1 - colour) + odd], lattice[2 * (1 - colour) + 1 - odd]
+    same = 2 * (1 - colour) + odd
+    other = same ^ 1
     if odd == colour:
-        shift_left(same, row, bits, shifted)
+        shift_left(lattice, same, row, bits, shifted)
     else:
-        shift_right(same, row, bits, shifted)
-    _choose(masks, same[row:], shifted, other[odd * row :], other[(odd + 1) * row :], lattice[plane][row:])
+        shift_right(lattice, same, row, bits, shifted)
+    above, below = odd * row, (odd + 1) * row
+    for w in range(shifted.size):
+        a, b, c, d = lattice[same, row + w], shifted[w], lattice[other, above + w], lattice[other, below + w]
+        p, q, x, y = a | b, c | d, a & b, c & d
+        one, two, three, four = p | q, x | y | (p & q), (x & q) | (p & y), x & y  # at least so many neighbours up
+        f0, f1, f2, f3, f4 = masks[0, w], masks[1, w], masks[2, w], masks[3, w], masks[4, w]
+        rise = (one & (f0 ^ f1)) ^ (two & (f1 ^ f2)) ^ (three & (f2 ^ f3)) ^ (four & (f3 ^ f4))
+        lattice[plane, row + w] = f0 ^ rise
     if bits & 63:
         last = ~_u64(0) >> _u64(64 * row - bits)
         for m in range(2 * row - 1, lattice.shape[1] - row, row):
             lattice[plane, m] &= last
-    _wrap(lattice[plane], row)
-
-
-@numba.njit(cache=True, inline="always")
-def _choose(masks, a, b, c, d, out):
-    f0, f1, f2, f3, f4 = masks[0], masks[1], masks[2], masks[3], masks[4]
-    for w in range(b.size):
-        p, q = a[w] | b[w], c[w] | d[w]
-        x, y = a[w] & b[w], c[w] & d[w]
-        one, two, three, four = p | q, x | y | (p & q), (x & q) | (p & y), x & y  # at least so many neighbours up
-        rise = (one & (f0[w] ^ f1[w])) ^ (two & (f1[w] ^ f2[w])) ^ (three & (f2[w] ^ f3[w])) ^ (four & (f3[w] ^ f4[w]))
-        out[w] = f0[w] ^ rise
+    _wrap(lattice, plane, row)
