@@ -146,6 +146,8 @@ def test_help_teaches(cli):
     for command in ("sample ising", "sample tasep", "resume", "verify", "export"):
         code, out, _ = cli(*command.split(), "--help")
         assert code == 0 and "Usage: hessfast" in out
+        if "sample" in command:  # without wrapped lines
+            assert "cuda is for tasep, and for ising made with --method cftp or mcmc" in " ".join(out.split())
 
 
 def test_every_example_of_the_help_is_a_command_that_exists(cli):
@@ -196,7 +198,7 @@ def test_version_names_packages_and_devices(cli):
         ),
         ("sample ising --out {} --method magic", 2, "method must be one of auto, cftp, fk-cftp, mcmc, got 'magic'."),
         ("sample ising --out {} --num 0", 2, "num must be >= 1, got 0."),
-        ("sample ising --out {} --device tpu", 2, 'device must be "cpu" or "cuda", got \'tpu\'.'),
+        ("sample ising --out {} --device tpu", 2, 'device must be "cpu", "cuda" or "cuda:N", got \'tpu\'.'),
         ("sample tasep --out {} --entry-rate 0.5 2", 2, "entry_rate must be within (0, 1], got 0.5 to 2."),
         ("resume {}", 2, "{} holds no data set: it has no plan.json."),
         ("verify {}", 2, "{} holds no data set: it has no plan.json."),
@@ -259,6 +261,14 @@ def test_dry_run_writes_nothing(cli, tmp_path, monkeypatch):
     assert re.search(r"20,000 samples in 3 shards of 8,192", out)
     assert re.search(r"to make: 3 shards, 41\.\d MB in .*, where .* are free", out)
     assert re.search(r"time: about [\d.]+ (s|min) by 1 process", out)
+
+
+def test_dry_run_times_shards_of_any_size(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("hessfast.cli._job.PILOT_SECONDS", 0.01)
+    for num, shard_size in ((10_000, 64), (10_000, 1), (3, 8192)):
+        code, out, _ = cli("sample", "tasep", "--num", num, "--shard-size", shard_size, "--out", tmp_path, "--dry-run")
+        (seconds,) = re.findall(r"time: about ([\d.e-]+) ", out)
+        assert code == 0 and float(seconds) > 0
 
 
 def test_dry_run_refuses_what_the_run_would_refuse(cli, copy):

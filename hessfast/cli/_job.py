@@ -12,7 +12,8 @@ import typer
 Out = Annotated[
     Path, typer.Option("--out", help="Folder of the data set; created, or gone on with.", show_default=False)
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; under torchrun cuda means one GPU each.")]
+DEVICES = "cpu, cuda or cuda:N; cuda is for tasep, and for ising made with --method cftp or mcmc"
+Device = Annotated[str, typer.Option(help=f"{DEVICES}. Under torchrun cuda means one GPU each.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show samples, bytes and time (from a short trial), and exit.")]
 PILOT_SECONDS = 2.0
 
@@ -61,14 +62,14 @@ def _sealed(folder: Path) -> int:
 
 
 def _forecast(plan, out, make, need, free, missing, device, world_size) -> None:
-    make(0, min(plan.num, 64))  # compiles
-    num, seconds = 64, 0.0
-    while seconds < PILOT_SECONDS and num < plan.shard_size:
-        num *= 2
+    make(0, min(plan.num, plan.shard_size, 64))  # compiles
+    tried, seconds = 0, 0.0
+    while seconds < PILOT_SECONDS and tried < plan.num:
+        stop = min(max(64, 2 * tried), tried + plan.shard_size, plan.num)
         start = time.perf_counter()
-        make(0, min(num, plan.num))
-        seconds = time.perf_counter() - start
-    tried = min(num, plan.num)
+        make(tried, stop)
+        seconds += time.perf_counter() - start
+        tried = stop
     total = seconds / tried * plan.num * missing / plan.num_shards / world_size
     typer.echo(
         f"{plan.name}: {plan.num:,} samples in {plan.num_shards:,} shards of {plan.shard_size:,}, plan {plan.hash}\n"
