@@ -143,7 +143,7 @@ CHAIN = TasepChain(np.zeros((3, 1), np.uint64), 10, "packed")
         (lambda: sample(0.5, 0.5, 10.0), TypeError, "num_sites must be an integer"),
         (lambda: sample(0.5, 0.5, 10, seed=-1), ValueError, "seed must be >= 0"),
         (lambda: sample(0.5, 0.5, 10, first_id=-1), ValueError, "first_id must be >= 0"),
-        (lambda: sample(0.5, 0.5, 10, device="tpu"), ValueError, 'device must be "cpu" or "cuda"'),
+        (lambda: sample(0.5, 0.5, 10, device="tpu"), ValueError, 'device must be "cpu", "cuda" or "cuda:N"'),
         (lambda: sample(0.5, 0.5, 10, backend="fpga"), ValueError, "backend must be one of"),
         (lambda: evolve(np.zeros(3), 0.5, 0.5, 1.0), TypeError, "chain must be a TasepChain, got ndarray. Make one"),
         (lambda: evolve(CHAIN, [0.5, 0.5], 0.5, 1.0), ValueError, "one entry for each of 3 configurations, got 2"),
