@@ -137,6 +137,15 @@ def test_derivatives_of_a_long_chain(alpha, beta):
     np.testing.assert_allclose(result.hessian, hessian, rtol=0, atol=1e-10 * abs(hessian).max())
 
 
+@pytest.mark.parametrize("alpha", [1e-100, 1e-160])
+def test_derivatives_in_tiny_rates(alpha):
+    beta = 0.5  # one site: Z = 1/alpha + 1/beta
+    found = log_partition_derivatives(alpha, beta, 1, with_respect_to="rates")
+    np.testing.assert_allclose(found.gradient, [-1 / alpha, -4 * alpha], rtol=1e-13)
+    curvature = alpha**-2 if alpha > 1e-150 else np.inf
+    np.testing.assert_allclose(found.hessian, [[curvature, -4], [-4, 16 * alpha]], rtol=1e-13)
+
+
 def test_log_partition_is_convex_in_the_log_fugacities():
     rates = np.linspace(0.02, 0.98, 9)
     hessian = log_partition_derivatives(rates[:, None], rates, 300).hessian
