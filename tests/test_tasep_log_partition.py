@@ -206,6 +206,8 @@ def test_refusals(function):
         function([0.5, 0], 0.5, 4)
     with pytest.raises(ValueError, match=r"exit_rate must be in \(0, 1\], got 1.5"):
         function(0.5, 1.5, 4)
+    with pytest.raises(ValueError, match=r"entry_rate must be in \(0, 1\], got 1e-310. Below 2.2e-308 .* overflows"):
+        function(1e-310, 0.5, 4)
     with pytest.raises(ValueError, match="exit_rate must be finite, got nan"):
         function(0.5, float("nan"), 4)
     with pytest.raises(TypeError, match="entry_rate must be a number"):
