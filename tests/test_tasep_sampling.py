@@ -150,6 +150,7 @@ CHAIN = TasepChain(np.zeros((3, 1), np.uint64), 10, "packed")
         (lambda: evolve(CHAIN, 0.5, 0.0, 1.0), ValueError, "no particle ever leaves"),
         (lambda: evolve(CHAIN, 0.5, 0.5, -1.0), ValueError, "duration must be one number >= 0, got -1.0"),
         (lambda: evolve(CHAIN, 0.5, 0.5, float("inf")), ValueError, "duration must be finite"),
+        (lambda: evolve(CHAIN, 0.5, 0.5, 1e30), ValueError, r"duration must be <= 2\^62 / .* got 1e\+30"),
         (lambda: evolve(CHAIN, 0.5, 0.5, [1.0, 2.0]), ValueError, "duration must be one number"),
         (lambda: pack([[0, 2]]), ValueError, "occupations must be 0 or 1, got"),
         (lambda: pack(np.zeros((1, 2, 3))), ValueError, r"occupations must have shape \[n, num_sites\]"),

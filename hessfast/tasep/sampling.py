@@ -144,7 +144,8 @@ def evolve(
         backend: "reference", "cpu" or "gpu"; by default the one of the device on which the words are.
 
     Raises:
-        ValueError: for a rate outside (0, 1], rates that do not fit the chain, or a negative or infinite duration.
+        ValueError: for a rate outside (0, 1], rates that do not fit the chain, or a duration that is negative,
+            infinite or of more than 2^62 expected rings.
         TypeError: if `chain` is not a TasepChain; `pack` makes one of an array.
 
     Example:
@@ -169,6 +170,10 @@ def evolve(
     time = _checks.float_array("duration", duration)
     if time.ndim or time < 0:
         raise ValueError(f"duration must be one number >= 0, got {duration!r:.80}.")
+    if float(time) * (chain.num_sites + 1) > 2.0**62:
+        raise ValueError(
+            f"duration must be <= 2^62 / (num_sites + 1), for rings are counted in 64 bits, got {float(time):g}."
+        )
     seed = _checks.seed(seed)
     if _arrays.is_tensor(chain.words):
         device, words = str(chain.words.device), chain.words.clone()
