@@ -71,6 +71,19 @@ def law_by_enumeration(temperature, field, size=4):
     return {tuple(r): x for r, x in zip(rows.tolist(), p / p.sum(), strict=True)}
 
 
+@numba.njit
+def add_row(states, bonds, ups, most_bonds, most_ups):
+    """Counts [last row, unsatisfied bonds, up spins] with one more row: bonds[old, new] and ups[new] more."""
+    grown = np.zeros_like(states)
+    for old in range(len(states)):
+        for new in range(len(states)):
+            e, m = bonds[old, new], ups[new]
+            for k in range(most_bonds + 1):
+                for n in range(most_ups + 1):
+                    grown[new, k + e, m + n] += states[old, k, n]
+    return grown
+
+
 @functools.cache
 def counts(size):
     """Number of states by unsatisfied bonds and by up spins, a row at a time: [2 sites + 1, sites + 1]."""
@@ -82,13 +95,8 @@ def counts(size):
     for first, orbit in zip(*np.unique(rotated.min(0), return_counts=True), strict=True):
         states = np.zeros((len(rows), *total.shape))
         states[first, within[first], bits[first]] = orbit
-        for _ in range(size - 1):
-            grown = np.zeros_like(states)
-            for row in np.flatnonzero(states.any((1, 2))):
-                for following in rows:
-                    bonds, ups = across[row, following] + within[following], bits[following]
-                    grown[following, bonds:, ups:] += states[row, : len(total) - bonds, : len(total[0]) - ups]
-            states = grown
+        for below in range(1, size):
+            states = add_row(states, across + within, bits, 2 * size * below, size * below)
         for row in rows:
             total[across[row, first] :] += states[row, : len(total) - across[row, first]]
     return total
