@@ -92,25 +92,26 @@ def seed_streams(key, streams):
 
 
 @numba.njit(cache=True)
-def sweep(bath, num_bits, hash_key, time, size, first, second, both):
-    """One random sweep, number `time` of its run, applied to the lattice `first` and, if `both`, to `second`."""
-    row, bits = (size + 127) // 128, size // 2
+def sweep(bath, num_bits, hash_key, time, size, lattices):
+    """One random sweep, number `time` of its run, applied to each of `lattices` [chains, 4, (rows + 2) words]."""
+    if size == 128:  # as constants they let the compiler drop what only other sizes need
+        _sweep(bath, num_bits, hash_key, time, lattices, 1, 64, 64)
+    else:
+        row = (size + 127) // 128
+        _sweep(bath, num_bits, hash_key, time, lattices, row, size // 2, size // 2 * row)
+
+
+@numba.njit(cache=True, inline="always")
+def _sweep(bath, num_bits, hash_key, time, lattices, row, bits, num_words):
     # Bound once: every binding of an array counts a reference.
-    streams, masks, hashes, folds, shifted, escaped = (
-        bath.streams,
-        bath.masks,
-        bath.hashes,
-        bath.folds,
-        bath.shifted,
-        bath.escaped,
-    )
+    streams, masks, hashes = bath.streams, bath.masks, bath.hashes
+    folds, shifted, escaped = bath.folds, bath.shifted, bath.escaped
     for plane in range(4):
         step = 4 * time + plane
         draw_masks(streams, 1 + _WARM_UP + step * num_bits, folds, num_bits, masks)
-        _decide_escapes(masks, escaped, hashes, hash_key, step * shifted.size, shifted.size, bits, row)
-        apply(masks, first, plane, row, bits, shifted)
-        if both:
-            apply(masks, second, plane, row, bits, shifted)
+        _decide_escapes(masks, escaped, hashes, hash_key, step * num_words, num_words, bits, row)
+        for lattice in lattices:
+            apply(masks, lattice, plane, row, bits, num_words, shifted)
 
 
 @numba.njit(cache=True, inline="always")

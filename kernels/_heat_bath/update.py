@@ -36,15 +36,15 @@ def _wrap(lattice, plane, row):
 
 
 @numba.njit(cache=True, inline="always")
-def shift_left(lattice, plane, row, bits, out):
+def shift_left(lattice, plane, row, bits, num_words, out):
     """Every word row rotated towards higher bits by one column: bit k comes from bit k - 1, bit 0 from the last."""
     top = _u64((bits - 1) & 63)
     if row == 1:
-        for m in range(out.size):
+        for m in range(num_words):
             x = lattice[plane, m + 1]
             out[m] = (x << _u64(1)) | (x >> top)
     else:
-        for m in range(0, out.size, row):
+        for m in range(0, num_words, row):
             carry = lattice[plane, row + m + row - 1] >> top
             for w in range(row):
                 x = lattice[plane, row + m + w]
@@ -53,15 +53,15 @@ def shift_left(lattice, plane, row, bits, out):
 
 
 @numba.njit(cache=True, inline="always")
-def shift_right(lattice, plane, row, bits, out):
+def shift_right(lattice, plane, row, bits, num_words, out):
     """Every word row rotated towards lower bits by one column: bit k comes from bit k + 1, the last from bit 0."""
     top = _u64((bits - 1) & 63)
     if row == 1:
-        for m in range(out.size):
+        for m in range(num_words):
             x = lattice[plane, m + 1]
             out[m] = (x >> _u64(1)) | (x << top)
     else:
-        for m in range(0, out.size, row):
+        for m in range(0, num_words, row):
             carry = (lattice[plane, row + m] & _u64(1)) << top
             for w in range(row - 1, -1, -1):
                 x = lattice[plane, row + m + w]
@@ -70,7 +70,7 @@ def shift_right(lattice, plane, row, bits, out):
 
 
 @numba.njit(cache=True, inline="always")
-def apply(masks, lattice, plane, row, bits, shifted):
+def apply(masks, lattice, plane, row, bits, num_words, shifted):
     """Apply the random map of one plane to `lattice`; sites of one colour read only the other, so this is in place.
 
     The other neighbour in the row stands one column to the left for planes Be and Wo and to the right for Bo and We;
@@ -81,11 +81,11 @@ def apply(masks, lattice, plane, row, bits, shifted):
     same = 2 * (1 - colour) + odd
     other = same ^ 1
     if odd == colour:
-        shift_left(lattice, same, row, bits, shifted)
+        shift_left(lattice, same, row, bits, num_words, shifted)
     else:
-        shift_right(lattice, same, row, bits, shifted)
+        shift_right(lattice, same, row, bits, num_words, shifted)
     above, below = odd * row, (odd + 1) * row
-    for w in range(shifted.size):
+    for w in range(num_words):
         a, b, c, d = lattice[same, row + w], shifted[w], lattice[other, above + w], lattice[other, below + w]
         p, q, x, y = a | b, c | d, a & b, c & d
         one, two, three, four = p | q, x | y | (p & q), (x & q) | (p & y), x & y  # at least so many neighbours up

@@ -27,29 +27,28 @@ def ising_cftp(thresholds, rungs, sample_ids, seed, size):
 def _sample_all(words, rungs, thresholds, sample_ids, root, size):
     for i in numba.prange(len(words)):
         bath = new_bath(size)
-        top = np.empty((4, (size // 2 + 2) * words.shape[3]), np.uint64)
-        bottom = np.empty_like(top)
+        chains = np.empty((2, 4, (size // 2 + 2) * words.shape[3]), np.uint64)
         num_bits = set_thresholds(bath, thresholds[i], True)
         key = derive(root, sample_ids[i])
-        while not _meet(bath, num_bits, key, rungs[i], size, top, bottom):
+        while not _meet(bath, num_bits, key, rungs[i], size, chains):
             rungs[i] += 2
-        store(top, words[i])
+        store(chains[0], words[i])
 
 
 @numba.njit(cache=True)
-def _meet(bath, num_bits, key, first_rung, size, top, bottom):
-    """Run both chains from rung `first_rung` to time 0; whether they met. `top` is then the sample."""
-    _fill(top, size, ~np.uint64(0))
-    _fill(bottom, size, np.uint64(0))
-    met = False
+def _meet(bath, num_bits, key, first_rung, size, chains):
+    """Run the top and the bottom chain from rung `first_rung` to time 0; whether they met. The top is then the sample."""
+    _fill(chains[0], size, ~np.uint64(0))
+    _fill(chains[1], size, np.uint64(0))
+    running, met = chains, False
     for rung in range(first_rung, -1, -1):
         run_key = derive(key, np.uint64(rung))
         hash_key = derive(run_key, _HASH_CHILD)
         seed_streams(run_key, bath.streams)
         for time in range(_rung_start(rung) - _rung_start(rung - 1)):
-            sweep(bath, num_bits, hash_key, time, size, top, bottom, not met)
-            if not met:
-                met = _equal(top, bottom)
+            sweep(bath, num_bits, hash_key, time, size, running)
+            if not met and _equal(chains[0], chains[1]):
+                running, met = chains[:1], True
     return met
 
 

@@ -22,12 +22,12 @@ def ising_sweep(words, thresholds, num_sweeps, sample_ids, seed, size) -> None:
 def _sweep_all(words, thresholds, num_sweeps, sample_ids, root, size):
     for i in numba.prange(len(words)):
         bath = new_bath(size)
-        lattice = np.empty((4, (size // 2 + 2) * words.shape[3]), np.uint64)
+        lattice = np.empty((1, 4, (size // 2 + 2) * words.shape[3]), np.uint64)
         num_bits = set_thresholds(bath, thresholds[i], False)
         key = derive(root, sample_ids[i])
         hash_key = derive(key, _HASH_CHILD)
         seed_streams(key, bath.streams)
-        load(words[i], lattice)
+        load(words[i], lattice[0])
         for time in range(num_sweeps[i]):
-            sweep(bath, num_bits, hash_key, time, size, lattice, lattice, False)
-        store(lattice, words[i])
+            sweep(bath, num_bits, hash_key, time, size, lattice)
+        store(lattice[0], words[i])
