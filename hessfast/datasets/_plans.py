@@ -96,7 +96,8 @@ def tasep_plan(
         if low < 0 or high > 1 or high == 0:
             raise ValueError(f"{name} must be within (0, 1], got {low:g} to {high:g}.")
     # What the sampler would refuse while a shard is made is refused now.
-    *_, num_sites = check(*(_from_high(ends, 1 - 2.0**-53) for ends in ranges.values()), num_sites)
+    entries, exits = (_from_high(ends, 1 - 2.0**-53) for ends in ranges.values())
+    *_, num_sites = check(entries, exits, num_sites)
     arrays = {"words": ("uint64", (-(-num_sites // 64),)), "entry_rate": ("float64", ()), "exit_rate": ("float64", ())}
     parameters = ranges | {"num_sites": num_sites, "seed": checked_seed(seed), "revision": REVISION}
     return Plan("tasep", num, shard_size, arrays, parameters)
