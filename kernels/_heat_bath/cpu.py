@@ -91,7 +91,7 @@ def seed_streams(key, streams):
             c[s] = ((c[s] << _u64(24)) | (c[s] >> _u64(40))) + out
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def sweep(bath, num_bits, hash_key, time, size, lattices):
     """One random sweep, number `time` of its run, applied to each of `lattices` [chains, 4, (rows + 2) words]."""
     if size == 128:  # as constants they let the compiler drop what only other sizes need

@@ -37,7 +37,7 @@ def _sample_all(words, rungs, thresholds, sample_ids, root, size):
 
 @numba.njit(cache=True)
 def _meet(bath, num_bits, key, first_rung, size, chains):
-    """Run the top and the bottom chain from rung `first_rung` to time 0; whether they met. The top is then the sample."""
+    """Run the top and the bottom chain from rung `first_rung` to time 0; whether they met, and then in the sample."""
     _fill(chains[0], size, ~np.uint64(0))
     _fill(chains[1], size, np.uint64(0))
     running, met = chains, False
