@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from .._random.cpu import derive, popcount
+from .._random.cpu import derive, lowest_bit
 from . import LOG2_ESCAPES, MIN_BITS
-from .fold import LANES, WIDTH, draw_masks
+from .fold import assemble, draw_masks
 from .update import apply
+from .vectors import LANES
 
 _WARM_UP = 12
 _u64 = np.uint64
@@ -17,30 +18,33 @@ _LOG2_SINGLE, _LOG2_MONOTONE = LOG2_ESCAPES[False], LOG2_ESCAPES[True]
 
 
 class Bath(NamedTuple):
-    """Scratch of one thread: streams, the masks of one plane, and the thresholds as `split` and `folds` put them."""
+    """Scratch of one thread: streams, the masks of one plane, and the thresholds as `split` and `assemble` put them."""
 
     streams: np.ndarray  # uint64 [3, padded]: a, b, c of sfc64
     masks: np.ndarray  # uint64 [6, padded]: f_0 .. f_4, escapes
+    shifted: np.ndarray  # uint64 [padded]
+    program: np.ndarray  # uint64 [65, 2 LANES]
+    escaped: np.ndarray  # uint64 [bytes of padded / LANES]: which words hold escapes
     codes: np.ndarray  # uint64 [5]
     hashes: np.ndarray  # uint64 [5]
-    folds: np.ndarray  # uint64 [32, 6]
-    shifted: np.ndarray  # uint64 [words of a plane]
-    escaped: np.ndarray  # uint64 [words of a plane + 1]: the words that hold escapes
 
 
 @numba.njit(cache=True)
 def new_bath(size):
     num_words = size // 2 * ((size + 127) // 128)
     padded = (num_words + LANES - 1) // LANES * LANES
+    flags = (padded // LANES + 7) // 8
     # One block of memory: arrays of their own would start at equal offsets in a page and compete for cache sets.
-    block = np.empty(9 * padded + 5 + 5 + 192 + num_words + num_words + 1, np.uint64)
-    ends = np.cumsum(np.array([3 * padded, 6 * padded, 5, 5, 192, num_words, num_words + 1]))
+    sizes = np.array([3 * padded, 6 * padded, padded, 65 * 2 * LANES, flags, 5, 5])
+    ends = np.cumsum(sizes)
+    block = np.empty(ends[-1], np.uint64)
+    block[ends[3] : ends[4]] = 0
     return Bath(
         block[: ends[0]].reshape(3, padded),
         block[ends[0] : ends[1]].reshape(6, padded),
         block[ends[1] : ends[2]],
-        block[ends[2] : ends[3]],
-        block[ends[3] : ends[4]].reshape(32, 6),
+        block[ends[2] : ends[3]].reshape(65, 2 * LANES),
+        block[ends[3] : ends[4]],
         block[ends[4] : ends[5]],
         block[ends[5] : ends[6]],
     )
@@ -50,10 +54,7 @@ def new_bath(size):
 def set_thresholds(bath, thresholds, monotone):
     """Prepare a bath for the five thresholds of a lattice; returns the number of bits."""
     num_bits = split(thresholds, monotone, bath.codes, bath.hashes)
-    for d in range(num_bits // 2):
-        for j in range(5):
-            bath.folds[d, j] = _u64(WIDTH) * (bath.codes[j] >> _u64(2 * d) & _u64(3))
-        bath.folds[d, 5] = 3 * WIDTH * (2 * d >= (_LOG2_MONOTONE if monotone else _LOG2_SINGLE))
+    assemble(bath.codes, num_bits, _LOG2_MONOTONE if monotone else _LOG2_SINGLE, bath.program)
     return num_bits
 
 
@@ -92,52 +93,54 @@ def seed_streams(key, streams):
 
 
 @numba.njit(cache=True, inline="always")
-def sweep(bath, num_bits, hash_key, time, size, lattices):
-    """One random sweep, number `time` of its run, applied to each of `lattices` [chains, 4, (rows + 2) words]."""
+def sweep(bath, num_bits, hash_key, time, size, planes, num_lattices):
+    """One random sweep, number `time` of its run, applied to the first `num_lattices` lattices of `planes`."""
     if size == 128:  # as constants they let the compiler drop what only other sizes need
-        _sweep(bath, num_bits, hash_key, time, lattices, 1, 64, 64)
+        _sweep(bath, num_bits, hash_key, time, planes, num_lattices, 1, 64, 64)
     else:
         row = (size + 127) // 128
-        _sweep(bath, num_bits, hash_key, time, lattices, row, size // 2, size // 2 * row)
+        _sweep(bath, num_bits, hash_key, time, planes, num_lattices, row, size // 2, size // 2 * row)
 
 
 @numba.njit(cache=True, inline="always")
-def _sweep(bath, num_bits, hash_key, time, lattices, row, bits, num_words):
+def _sweep(bath, num_bits, hash_key, time, planes, num_lattices, row, bits, num_words):
     # Bound once: every binding of an array counts a reference.
-    streams, masks, hashes = bath.streams, bath.masks, bath.hashes
-    folds, shifted, escaped = bath.folds, bath.shifted, bath.escaped
+    streams, masks, shifted, program = bath.streams, bath.masks, bath.shifted, bath.program
+    escaped, hashes = bath.escaped, bath.hashes
     for plane in range(4):
         step = 4 * time + plane
-        draw_masks(streams, 1 + _WARM_UP + step * num_bits, folds, num_bits, masks)
+        draw_masks(streams, 1 + _WARM_UP + step * num_bits, program, num_bits, masks, escaped)
         _decide_escapes(masks, escaped, hashes, hash_key, step * num_words, num_words, bits, row)
-        for lattice in lattices:
-            apply(masks, lattice, plane, row, bits, num_words, shifted)
+        for lattice in range(num_lattices):
+            apply(masks, planes, lattice, plane, row, bits, num_words, shifted)
 
 
 @numba.njit(cache=True, inline="always")
 def _decide_escapes(masks, escaped, hashes, hash_key, first_word, num_words, bits_per_row, row):
-    """Set f_0 .. f_4 of the escaped sites from their hash, with next to no branch that depends on random bits."""
-    last = ~_u64(0) >> _u64(64 * row - bits_per_row)
-    count = 0
-    for w in range(num_words):
-        bits = masks[5, w]
-        if last != ~_u64(0) and (w + 1) % row == 0:
-            bits &= last
-        escaped[count] = w
-        count += bits != _u64(0)
+    """Set f_0 .. f_4 of the escaped sites from their hash."""
     h0, h1, h2, h3, h4 = hashes[0], hashes[1], hashes[2], hashes[3], hashes[4]
-    for i in range(count):
-        w = np.int64(escaped[i])
-        bits = masks[5, w]
-        if last != ~_u64(0) and (w + 1) % row == 0:
-            bits &= last
-        while bits != _u64(0):
-            rest = bits & (bits - _u64(1))
-            bit = _u64(popcount((bits ^ rest) - _u64(1)))
-            v = derive(hash_key, (_u64(first_word + w) << _u64(6)) + bit)
-            masks[0, w] |= _u64(v < h0) << bit
-            masks[1, w] |= _u64(v < h1) << bit
-            masks[2, w] |= _u64(v < h2) << bit
-            masks[3, w] |= _u64(v < h3) << bit
-            masks[4, w] |= _u64(v < h4) << bit
-            bits = rest
+    for group in range(escaped.size):
+        flags = escaped[group]
+        while flags != _u64(0):
+            flag = lowest_bit(flags)
+            flags &= flags - _u64(1)
+            w = LANES * (8 * group + (flag >> 3)) + (flag & 7)
+            bits = masks[5, w] & _used(w, num_words, bits_per_row, row)
+            while bits != _u64(0):
+                bit = _u64(lowest_bit(bits))
+                v = derive(hash_key, (_u64(first_word + w) << _u64(6)) + bit)
+                masks[0, w] |= _u64(v < h0) << bit
+                masks[1, w] |= _u64(v < h1) << bit
+                masks[2, w] |= _u64(v < h2) << bit
+                masks[3, w] |= _u64(v < h3) << bit
+                masks[4, w] |= _u64(v < h4) << bit
+                bits &= bits - _u64(1)
+
+
+@numba.njit(cache=True, inline="always")
+def _used(w, num_words, bits_per_row, row):
+    """The bits of word `w` of a plane that are sites; words of padding have none."""
+    if w >= num_words:
+        return _u64(0)
+    last = ~_u64(0) >> _u64(64 * row - bits_per_row)
+    return last if (w + 1) % row == 0 else ~_u64(0)

@@ -2,6 +2,7 @@
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -31,6 +32,20 @@ def _count_ones(typing_context, word):
     return types.uint64(types.uint64), codegen
 
 
+@intrinsic
+def _count_trailing_zeros(typing_context, word):
+    def codegen(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), codegen
+
+
+@numba.njit("int64(uint64)", cache=True, inline="always")
+def lowest_bit(word):  # pyright: ignore[reportRedeclaration]
+    """Index of the lowest one of a word, which must not be 0."""
+    return np.int64(_count_trailing_zeros(word))  # pyright: ignore[reportCallIssue]
+
+
 @numba.njit("int64(uint64)", cache=True, inline="always")
 def popcount(word):  # pyright: ignore[reportRedeclaration]
     """Number of ones of a word."""
@@ -41,3 +56,7 @@ if numba.config.DISABLE_JIT:  # pyright: ignore
 
     def popcount(word):
         return int(word).bit_count()
+
+    def lowest_bit(word):
+        word = int(word)
+        return (word & -word).bit_length() - 1

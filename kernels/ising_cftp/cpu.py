@@ -5,7 +5,7 @@ import numpy as np
 
 from .._heat_bath import HASH_CHILD
 from .._heat_bath.cpu import new_bath, seed_streams, set_thresholds, sweep
-from .._heat_bath.update import store
+from .._heat_bath.update import margin, new_planes, store
 from .._random import ISING_CFTP
 from .._random.cpu import derive
 from . import rung_start
@@ -27,44 +27,46 @@ def ising_cftp(thresholds, rungs, sample_ids, seed, size):
 def _sample_all(words, rungs, thresholds, sample_ids, root, size):
     for i in numba.prange(len(words)):
         bath = new_bath(size)
-        chains = np.empty((2, 4, (size // 2 + 2) * words.shape[3]), np.uint64)
+        planes = new_planes(2, size)
         num_bits = set_thresholds(bath, thresholds[i], True)
         key = derive(root, sample_ids[i])
-        while not _meet(bath, num_bits, key, rungs[i], size, chains):
+        while not _meet(bath, num_bits, key, rungs[i], size, planes):
             rungs[i] += 2
-        store(chains[0], words[i])
+        store(planes, words[i])
 
 
 @numba.njit(cache=True)
-def _meet(bath, num_bits, key, first_rung, size, chains):
+def _meet(bath, num_bits, key, first_rung, size, planes):
     """Run the top and the bottom chain from rung `first_rung` to time 0; whether they met, and then in the sample."""
-    _fill(chains[0], size, ~np.uint64(0))
-    _fill(chains[1], size, np.uint64(0))
-    running, met = chains, False
+    row = (size + 127) // 128
+    top, bottom = planes[:4], planes[4:]
+    _fill(top, row, size, ~np.uint64(0))
+    _fill(bottom, row, size, np.uint64(0))
+    num_chains = 2
     for rung in range(first_rung, -1, -1):
         run_key = derive(key, np.uint64(rung))
         hash_key = derive(run_key, _HASH_CHILD)
         seed_streams(run_key, bath.streams)
         for time in range(_rung_start(rung) - _rung_start(rung - 1)):
-            sweep(bath, num_bits, hash_key, time, size, running)
-            if not met and _equal(chains[0], chains[1]):
-                running, met = chains[:1], True
-    return met
+            sweep(bath, num_bits, hash_key, time, size, planes, num_chains)
+            if num_chains == 2 and _equal(top, bottom, row, size):
+                num_chains = 1
+    return num_chains == 1
 
 
 @numba.njit(cache=True)
-def _fill(lattice, size, word):
+def _fill(lattice, row, size, word):
     """Set every spin from `word`, which is all ones or all zeros; unused bits stay 0."""
-    words_per_row = (size + 127) // 128
     lattice[:] = word
     if size % 128:
-        lattice[:, words_per_row - 1 :: words_per_row] &= ~np.uint64(0) >> np.uint64(64 * words_per_row - size // 2)
+        lattice[:, row - 1 + margin(row) % row :: row] &= ~np.uint64(0) >> np.uint64(64 * row - size // 2)
 
 
 @numba.njit(cache=True)
-def _equal(top, bottom):
+def _equal(top, bottom, row, size):
     difference = np.uint64(0)
+    first = margin(row)
     for plane in range(4):
-        for w in range(top.shape[1]):
+        for w in range(first, first + size // 2 * row):
             difference |= top[plane, w] ^ bottom[plane, w]
     return difference == np.uint64(0)

@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from .._heat_bath.update import load, shift_left, shift_right
+from .._heat_bath.update import load, margin, new_planes, shift_left, shift_right
 from .._random.cpu import popcount
 
 
@@ -18,20 +18,21 @@ def ising_observables(words, size):
 def _observe_all(words, size, energy, magnetization):
     row = words.shape[3]
     for i in numba.prange(len(words)):
-        lattice = np.empty((4, (size // 2 + 2) * row), np.uint64)
+        planes = new_planes(1, size)
         shifted = np.empty((2, size // 2 * row), np.uint64)
-        load(words[i], lattice)
-        shift_left(lattice, 2, row, size // 2, size // 2 * row, shifted[0])
-        shift_right(lattice, 3, row, size // 2, size // 2 * row, shifted[1])
+        load(words[i], planes)
+        shift_left(planes, 2, row, size // 2, size // 2 * row, shifted[0])
+        shift_right(planes, 3, row, size // 2, size // 2 * row, shifted[1])
         unequal, up = 0, 0
         last = np.uint64(2**64 - 1) >> np.uint64(64 * row - size // 2)
-        for w in range(row, row + shifted.shape[1]):
-            used = last if w % row == row - 1 else np.uint64(2**64 - 1)
-            even, odd, white_even, white_odd = lattice[0, w], lattice[1, w], lattice[2, w], lattice[3, w]
-            unequal += popcount(even ^ white_even) + popcount((even ^ shifted[0, w - row]) & used)
-            unequal += popcount(even ^ white_odd) + popcount(even ^ lattice[3, w - row])
-            unequal += popcount(odd ^ white_odd) + popcount((odd ^ shifted[1, w - row]) & used)
-            unequal += popcount(odd ^ white_even) + popcount(odd ^ lattice[2, w + row])
+        first = margin(row)
+        for w in range(first, first + shifted.shape[1]):
+            used = last if (w - first) % row == row - 1 else np.uint64(2**64 - 1)
+            even, odd, white_even, white_odd = planes[0, w], planes[1, w], planes[2, w], planes[3, w]
+            unequal += popcount(even ^ white_even) + popcount((even ^ shifted[0, w - first]) & used)
+            unequal += popcount(even ^ white_odd) + popcount(even ^ planes[3, w - row])
+            unequal += popcount(odd ^ white_odd) + popcount((odd ^ shifted[1, w - first]) & used)
+            unequal += popcount(odd ^ white_even) + popcount(odd ^ planes[2, w + row])
             up += popcount(even) + popcount(odd) + popcount(white_even) + popcount(white_odd)
         energy[i] = 2 * (unequal - size * size)
         magnetization[i] = 2 * up - size * size

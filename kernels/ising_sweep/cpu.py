@@ -5,7 +5,7 @@ import numpy as np
 
 from .._heat_bath import HASH_CHILD
 from .._heat_bath.cpu import new_bath, seed_streams, set_thresholds, sweep
-from .._heat_bath.update import load, store
+from .._heat_bath.update import load, new_planes, store
 from .._random import ISING_SWEEP
 from .._random.cpu import derive
 
@@ -22,12 +22,12 @@ def ising_sweep(words, thresholds, num_sweeps, sample_ids, seed, size) -> None:
 def _sweep_all(words, thresholds, num_sweeps, sample_ids, root, size):
     for i in numba.prange(len(words)):
         bath = new_bath(size)
-        lattice = np.empty((1, 4, (size // 2 + 2) * words.shape[3]), np.uint64)
+        planes = new_planes(1, size)
         num_bits = set_thresholds(bath, thresholds[i], False)
         key = derive(root, sample_ids[i])
         hash_key = derive(key, _HASH_CHILD)
         seed_streams(key, bath.streams)
-        load(words[i], lattice[0])
+        load(words[i], planes)
         for time in range(num_sweeps[i]):
-            sweep(bath, num_bits, hash_key, time, size, lattice)
-        store(lattice[0], words[i])
+            sweep(bath, num_bits, hash_key, time, size, planes, 1)
+        store(planes, words[i])
