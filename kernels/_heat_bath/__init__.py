@@ -14,9 +14,9 @@ operations. Per site:
     1. B random bits, least significant first, make u. If u < 2^B - E: f_j = [u < A_j].
     2. Otherwise (E escape codes of 2^B, whatever the spins are) a 64-bit hash V decides: f_j = [V < D_j].
 `split` finds E, B, A_j and D_j with P_j = A_j 2^(64 - B) + D_j E / 2^B, so that the law is exact. For single chains
-E = 1 and B = 8: A_j and D_j are the high and the low bits of P_j. A coupling needs f_0 <= f_1 <= ... <= f_4, hence A_j
-and D_j both non-decreasing; E = 4 and the first
-even B >= 10 that admits this (10 but for 1 in 120 of uniform (T, H) in [1, 5] x [-2, 2]).
+E = 1 and B = 10: A_j and D_j are the high and the low bits of P_j. A coupling needs f_0 <= f_1 <= ... <= f_4, hence A_j
+and D_j both non-decreasing; E = 4 and the first B >= 12 that admits this (12 but for 1 in 120 of uniform (T, H) in
+[1, 5] x [-2, 2]). More bits cost more random words, fewer cost more hashes: these are the measured optima.
 
 **Randomness.** A run of sweeps has a key. Word w of word row m draws from the sfc64 stream m * ceil(size/128) + w of
 that key: per sweep black then white; per colour the even rows, then the odd rows; per plane B words, bit k of u being
@@ -24,6 +24,6 @@ the complement of word k. V of a site is derive(derive(key, 2^63), site) with
 site = (((4 sweep + plane) * streams + stream) << 6) + bit, `sweep` being counted from the start of the run.
 """
 
-MIN_BITS = {False: 8, True: 10}  # random bits a site, for single chains and for monotone maps
+MIN_BITS = {False: 10, True: 12}  # random bits a site, for single chains and for monotone maps
 LOG2_ESCAPES = {False: 0, True: 2}  # codes of u that are left to the hash: one, or four so that the map is monotone
 HASH_CHILD = 1 << 63

@@ -5,13 +5,14 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from .._random.cpu import derive, lowest_bit
+from .._bits import lowest_bit
+from .._random import WARM_UP
+from .._random.cpu import derive
 from . import LOG2_ESCAPES, MIN_BITS
 from .fold import assemble, draw_masks
 from .update import apply
 from .vectors import LANES
 
-_WARM_UP = 12
 _u64 = np.uint64
 _BITS_SINGLE, _BITS_MONOTONE = MIN_BITS[False], MIN_BITS[True]
 _LOG2_SINGLE, _LOG2_MONOTONE = LOG2_ESCAPES[False], LOG2_ESCAPES[True]
@@ -63,7 +64,7 @@ def split(thresholds, monotone, codes, hashes):
     """Fill `codes` and `hashes`, uint64 [5] each; return the number of bits B (see the package)."""
     log2_escapes = _LOG2_MONOTONE if monotone else _LOG2_SINGLE
     escapes = _u64(1 << log2_escapes)
-    for num_bits in range(_BITS_MONOTONE if monotone else _BITS_SINGLE, 65, 2):
+    for num_bits in range(_BITS_MONOTONE if monotone else _BITS_SINGLE, 65):
         low = _u64(64 - num_bits)
         rest = _u64(0)
         for j in range(5):
@@ -74,22 +75,6 @@ def split(thresholds, monotone, codes, hashes):
         if rest >> low < escapes:
             break
     return num_bits
-
-
-@numba.njit(cache=True)
-def seed_streams(key, streams):
-    """Start the sfc64 streams of a key; their common counter is then 1 + _WARM_UP."""
-    a, b, c = streams[0], streams[1], streams[2]
-    for s in range(a.size):
-        a[s] = derive(key, _u64(3 * s))
-        b[s] = derive(key, _u64(3 * s + 1))
-        c[s] = derive(key, _u64(3 * s + 2))
-    for i in range(1, _WARM_UP + 1):
-        for s in range(a.size):
-            out = a[s] + b[s] + _u64(i)
-            a[s] = b[s] ^ (b[s] >> _u64(11))
-            b[s] = c[s] + (c[s] << _u64(3))
-            c[s] = ((c[s] << _u64(24)) | (c[s] >> _u64(40))) + out
 
 
 @numba.njit(cache=True, inline="always")
@@ -109,7 +94,7 @@ def _sweep(bath, num_bits, hash_key, time, planes, num_lattices, row, bits, num_
     escaped, hashes = bath.escaped, bath.hashes
     for plane in range(4):
         step = 4 * time + plane
-        draw_masks(streams, 1 + _WARM_UP + step * num_bits, program, num_bits, masks, escaped)
+        draw_masks(streams, 1 + WARM_UP + step * num_bits, program, num_bits, masks, escaped)
         _decide_escapes(masks, escaped, hashes, hash_key, step * num_words, num_words, bits, row)
         for lattice in range(num_lattices):
             apply(masks, planes, lattice, plane, row, bits, num_words, shifted)

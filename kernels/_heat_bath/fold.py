@@ -2,13 +2,13 @@
 
 Mask j is [u < A_j] for the number u whose bit k is the complement of word k. Least significant word first, word r makes
     f_j <- f_j | r  where bit k of A_j is 1,    f_j <- f_j & r  where it is 0,    decided <- decided | r.
-What word k does is the same for every site of a lattice, so that each of the 64 cases is a function of its own, ten
-registers in and ten out, that ends by jumping to the case of the next word: threaded code. The processor predicts these
-jumps, because they repeat every B words, and nothing but the randomness itself is left to compute: nine operations for
-sfc64, six to fold. (A choice by data costs two thirds more: a load whose address was just loaded, or masked arithmetic.)
+What word k does is the same for every site of a lattice, so that each of the 64 cases is a function of its own, nine
+vectors in and nine out, that ends by jumping to the case of the next word: threaded code. The processor predicts these
+jumps, because they repeat every B words, and all that is left is eight operations for a word of sfc64 and six to fold
+it, in registers. (To choose by data costs two thirds more: loads whose addresses were just loaded, or masked logic.)
 
 The functions are LLVM IR, because numba has no vector registers, no tail calls and no calling convention that passes
-ten vectors.
+nine vectors.
 """
 
 import llvmlite.binding

@@ -8,13 +8,13 @@ constexpr u64 HASH_CHILD = 1ull << 63;
 template <bool MONOTONE>
 struct Thresholds {
     static constexpr int LOG2_ESCAPES = MONOTONE ? 2 : 0;
-    static constexpr int MIN_BITS = MONOTONE ? 10 : 8;
+    static constexpr int MIN_BITS = MONOTONE ? 12 : 10;
     int num_bits;
     u64 codes[5], hashes[5];
 
     DEVICE_MEMBER explicit Thresholds(const u64* p) {
         const u64 escapes = 1ull << LOG2_ESCAPES;
-        for (num_bits = MIN_BITS;; num_bits += 2) {
+        for (num_bits = MIN_BITS;; ++num_bits) {
             const int low = 64 - num_bits;
             const u64 most = (0 - (escapes << low)) >> low;
             u64 rest = 0;

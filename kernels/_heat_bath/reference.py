@@ -10,7 +10,7 @@ def split(thresholds, monotone: bool) -> tuple[int, list[int], list[int]]:
     """Number of bits B, codes A_j and hash thresholds D_j of the five probabilities (see the package)."""
     log2_escapes = LOG2_ESCAPES[monotone]
     escapes = 1 << log2_escapes
-    for num_bits in range(MIN_BITS[monotone], 65, 2):
+    for num_bits in range(MIN_BITS[monotone], 65):
         low, rest = 64 - num_bits, 0
         codes, rests = [], []
         for p in thresholds:

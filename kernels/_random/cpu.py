@@ -1,12 +1,9 @@
-"""SplitMix64 keys for numba; sfc64 is written out in the kernels, where its state lives in vector registers."""
+"""SplitMix64 keys and the start of sfc64 for numba; its words are drawn in the kernels, in their vector registers."""
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-from . import GOLDEN
+from . import GOLDEN, WARM_UP
 
 _GOLDEN = np.uint64(GOLDEN)
 
@@ -24,39 +21,17 @@ def derive(key, index):
     return mix64(key + _GOLDEN * (index + np.uint64(1)))
 
 
-@intrinsic
-def _count_ones(typing_context, word):
-    def codegen(context, builder, signature, arguments):
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), codegen
-
-
-@intrinsic
-def _count_trailing_zeros(typing_context, word):
-    def codegen(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.uint64(types.uint64), codegen
-
-
-@numba.njit("int64(uint64)", cache=True, inline="always")
-def lowest_bit(word):  # pyright: ignore[reportRedeclaration]
-    """Index of the lowest one of a word, which must not be 0."""
-    return np.int64(_count_trailing_zeros(word))  # pyright: ignore[reportCallIssue]
-
-
-@numba.njit("int64(uint64)", cache=True, inline="always")
-def popcount(word):  # pyright: ignore[reportRedeclaration]
-    """Number of ones of a word."""
-    return np.int64(_count_ones(word))  # pyright: ignore[reportCallIssue]
-
-
-if numba.config.DISABLE_JIT:  # pyright: ignore
-
-    def popcount(word):
-        return int(word).bit_count()
-
-    def lowest_bit(word):
-        word = int(word)
-        return (word & -word).bit_length() - 1
+@numba.njit(cache=True)
+def seed_streams(key, streams):
+    """Start the sfc64 streams of a key, uint64 [3, streams] for a, b, c; their common counter is then 1 + WARM_UP."""
+    a, b, c = streams[0], streams[1], streams[2]
+    for s in range(a.size):
+        a[s] = derive(key, np.uint64(3 * s))
+        b[s] = derive(key, np.uint64(3 * s + 1))
+        c[s] = derive(key, np.uint64(3 * s + 2))
+    for counter in range(1, WARM_UP + 1):
+        for s in range(a.size):
+            out = a[s] + b[s] + np.uint64(counter)
+            a[s] = b[s] ^ (b[s] >> np.uint64(11))
+            b[s] = c[s] + (c[s] << np.uint64(3))
+            c[s] = ((c[s] << np.uint64(24)) | (c[s] >> np.uint64(40))) + out

@@ -4,10 +4,10 @@ import numba
 import numpy as np
 
 from .._heat_bath import HASH_CHILD
-from .._heat_bath.cpu import new_bath, seed_streams, set_thresholds, sweep
+from .._heat_bath.cpu import new_bath, set_thresholds, sweep
 from .._heat_bath.update import margin, new_planes, store
 from .._random import ISING_CFTP
-from .._random.cpu import derive
+from .._random.cpu import derive, seed_streams
 from . import rung_start
 
 _HASH_CHILD = np.uint64(HASH_CHILD)

@@ -2,21 +2,9 @@
 
 import numba
 import numpy as np
-from numba.cpython.unsafe import numbers
-from numba.extending import overload
 
 ONE = np.uint64(1)
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-
-
-def lowest(word):
-    """Position of the lowest set bit of a non-zero word."""
-    return (int(word) & -int(word)).bit_length() - 1
-
-
-@overload(lowest)
-def _lowest(word):
-    return lambda word: np.int64(numbers.trailing_zeros(word))  # pyright: ignore[reportCallIssue]
 
 
 @numba.njit(cache=True)

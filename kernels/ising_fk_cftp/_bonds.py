@@ -5,8 +5,9 @@ from collections import namedtuple
 import numba
 import numpy as np
 
-from ._bits import ALL, ONE, east, lowest, west
-from ._clusters import find, flood, label, population
+from .._bits import lowest_bit, popcount
+from ._bits import ALL, ONE, east, west
+from ._clusters import find, flood, label
 from ._sequence import decide, reduce
 
 GHOST = 2
@@ -122,7 +123,7 @@ def grow(bonds, planes, size, row, s):
         flood(inside, bonds[0], bonds[1], size, row)
         count = 0
         for k in range(size * row):
-            count += population(inside[k])
+            count += popcount(inside[k])
         if 4 * count > size * size:
             break
         s.seed[0] = (s.seed[0] + size * size * 5 // 8 + size // 3 + 1) % (size * size)
@@ -133,7 +134,7 @@ def grow(bonds, planes, size, row, s):
 def first_site(inside, size, row):
     for k in range(size * row):
         if inside[k]:
-            return k // row * size + 64 * (k % row) + lowest(inside[k])
+            return k // row * size + 64 * (k % row) + lowest_bit(inside[k])
     return 0
 
 
@@ -190,7 +191,7 @@ def _list(plane, low, high, first, ghost, size, row, last, s):
             elif plane == 1:
                 there = inside[k + row if i < size - 1 else w]
             while waiting:
-                bit = np.uint64(lowest(waiting))
+                bit = np.uint64(lowest_bit(waiting))
                 waiting &= waiting - ONE
                 j = 64 * w + np.int64(bit)
                 x = i * size + j

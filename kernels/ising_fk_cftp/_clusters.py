@@ -3,7 +3,8 @@
 import numba
 import numpy as np
 
-from ._bits import ALL, ONE, east, lowest
+from .._bits import lowest_bit, popcount
+from ._bits import ALL, ONE, east
 
 FLOOD_PASSES = 8  # an unfinished flood is completed by union-find: more passes change the time only
 
@@ -40,7 +41,7 @@ def flood(inside, right, down, size, row):
                 x = inside[source + w] & down[source + w] & ~inside[base + w]
                 inside[base + w] |= x
                 new |= x
-                grown += population(x)
+                grown += popcount(x)
             if new:
                 _spread(inside, right, i, size, row)
             source = base
@@ -51,7 +52,7 @@ def flood(inside, right, down, size, row):
                 x = inside[source + w] & down[base + w] & ~inside[base + w]
                 inside[base + w] |= x
                 new |= x
-                grown += population(x)
+                grown += popcount(x)
             if new:
                 _spread(inside, right, i, size, row)
             source = base
@@ -93,15 +94,6 @@ def _spread(inside, right, i, size, row):
 
 
 @numba.njit(cache=True)
-def population(word):
-    """Number of set bits."""
-    word = word - (word >> ONE & np.uint64(0x5555555555555555))
-    word = (word & np.uint64(0x3333333333333333)) + (word >> np.uint64(2) & np.uint64(0x3333333333333333))
-    word = word + (word >> np.uint64(4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64(word * np.uint64(0x0101010101010101) >> np.uint64(56))
-
-
-@numba.njit(cache=True)
 def label(parent, inside, first, right, down, size, row):
     """Union-find over the sites outside `inside`, whose sites are all represented by `first`, one of them.
 
@@ -131,7 +123,7 @@ def _label_runs(parent, outside, right, x):
     """Give each outside site of a word, whose first site is x, the first one of its run of open right bonds as root."""
     linked = (right & outside & outside >> ONE) << ONE
     while outside:
-        bit = lowest(outside)
+        bit = lowest_bit(outside)
         outside &= outside - ONE
         parent[x + bit] = parent[x + bit - 1] if linked >> np.uint64(bit) & ONE else x + bit
 
@@ -151,7 +143,7 @@ def _label_borders(parent, inside, first, right, down, i, w, size, row):
     touching |= down[k] & inside[south] | down[north] & inside[north]
     touching &= outside
     while touching:
-        bit = lowest(touching)
+        bit = lowest_bit(touching)
         touching &= touching - ONE
         join(parent, first, x + bit)
     final = (size - 1) % 64 if w == row - 1 else 63
@@ -170,6 +162,6 @@ def _label_rows(parent, inside, right, down, i, w, size, row):
     bonds &= ~((bonds & right[k] & right[south]) << ONE)
     x, y = i * size + 64 * w, below * size + 64 * w
     while bonds:
-        bit = lowest(bonds)
+        bit = lowest_bit(bonds)
         bonds &= bonds - ONE
         join(parent, x + bit, y + bit)

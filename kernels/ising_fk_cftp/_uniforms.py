@@ -3,9 +3,11 @@
 import numba
 import numpy as np
 
-from .._random.cpu import derive
+from .._bits import lowest_bit
+from .._random import WARM_UP
+from .._random.cpu import derive, seed_streams
 from . import BITS, STREAMS
-from ._bits import ALL, ONE, lowest
+from ._bits import ALL, ONE
 
 S = STREAMS
 SCRATCH = 7 * STREAMS  # sfc64 states a, b, c, then for both thresholds [U < threshold] and [tie so far], one output
@@ -15,14 +17,8 @@ SCRATCH = 7 * STREAMS  # sfc64 states a, b, c, then for both thresholds [U < thr
 def compare(key, thresholds, size, row, low, high, s):
     """low = [U < thresholds[0]], high = [U < thresholds[1]] as words [size * row]; s is scratch, uint64 [SCRATCH]."""
     # one scratch array with constant offsets: LLVM vectorises over the streams only if it can rule out aliases
-    for j in range(S):
-        s[j] = derive(key, np.uint64(3 * j))
-        s[S + j] = derive(key, np.uint64(3 * j + 1))
-        s[2 * S + j] = derive(key, np.uint64(3 * j + 2))
-    counter = np.uint64(1)
-    for _ in range(12):
-        _next(s, counter)
-        counter += ONE
+    seed_streams(key, s[: 3 * S].reshape(3, S))
+    counter = np.uint64(1 + WARM_UP)
     tail = derive(key, np.uint64(3 * S))
     for q in range(0, size * row, S):
         for j in range(S):
@@ -39,7 +35,7 @@ def compare(key, thresholds, size, row, low, high, s):
             low[q + j], high[q + j] = s[3 * S + j] & sites, s[4 * S + j] & sites
             ties = (s[5 * S + j] | s[6 * S + j]) & sites
             while ties:
-                bit = lowest(ties)
+                bit = lowest_bit(ties)
                 ties &= ties - ONE
                 u = derive(tail, np.uint64(i * size + 64 * w + bit))
                 one = ONE << np.uint64(bit)
@@ -47,16 +43,6 @@ def compare(key, thresholds, size, row, low, high, s):
                     low[q + j] |= one
                 if s[6 * S + j] & one and u < thresholds[1] << np.uint64(BITS):
                     high[q + j] |= one
-
-
-@numba.njit(cache=True)
-def _next(s, counter):
-    for j in range(S):
-        a, b, c = s[j], s[S + j], s[2 * S + j]
-        out = a + b + counter
-        s[j] = b ^ b >> np.uint64(11)
-        s[S + j] = c + (c << np.uint64(3))
-        s[2 * S + j] = (c << np.uint64(24) | c >> np.uint64(40)) + out
 
 
 @numba.njit(cache=True)

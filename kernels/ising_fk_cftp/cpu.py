@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 
+from .._bits import lowest_bit
 from .._random import ISING_FK_CFTP
 from .._random.cpu import derive
-from ._bits import ONE, even_bits, lowest
+from ._bits import ONE, even_bits
 from ._bonds import GHOST, first_site, grow, scratch, sweep
 from ._clusters import find, label, outside_sites
 from ._horizon import first_horizon
@@ -100,7 +101,7 @@ def _signs(bonds, up, key, planes, size, row, words, s):
             spins = inside[i * row + w] if _sign(find(parent, first), with_ghost, up, key) else np.uint64(0)
             outside = outside_sites(inside, i, w, size, row)
             while outside:
-                bit = lowest(outside)
+                bit = lowest_bit(outside)
                 outside &= outside - ONE
                 if _sign(find(parent, x + bit), with_ghost, up, key):
                     spins |= ONE << np.uint64(bit)

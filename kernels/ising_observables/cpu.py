@@ -3,8 +3,8 @@
 import numba
 import numpy as np
 
+from .._bits import popcount
 from .._heat_bath.update import load, margin, new_planes, shift_left, shift_right
-from .._random.cpu import popcount
 
 
 def ising_observables(words, size):

@@ -12,6 +12,6 @@
 | size       | int64  | scalar                         | side, even, >= 2                                    | IN    |
 
 The run of lattice i has the key derive(derive(seed, ISING_SWEEP), sample_ids[i]).
-Work: num_sweeps size^2 spin updates a lattice, each of B = 8 random bits; bytes: a lattice is read and written once.
+Work: num_sweeps size^2 spin updates a lattice, each of B = 10 random bits; bytes: a lattice is read and written once.
 Arrays are C-contiguous.
 """

@@ -6,20 +6,13 @@ Row k of M + 1 bits lies in words [k * per_row, (k + 1) * per_row), per_row = M 
 import numba
 import numpy as np
 
-from .._random.cpu import derive
+from .._bits import popcount
+from .._random import WARM_UP
+from .._random.cpu import derive, seed_streams
 from . import LANES, PLANES
 from ._exponents import _LOW_HALF
 
 _ONES = np.uint64(2**64 - 1)
-
-
-@numba.njit(cache=True, inline="always")
-def popcount(x):
-    """LLVM knows this sum of ever wider fields and makes it one instruction."""
-    x -= (x >> np.uint64(1)) & np.uint64(0x5555555555555555)
-    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 @numba.njit(cache=True, inline="always")
@@ -36,14 +29,8 @@ def _next(lanes, lane, counter):
 @numba.njit(cache=True)
 def _independent_bits(rows, num_words, lanes, key, threshold):
     """Bits that are one with probability threshold / 2^PLANES: one random word per binary digit of it."""
-    for j in range(3):
-        for lane in range(LANES):
-            lanes[j * LANES + lane] = derive(key, np.uint64(3 * lane + j))
-    counter = np.uint64(1)
-    for _ in range(12):
-        for lane in range(LANES):
-            _next(lanes, lane, counter)
-        counter += np.uint64(1)
+    seed_streams(key, lanes[: 3 * LANES].reshape(3, LANES))
+    counter = np.uint64(1 + WARM_UP)
     first = 0
     while not threshold >> first & 1:
         first += 1

@@ -3,12 +3,13 @@
 import numba
 import numpy as np
 
+from .._bits import popcount
 from .._random import TASEP_SAMPLE
 from .._random.cpu import derive
 from . import LANES
 from ._brackets import keep_unmatched
 from ._exponents import below, draw_exponents
-from ._rows import draw_rows, popcount
+from ._rows import draw_rows
 
 _ONES = np.uint64(2**64 - 1)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hessfast.ising import _layout, _thresholds
+from hessfast.kernels._heat_bath import MIN_BITS
 from hessfast.kernels._heat_bath.reference import pack, split, unpack
 from hessfast.kernels._random import ISING_SWEEP
 from hessfast.kernels._random.reference import derive
@@ -112,7 +113,7 @@ def test_split_keeps_every_probability_exactly_and_is_monotone():
     for row in _thresholds.heat_bath(temperature, field):
         for monotone, escapes in ((False, 1), (True, 4)):
             num_bits, codes, hashes = split(row, monotone)
-            rare += monotone and num_bits > 10
+            rare += monotone and num_bits > MIN_BITS[True]
             for j in range(5):
                 assert 0 <= codes[j] <= 2**num_bits - escapes
                 assert 0 <= hashes[j] < 2**64
@@ -135,7 +136,7 @@ def test_compiled_split_equals_reference():
 
 
 def test_escape_codes_are_used():
-    """56 of the 64 bits live in the hash: a probability of 2^-12 is out of reach of 8 random bits."""
+    """54 of the 64 bits live in the hash: a probability of 2^-12 is out of reach of 10 random bits."""
     size, num = 128, 64
     thresholds = np.full((num, 5), 2**52, np.uint64)
     words = np.zeros((num, 4, 64, 1), np.uint64)
