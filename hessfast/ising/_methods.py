@@ -11,8 +11,8 @@ from . import _thresholds
 from .log_partition import TEMPERATURE_CRITICAL
 
 # |H| from which coupling from the past of spins is faster than that of Fortuin-Kasteleyn bonds.
-_CFTP_TEMPERATURES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.2, 2.27, 2.33)
-_CFTP_FIELDS = (1.0, 0.6, 0.26, 0.12, 0.04, 0.012, 0.003, 0.0)
+_CFTP_TEMPERATURES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.1, 2.2, 2.27, 2.3)
+_CFTP_FIELDS = (0.95, 0.45, 0.27, 0.13, 0.043, 0.022, 0.0075, 0.0016, 0.0)
 
 # Rungs of `ising_cftp` measured on 128 x 128; outside the declared region extrapolated, never used much.
 _RUNG_TEMPERATURES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.7, 3.0, 3.5, 4.0, 5.0)
