@@ -27,7 +27,7 @@ ISING = ["sample", "ising", "--num", "1500", "--shard-size", "50", "--size", "32
 # A process that has imported everything and computed nothing, and forks for every command it reads: importing numba
 # takes a second, and twenty processes are wanted. A forked child starts its own threads, so it is like a fresh one.
 FORKS = """
-import json, os, sys
+import json, os, signal, sys
 import hessfast.kernels.tasep_sample.cpu
 from hessfast import datasets, shards
 from hessfast.ising import sampling
@@ -42,6 +42,7 @@ for line in sys.stdin:
     if child:
         print(child, flush=True)
         continue
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     os.environ.update(job["environment"])
     sys.argv = ["hessfast", *job["arguments"]]
     for name, stream in (("out", 1), ("err", 2)):
