@@ -1,9 +1,10 @@
 """Compiled kernels for the information geometry of generative models.
 
-    hessfast.ising     exact samples of the Ising model in a field, its dynamics and its log partition function
-    hessfast.tasep     exact samples of the open TASEP, its dynamics and its log partition function
-    hessfast.shards    the resumable, sharded store behind every long job
-    hessfast.datasets  the two data sets, drawn through that store
+    hessfast.ising      exact samples of the Ising model in a field, its dynamics and its log partition function
+    hessfast.tasep      exact samples of the open TASEP, its dynamics and its log partition function
+    hessfast.posterior  p(parameters | samples): exact, and by similarity of features
+    hessfast.shards     the resumable, sharded store behind every long job
+    hessfast.datasets   the two data sets, drawn through that store
 
 Every module is imported on first use; nothing heavy is loaded by ``import hessfast`` itself.
 """
@@ -11,7 +12,7 @@ Every module is imported on first use; nothing heavy is loaded by ``import hessf
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["datasets", "ising", "shards", "tasep"]
+__all__ = ["datasets", "ising", "posterior", "shards", "tasep"]
 
 
 def __getattr__(name: str):

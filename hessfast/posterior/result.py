@@ -1,0 +1,74 @@
+"""What every posterior answers with."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .grid import Grid
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """One distribution over the nodes of a grid for each sample, or each bundle of samples.
+
+    Attributes:
+        log_mass: log of the probability of each node, floating point `[n, *grid.shape]`; of every row the exponentials
+            add to 1. -inf where it underflows.
+        grid: the nodes.
+
+    Example:
+        >>> uniform = Posterior(np.full((1, 2, 5), -np.log(10)), Grid((0.0, 0.0), (1.0, 4.0), (2, 5)))
+        >>> uniform.mean().round(9).tolist()
+        [[0.5, 2.0]]
+        >>> bool(np.isclose(uniform.entropy()[0], np.log(10)))
+        True
+    """
+
+    log_mass: np.ndarray
+    grid: Grid
+
+    def __len__(self) -> int:
+        return len(self.log_mass)
+
+    def mean(self) -> np.ndarray:
+        """Mean parameters, float64 `[n, dim]`."""
+        rows = self.log_mass.reshape(len(self), -1)
+        points = self.grid.points.reshape(-1, self.grid.dim)
+        return (
+            np.stack([np.exp(row.astype(np.float64)) @ points for row in rows])
+            if len(self)
+            else np.empty((0, self.grid.dim))
+        )
+
+    def entropy(self) -> np.ndarray:
+        """-sum p log p in nats, float64 `[n]`."""
+        rows = self.log_mass.reshape(len(self), -1)
+        return np.array([-_sum_of_p_log_p(row.astype(np.float64)) for row in rows])
+
+    def log_likelihood(self, parameters: Any) -> np.ndarray:
+        """log probability of the node nearest to the true parameters `[n, dim]`, in nats, `[n]`.
+
+        Minus its mean is the cross-entropy by which posteriors on one grid are compared; the exact one has the least.
+        """
+        rows = self.log_mass.reshape(len(self), -1)
+        return rows[np.arange(len(self)), self.grid.nearest(parameters)].astype(np.float64)
+
+
+def _sum_of_p_log_p(log_p: np.ndarray) -> float:
+    log_p = log_p[log_p > -np.inf]
+    return float(np.exp(log_p) @ log_p)
+
+
+def normalise(log_weight: np.ndarray) -> np.ndarray:
+    """Log weights `[n, nodes]` less the log of their sum, in place."""
+    log_weight -= log_weight.max(axis=1, keepdims=True)
+    log_weight -= np.log(np.exp(log_weight).sum(axis=1, keepdims=True))
+    return log_weight
+
+
+def bundled(log_weight: np.ndarray, bundle: int) -> np.ndarray:
+    """Sums of `bundle` consecutive rows: samples of one parameter are independent."""
+    if len(log_weight) % bundle:
+        raise ValueError(f"bundle must divide the number of samples, got {bundle} for {len(log_weight)}.")
+    return log_weight if bundle == 1 else log_weight.reshape(-1, bundle, *log_weight.shape[1:]).sum(axis=1)

@@ -1,0 +1,174 @@
+"""posterior_accumulate on CPUs: panels of inner products by BLAS, weighed and spread over the grid by numba.
+
+Until the end the grid is kept as [blocks of queries, nodes, queries of a block]: a sample then adds to whole vectors of
+queries. Samples come in the order of their cells, so that the nodes in use stay in cache. When the queries are the
+samples, an inner product serves two pairs; the panel is spread once as it is and once transposed.
+"""
+
+import numba
+import numpy as np
+
+from . import ROUNDING, TOLERANCE
+
+BLOCK = 256  # queries of a block
+PANEL = 16  # blocks of samples that meet a block of queries at a time
+_LANES = 64  # queries that a thread takes of a block
+_TILE = 16  # a line of cache
+_f32 = np.float32
+_SHARE, _NOTHING = _f32(ROUNDING / TOLERANCE), _f32(87.3)  # what `_exp` takes for nothing
+
+
+def posterior_accumulate(queries, samples, cells, weights, offsets, num_nodes, laplace, scale, softening):
+    mean = samples.mean(axis=0, dtype=np.float64).astype(np.float32)
+    order = np.argsort(cells, kind="stable")
+    samples, cells, weights = samples[order] - mean, cells[order], np.ascontiguousarray(weights[order])
+    symmetric = queries is None
+    queries = samples if symmetric else queries - mean
+    norms_q, norms_s = _squared_norms(queries), _squared_norms(samples)
+    grid = np.zeros((-(-len(queries) // BLOCK), num_nodes, BLOCK), np.float32)
+    transposed = np.empty((PANEL * BLOCK, BLOCK), np.float32)
+    function = (laplace, scale, softening)
+    for b in range(len(grid)):
+        mine = slice(b * BLOCK, (b + 1) * BLOCK)
+        for first in range(b * BLOCK if symmetric else 0, len(samples), PANEL * BLOCK):
+            panel = slice(first, first + PANEL * BLOCK)
+            kernel = queries[mine] @ samples[panel].T
+            _weigh(kernel, queries[mine], samples[panel], norms_q[mine], norms_s[panel], *function, transposed)
+            _spread(transposed[: kernel.shape[1]], cells[panel], weights[panel], offsets, grid[b])
+            if symmetric:
+                others = grid[first // BLOCK : first // BLOCK + PANEL]
+                _spread_blocks(kernel, cells[mine], weights[mine], offsets, others, first == b * BLOCK)
+    rows = _by_query(grid)[: len(queries)]
+    if symmetric:
+        _permute(rows, order)
+    return rows
+
+
+def _squared_norms(features):
+    return np.einsum("ij,ij->i", features, features, dtype=np.float64).astype(np.float32)
+
+
+@numba.njit(cache=True, parallel=True)
+def _weigh(kernel, q, s, norms_q, norms_s, laplace, scale, softening, transposed):
+    """Replace a panel of inner products by the weights of the pairs, and put a transposed copy aside."""
+    for block in numba.prange((kernel.shape[1] + BLOCK - 1) // BLOCK):
+        first = block * BLOCK
+        for i in range(kernel.shape[0]):
+            row, norms = kernel[i, first : first + BLOCK], norms_s[first : first + BLOCK]
+            if _square(row, norms, norms_q[i], laplace, _f32(scale)):
+                _square_again(row, norms, norms_q[i], laplace, _f32(scale), q[i], s[first : first + BLOCK])
+            _decay(row, laplace, _f32(-scale), _f32(softening))
+        last = min(first + BLOCK, kernel.shape[1])
+        for i in range(0, kernel.shape[0], _TILE):
+            for j in range(first, last):
+                for k in range(i, min(i + _TILE, kernel.shape[0])):
+                    transposed[j, k] = kernel[k, j]
+
+
+@numba.njit(cache=True, inline="always")
+def _is_doubtful(squared, norms, laplace, scale):
+    """Whether the rounding of `norms` in a squared distance would change the exponent too much."""
+    if laplace:  # d(scale r) = scale d(r^2) / 2 r
+        limit = _f32(0.5) * _SHARE * scale * norms
+        return squared < limit * limit
+    return (_SHARE * scale * norms > _f32(1)) & (scale * squared < _NOTHING)
+
+
+@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+def _square(row, norms, norm, laplace, scale):
+    """Inner products to squared distances; the number of doubtful ones."""
+    doubtful = 0
+    for j in range(row.size):
+        both = norm + norms[j]
+        row[j] = both - _f32(2) * row[j]
+        doubtful += _is_doubtful(row[j], both, laplace, scale)
+    return doubtful
+
+
+@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+def _square_again(row, norms, norm, laplace, scale, query, samples):
+    for j in range(row.size):
+        if _is_doubtful(row[j], norm + norms[j], laplace, scale):
+            squared = _f32(0)
+            for k in range(query.size):
+                difference = query[k] - samples[j, k]
+                squared += difference * difference
+            row[j] = squared
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def _decay(row, laplace, rate, softening):
+    for j in range(row.size):
+        row[j] += softening
+    if laplace:
+        for j in range(row.size):
+            row[j] = np.sqrt(row[j])
+    for j in range(row.size):
+        row[j] = _exp(rate * row[j])
+
+
+@numba.njit(cache=True, inline="always")
+def _exp(x):
+    """exp(x) for x <= 0 to two units in the last place, 0 below the smallest normal number; LLVM vectorises it."""
+    normal = _f32(x > _f32(-87.3))
+    x = max(x, _f32(-87.3))
+    shifted = x * _f32(1.44269504) + _f32(12582912)  # 1.5 * 2^23: its last digit is the nearest integer
+    n = shifted - _f32(12582912)
+    r = x - n * _f32(0.693145752) - n * _f32(1.42860677e-6)
+    p = _f32(1 / 720)
+    for c in (1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0):
+        p = p * r + _f32(c)
+    return normal * p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@numba.njit(cache=True, parallel=True)
+def _spread(kernel, cells, weights, offsets, nodes):
+    """nodes[cells[j] + offsets[k]] += weights[j, k] kernel[j], for kernel [samples, BLOCK] and nodes [nodes, BLOCK]."""
+    for chunk in numba.prange(BLOCK // _LANES):
+        lanes = slice(chunk * _LANES, (chunk + 1) * _LANES)
+        for j in range(kernel.shape[0]):
+            _add(nodes, kernel[j, lanes], cells[j], weights[j], offsets, lanes)
+
+
+@numba.njit(cache=True, parallel=True)
+def _spread_blocks(kernel, cells, weights, offsets, blocks, skip_first):
+    """The same for kernel [samples, blocks BLOCK], blocks [blocks, nodes, BLOCK]."""
+    for b in numba.prange(len(blocks)):
+        if b == 0 and skip_first:
+            continue
+        columns = slice(b * BLOCK, min((b + 1) * BLOCK, kernel.shape[1]))
+        lanes = slice(0, columns.stop - columns.start)
+        for j in range(kernel.shape[0]):
+            _add(blocks[b], kernel[j, columns], cells[j], weights[j], offsets, lanes)
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def _add(nodes, kernel, cell, weights, offsets, lanes):
+    for k in range(offsets.size):
+        node, weight = nodes[cell + offsets[k], lanes], weights[k]
+        for i in range(kernel.size):
+            node[i] += weight * kernel[i]
+
+
+def _by_query(grid):
+    """[blocks, nodes, BLOCK] as [blocks BLOCK, nodes], in place."""
+    num_blocks, num_nodes, _ = grid.shape
+    for block in grid:
+        block.reshape(BLOCK, num_nodes)[:] = block.copy().T
+    return grid.reshape(num_blocks * BLOCK, num_nodes)
+
+
+@numba.njit(cache=True)
+def _permute(rows, order):
+    """Move row i to order[i], in place, along the cycles."""
+    done = np.zeros(len(rows), np.bool_)
+    for start in range(len(rows)):
+        if done[start]:
+            continue
+        moving, i = rows[start].copy(), start
+        while not done[i]:
+            done[i] = True
+            i = order[i]
+            displaced = rows[i].copy()
+            rows[i] = moving
+            moving = displaced
