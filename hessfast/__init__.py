@@ -3,6 +3,7 @@
     hessfast.ising      exact samples of the Ising model in a field, its dynamics and its log partition function
     hessfast.tasep      exact samples of the open TASEP, its dynamics and its log partition function
     hessfast.posterior  p(parameters | samples): exact, and by similarity of features
+    hessfast.log_partition  log Z learned from posteriors, and the Fisher metric, its Hessian
     hessfast.shards     the resumable, sharded store behind every long job
     hessfast.datasets   the two data sets, drawn through that store
 
@@ -12,7 +13,7 @@ Every module is imported on first use; nothing heavy is loaded by ``import hessf
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["datasets", "ising", "posterior", "shards", "tasep"]
+__all__ = ["datasets", "ising", "log_partition", "posterior", "shards", "tasep"]
 
 
 def __getattr__(name: str):

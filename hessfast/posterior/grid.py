@@ -45,12 +45,8 @@ class Grid:
     def cells(cls, lower: Any, upper: Any, shape: Any) -> "Grid":
         """The centres of the cells into which `shape` divides the box from `lower` to `upper`."""
         box = cls(lower, upper, shape)
-        half = [(b - a) / n / 2 for a, b, n in zip(box.lower, box.upper, box.shape, strict=True)]
-        inner = (
-            [a + h for a, h in zip(box.lower, half, strict=True)],
-            [b - h for b, h in zip(box.upper, half, strict=True)],
-        )
-        return cls(*map(tuple, inner), box.shape)
+        half = (np.array(box.upper) - box.lower) / box.shape / 2
+        return cls(tuple(box.lower + half), tuple(box.upper - half), box.shape)
 
     @property
     def dim(self) -> int:
@@ -99,7 +95,7 @@ class Grid:
         points = self._inside(parameters)
         steps = np.array(self.shape) - 1
         place = np.rint((points - self.lower) / (np.array(self.upper) - self.lower) * steps).astype(np.int64)
-        return np.ravel_multi_index(tuple(np.clip(place, 0, steps).T), self.shape)
+        return np.asarray(np.ravel_multi_index(tuple(np.clip(place, 0, steps).T), self.shape))
 
     def _inside(self, parameters: Any) -> np.ndarray:
         points = _checks.float_array("parameters", parameters)

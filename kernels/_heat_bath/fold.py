@@ -101,12 +101,12 @@ def _cases(module):
             cases.append(function)
         table = ir.GlobalVariable(module, ir.ArrayType(_CASE.as_pointer(), len(cases)), name)
         table.linkage, table.global_constant = "internal", True
-        table.initializer = ir.Constant(table.value_type, cases)
+        table.initializer = ir.Constant(table.value_type, cases)  # pyright: ignore[reportAttributeAccessIssue]
     return module.globals[name]
 
 
 @intrinsic
-def _address(typing_context, case):
+def _address(typing_context, case):  # pyright: ignore[reportRedeclaration]
     def codegen(context, builder, signature, arguments):
         table = _cases(builder.module)
         entry = builder.gep(table, [ir.Constant(I64, 0), arguments[0]])

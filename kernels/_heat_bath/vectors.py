@@ -23,7 +23,7 @@ def constant(word):
     return ir.Constant(VECTOR, [word] * LANES)
 
 
-def pointer(builder, address, kind=VECTOR):
+def pointer(builder, address, kind: ir.Type = VECTOR):
     return builder.inttoptr(address, kind.as_pointer())
 
 

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 BLOCK = 64  # queries of a program: two warps' worth, so that tens of thousands of queries fill a device
+OPTIONS = {"num_warps": 2, "enable_fp_fusion": True}
 PANEL_BYTES = 2**28  # of inner products at a time
 
 
@@ -30,7 +31,7 @@ def posterior_accumulate(queries, samples, cells, weights, offsets, num_nodes, l
         _spread[(triton.cdiv(len(queries), BLOCK),)](
             products, norms_s[part], norms_q, cells[part], weights[part], offsets, nodes,
             len(products), len(queries), float(scale), float(softening),
-            LAPLACE=bool(laplace), CORNERS=len(offsets), BLOCK=BLOCK, num_warps=2, enable_fp_fusion=True,
+            LAPLACE=bool(laplace), CORNERS=len(offsets), BLOCK=BLOCK, **OPTIONS,  # pyright: ignore[reportCallIssue, reportArgumentType]
         )  # fmt: skip
     grid = torch.empty((len(queries), num_nodes), dtype=torch.float32, device=nodes.device)
     if symmetric:
@@ -56,7 +57,7 @@ def _spread(
             squared = tl.sqrt(squared)
         kernel = tl.exp((-scale * squared).to(tl.float32))
         cell = tl.load(cells + j)
-        for k in tl.static_range(CORNERS):
+        for k in tl.static_range(CORNERS):  # pyright: ignore[reportGeneralTypeIssues]
             place = nodes + (cell + tl.load(offsets + k)) * num_queries + query
             weight = tl.load(weights + j * CORNERS + k)
             tl.store(place, tl.load(place, mask=inside, other=0.0) + weight * kernel, mask=inside)

@@ -31,13 +31,13 @@ def test_registers_and_spills(op, name, capability, tmp_path):
     from triton.compiler import ASTSource
 
     types, constants, most_registers = KERNELS[op, name]
-    function = getattr(importlib.import_module(f"hessfast.kernels.{op}.gpu"), name)
+    module = importlib.import_module(f"hessfast.kernels.{op}.gpu")
+    function = getattr(module, name)
     types = types | dict.fromkeys(constants, "constexpr")
     source = ASTSource(
         fn=function, signature=types, constexprs={(function.arg_names.index(k),): v for k, v in constants.items()}
     )
-    options = {"num_warps": 2, "enable_fp_fusion": True}
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=module.OPTIONS)
     cubin = tmp_path / "kernel.cubin"
     cubin.write_bytes(compiled.asm["cubin"])
     cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"

@@ -1,0 +1,253 @@
+"""log Z learned from posteriors, and with it the means and the Fisher metric: its gradient and its Hessian."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hessfast import _arrays, _checks, potentials
+from hessfast.posterior import Posterior
+
+LOSSES = ("jensen-shannon", "mse")
+_FORMAT = 1
+
+
+class LogPartition:
+    """The log partition function of p(x | theta) ~ exp(<f(x), theta> - scale phi(theta)), from posteriors on a grid.
+
+    For samples of theta', p(theta | samples) tends to softmax over theta of scale (<grad phi(theta'), theta> -
+    phi(theta)), the Bregman divergence of phi (theorem 3.1 of the paper). phi is fitted so that this matches the
+    posteriors, row by row. It is determined up to an affine function of theta: compare after `align`.
+    theta must be natural parameters: there, and only there, the Fisher metric is a Hessian.
+
+    A posterior is centred beside theta' by about its own width: matched as it is, phi would come out too flat. Both
+    sides are therefore raised to a small power (the 1/N of the theorem), which widens them and not the scatter of their
+    centres; the metric keeps a relative bias of about -power, as long as the widened rows fit on the grid.
+
+    Args:
+        potential: "convex" (positive semi-definite metric by construction), "softplus", "paper" (LayerNorm and ReLU,
+            for parity), or a torch module that maps `[..., dim]` to `[...]`.
+        scale: what phi is divided by: samples a bundle times sites a sample gives log Z per site.
+        power: of both rows before they are compared, in (0, 1].
+        loss: "jensen-shannon" or "mse" between the rows.
+        to_natural: maps grid points and parameters `[..., dim]` to theta; None: they are natural.
+        num_steps, batch_size, learning_rate: of Adam, with a cosine decay to zero.
+        width, depth: of the potential; None: its own.
+        seed: of the initial weights and of the order of rows.
+
+    Attributes:
+        potential_: the fitted module, of theta.
+        losses_: float `[num_steps]`.
+
+    References:
+        Lobashev et al., "Hessian Geometry of Latent Space in Generative Models", ICML 2025, section 3.
+
+    Example:
+        >>> from hessfast.posterior import ExactPosterior, Grid
+        >>> gauss = ExactPosterior(lambda x, t: -((x[:, None] - t[:, 0]) ** 2) / 2)  # x ~ N(t, 1): log Z = t^2 / 2
+        >>> t = np.repeat(np.linspace(-2, 2, 41), 64)
+        >>> x = t + np.random.default_rng(0).normal(size=t.size)
+        >>> posterior = gauss.log_posterior(x, Grid((-3.0,), (3.0,), (61,)), bundle=64)
+        >>> fitted = LogPartition(scale=64, num_steps=500).fit(posterior, t[::64, None])
+        >>> bool(abs(fitted.fisher_metric([[0.5]])[0, 0, 0] - 1) < 0.1)
+        True
+    """
+
+    def __init__(
+        self,
+        potential: str | nn.Module = "convex",
+        *,
+        scale: float = 1.0,
+        power: float = 0.05,
+        loss: str = "jensen-shannon",
+        to_natural: Callable[[Any], Any] | None = None,
+        num_steps: int = 2000,
+        batch_size: int = 32,
+        learning_rate: float = 1e-2,
+        width: int | None = None,
+        depth: int | None = None,
+        seed: int = 0,
+    ):
+        if not isinstance(potential, nn.Module):
+            _checks.choice("potential", potential, potentials.KINDS)
+        self.potential = potential
+        self.scale = float(_checks.float_array("scale", scale))
+        if self.scale <= 0:
+            raise ValueError(f"scale must be > 0, got {self.scale:g}.")
+        self.power = float(_checks.float_array("power", power))
+        if not 0 < self.power <= 1:
+            raise ValueError(f"power must be in (0, 1], got {self.power:g}.")
+        self.loss = _checks.choice("loss", loss, LOSSES)
+        self.to_natural = to_natural
+        self.num_steps = _checks.integer("num_steps", num_steps, 1)
+        self.batch_size = _checks.integer("batch_size", batch_size, 1)
+        self.learning_rate = float(learning_rate)
+        self.width, self.depth = width, depth
+        self.seed = _checks.seed(seed)
+
+    def fit(self, posterior: Posterior, parameters: Any) -> "LogPartition":
+        """Fit phi to the rows of `posterior`, whose samples come from `parameters` `[n, dim]`."""
+        dim = posterior.grid.dim
+        parameters = _checks.float_array("parameters", parameters)
+        if parameters.shape != (len(posterior), dim):
+            shape = (len(posterior), dim)
+            raise ValueError(f"parameters must have shape {shape}, one row a posterior, got {parameters.shape}.")
+        if not len(posterior):
+            raise ValueError("posterior must have rows, got none.")
+        nodes = self._natural(posterior.grid.points.reshape(-1, dim))
+        truth = self._natural(parameters)
+        target = torch.as_tensor(posterior.log_mass.reshape(len(posterior), -1), dtype=torch.float32)
+        self.potential_ = self._initial(nodes)
+        self.losses_ = self._train(nodes, truth, target)
+        return self
+
+    def _initial(self, nodes: Tensor) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed % 2**63)
+            network = self.potential
+            if isinstance(network, str):
+                network = potentials.build(network, nodes.shape[1], self.width, self.depth)
+        low, high = nodes.amin(dim=0), nodes.amax(dim=0)
+        return potentials.Standardised(network, ((low + high) / 2).tolist(), ((high - low) / 2).tolist())
+
+    def _train(self, nodes: Tensor, truth: Tensor, target: Tensor) -> np.ndarray:
+        network, generator = self.potential_, torch.Generator().manual_seed(self.seed % 2**63)
+        optimiser = torch.optim.Adam(network.parameters(), self.learning_rate)
+        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.num_steps)
+        losses = np.empty(self.num_steps)
+        for step in range(self.num_steps):
+            rows = torch.randint(len(truth), (self.batch_size,), generator=generator)
+            point = truth[rows].requires_grad_()
+            mean = torch.autograd.grad(network(point).sum(), point, create_graph=True)[0]
+            log_model = torch.log_softmax(self.power * self.scale * (mean @ nodes.T - network(nodes)), dim=1)
+            loss = _divergence(self.loss, torch.softmax(self.power * target[rows], dim=1), log_model)
+            if not torch.isfinite(loss):
+                raise ArithmeticError(
+                    f"learning_rate must let the fit converge, got {self.learning_rate:g}. Use a smaller one."
+                )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            decay.step()
+            losses[step] = loss.item()
+        return losses
+
+    def log_z(self, theta: Any) -> Any:
+        """phi at natural parameters `[*batch, dim]`, `[*batch]`: log Z / scale up to an affine function of theta."""
+        return self._map(lambda x: self._fitted()(x), theta)
+
+    def mean(self, theta: Any) -> Any:
+        """grad phi, `[*batch, dim]`: the mean of the sufficient statistics up to a constant, over scale."""
+        return self._map(torch.func.vmap(torch.func.grad(self._fitted())), theta)
+
+    def fisher_metric(self, theta: Any) -> Any:
+        """Hessian of phi, `[*batch, dim, dim]`; times scale it is the Fisher metric of the whole.
+
+        Warns if the metric is not positive definite somewhere, with the fraction of points and the smallest eigenvalue.
+        """
+        metric = self._map(torch.func.vmap(torch.func.hessian(self._fitted())), theta)
+        smallest = np.linalg.eigvalsh(_arrays.to_numpy(metric))[..., 0]
+        if (smallest <= 0).any():
+            share = float((smallest <= 0).mean())
+            warnings.warn(
+                f"fisher_metric is not positive definite at {share:.1%} of the points, smallest eigenvalue "
+                f'{smallest.min():.3g}; potential="convex" is semi-definite everywhere.',
+                stacklevel=2,
+            )
+        return metric
+
+    def save(self, path: str | Path) -> None:
+        """Write a folder with the weights (safetensors) and the settings (JSON)."""
+        from safetensors.torch import save_file
+
+        self._fitted()
+        if not isinstance(self.potential, str):
+            raise TypeError(
+                "potential must be one of the package's to be saved; save a module of your own with safetensors."
+            )
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self.potential_.state_dict(), folder / "weights.safetensors")
+        settings = {"format": _FORMAT, "potential": self.potential, "width": self.width, "depth": self.depth}
+        settings |= {
+            "scale": self.scale,
+            "loss": self.loss,
+            "seed": self.seed,
+            "dim": len(self.potential_.get_buffer("centre")),
+        }
+        (folder / "settings.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "LogPartition":
+        """A fitted LogPartition from the folder that `save` wrote; theta is natural, whatever `to_natural` was."""
+        from safetensors.torch import load_file
+
+        folder = Path(path)
+        try:
+            settings = json.loads((folder / "settings.json").read_text())
+            weights = load_file(folder / "weights.safetensors")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileNotFoundError(
+                f"path must be a folder written by LogPartition.save, got {str(path)!r}."
+            ) from error
+        fitted = cls(settings["potential"], scale=settings["scale"], loss=settings["loss"], seed=settings["seed"],
+                     width=settings["width"], depth=settings["depth"])  # fmt: skip
+        network = potentials.build(settings["potential"], settings["dim"], settings["width"], settings["depth"])
+        fitted.potential_ = potentials.Standardised(network, [0.0] * settings["dim"], [1.0] * settings["dim"])
+        fitted.potential_.load_state_dict(weights)
+        return fitted
+
+    def _fitted(self) -> nn.Module:
+        if not hasattr(self, "potential_"):
+            raise ValueError("fit must be called first.")
+        return self.potential_
+
+    def _natural(self, points: np.ndarray) -> Tensor:
+        theta = points if self.to_natural is None else _checks.float_array("to_natural", self.to_natural(points))
+        return torch.as_tensor(theta, dtype=torch.float32)
+
+    def _map(self, function: Callable[[Tensor], Tensor], theta: Any) -> Any:
+        """`function` of a flat batch of points, in the shape and the kind of array that came in."""
+        points = _checks.float_array("theta", theta)
+        dim = len(self._fitted().get_buffer("centre"))
+        if points.ndim < 1 or points.shape[-1] != dim:
+            raise ValueError(f"theta must have shape [..., {dim}], got {points.shape}.")
+        flat = torch.as_tensor(points.reshape(-1, dim), dtype=torch.float32)
+        result = function(flat).detach()
+        result = result.reshape(*points.shape[:-1], *result.shape[1:]).double()
+        return result.to(theta.device) if _arrays.is_tensor(theta) else result.numpy()
+
+
+def _divergence(loss: str, target: Tensor, log_model: Tensor) -> Tensor:
+    model = log_model.exp()
+    if loss == "mse":
+        return ((target - model) ** 2).sum(dim=1).mean()
+    middle = ((target + model) / 2).clamp_min(1e-38).log()
+    entropy = torch.special.xlogy(target, target) + model * log_model
+    return (entropy - (target + model) * middle).sum(dim=1).mean() / 2
+
+
+def align(values: Any, theta: Any, reference: Any) -> np.ndarray:
+    """`values` plus the affine function of theta that brings them closest to `reference`, by least squares.
+
+    Args:
+        values: log Z as learned, `[n]`.
+        theta: natural parameters, `[n, dim]`.
+        reference: log Z as known, `[n]`.
+
+    Example:
+        >>> theta = np.array([[0.0], [1.0], [2.0], [3.0]])
+        >>> align(theta[:, 0] ** 2, theta, theta[:, 0] ** 2 - 7 * theta[:, 0] + 2).round(9).tolist()
+        [2.0, -4.0, -8.0, -10.0]
+    """
+    values, theta, reference = (
+        _checks.float_array(*x) for x in (("values", values), ("theta", theta), ("reference", reference))
+    )
+    design = np.column_stack([np.ones(len(theta)), theta])
+    coefficients = np.linalg.lstsq(design, reference - values, rcond=None)[0]
+    return values + design @ coefficients

@@ -1,0 +1,84 @@
+"""Networks that map parameters `[..., dim]` to one number: candidates for log Z, to be differentiated twice."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+KINDS = ("convex", "softplus", "paper")
+
+
+class ConvexPotential(nn.Module):
+    """Input-convex network (Amos, Xu and Kolter 2017) with softplus: its Hessian is positive semi-definite everywhere.
+
+    z_1 = softplus(W_1 x), z_k+1 = softplus(U_k z_k + W_k x) with U_k >= 0, f = <u, z> + <w, x> with u >= 0.
+    """
+
+    def __init__(self, dim: int, width: int = 64, depth: int = 3):
+        super().__init__()
+        self.skips = nn.ModuleList(nn.Linear(dim, width) for _ in range(depth))
+        # softplus(-4) = 0.018 = O(1 / width): the sum over a layer starts of order one
+        self.mixing = nn.ParameterList(nn.Parameter(torch.randn(width, width) * 0.3 - 4) for _ in range(depth - 1))
+        self.out = nn.Parameter(torch.randn(width) * 0.3 - 4)
+        self.linear = nn.Linear(dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = functional.softplus(self.skips[0](x))
+        for skip, mixing in zip(self.skips[1:], self.mixing, strict=True):
+            z = functional.softplus(functional.linear(z, functional.softplus(mixing)) + skip(x))
+        return z @ functional.softplus(self.out) + self.linear(x)[..., 0]
+
+
+class SoftplusPotential(nn.Sequential):
+    """Plain multilayer perceptron with softplus, dim -> width x depth -> 1; not convex by construction."""
+
+    def __init__(self, dim: int, width: int = 64, depth: int = 3):
+        sizes = [dim] + [width] * depth
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise(sizes):
+            layers += [nn.Linear(inputs, outputs), nn.Softplus()]
+        super().__init__(*layers, nn.Linear(width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return super().forward(x)[..., 0]
+
+
+class PaperPotential(nn.Sequential):
+    """The network of Lobashev et al. (2025): dim -> 512 x 4 -> 1, LayerNorm before every ReLU.
+
+    For parity: its second derivatives come from LayerNorm alone, and those at the kinks of ReLU are lost to autograd.
+    """
+
+    def __init__(self, dim: int, width: int = 512, depth: int = 4):
+        sizes = [dim] + [width] * depth
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise(sizes):
+            layers += [nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.ReLU()]
+        super().__init__(*layers, nn.Linear(width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return super().forward(x)[..., 0]
+
+
+class Standardised(nn.Module):
+    """A potential of (x - centre) / width, so that a network sees numbers of order one whatever the unit of x."""
+
+    centre: Tensor
+    width: Tensor
+
+    def __init__(self, potential: nn.Module, centre: Sequence[float], width: Sequence[float]):
+        super().__init__()
+        self.potential = potential
+        self.register_buffer("centre", torch.tensor(centre, dtype=torch.float32))
+        self.register_buffer("width", torch.tensor(width, dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.potential((x - self.centre) / self.width)
+
+
+def build(kind: str, dim: int, width: int | None = None, depth: int | None = None) -> nn.Module:
+    """A potential by its name in KINDS; sizes None: its own."""
+    sizes = {name: value for name, value in (("width", width), ("depth", depth)) if value is not None}
+    return {"convex": ConvexPotential, "softplus": SoftplusPotential, "paper": PaperPotential}[kind](dim, **sizes)
