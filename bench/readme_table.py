@@ -47,8 +47,9 @@ def section(result: dict) -> str:
     rows = result["rows"]
     kernels = {name: rows[name] for name in SHOWN if name in rows}
     peers = {name.removeprefix("peers: "): row for name, row in rows.items() if name.startswith("peers: ")}
-    dates = sorted(row["date"][:10] for row in rows.values())
-    commits = sorted({row["commit"] for row in rows.values()})
+    printed = [*kernels.values(), *peers.values()]
+    dates = sorted(row["date"][:10] for row in printed)
+    commits = sorted({row["commit"] for row in printed})
     lines = [f"**{result['machine']}**, {dates[-1]}, commit {', '.join(commits)}; medians."]
     if kernels:
         cells = ([name, number(row["rate"]), row["unit"], number(row.get("goal"))] for name, row in kernels.items())

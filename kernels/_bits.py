@@ -1,10 +1,19 @@
-"""Bits of one word, for numba: single instructions of the processor."""
+"""Bits of one word, in plain Python and as LLVM's intrinsics in numba."""
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
+
+
+def popcount(word):
+    """Number of ones of a word."""
+    return int(word).bit_count()
+
+
+def lowest_bit(word):
+    """Place of the lowest one of a word other than 0."""
+    return (int(word) & -int(word)).bit_length() - 1
 
 
 @intrinsic
@@ -23,22 +32,11 @@ def _count_trailing_zeros(typing_context, word):
     return types.uint64(types.uint64), codegen
 
 
-@numba.njit("int64(uint64)", cache=True, inline="always")
-def popcount(word):  # pyright: ignore[reportRedeclaration]
-    """Number of ones of a word."""
-    return np.int64(_count_ones(word))  # pyright: ignore[reportCallIssue]
+@overload(popcount, inline="always")
+def _popcount(word):
+    return lambda word: np.int64(_count_ones(word))  # pyright: ignore[reportCallIssue]
 
 
-@numba.njit("int64(uint64)", cache=True, inline="always")
-def lowest_bit(word):  # pyright: ignore[reportRedeclaration]
-    """Place of the lowest one of a word other than 0."""
-    return np.int64(_count_trailing_zeros(word))  # pyright: ignore[reportCallIssue]
-
-
-if numba.config.DISABLE_JIT:  # pyright: ignore
-
-    def popcount(word):
-        return int(word).bit_count()
-
-    def lowest_bit(word):
-        return (int(word) & -int(word)).bit_length() - 1
+@overload(lowest_bit, inline="always")
+def _lowest_bit(word):
+    return lambda word: np.int64(_count_trailing_zeros(word))  # pyright: ignore[reportCallIssue]

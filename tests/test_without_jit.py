@@ -22,7 +22,7 @@ PLAIN_RUNS = {  # kernel: size of its problem
     "ising_cftp": 6,
     "ising_fk_cftp": 6,
     "ising_observables": 22,
-    "ising_sweep": 6,
+    "ising_sweep": 70,  # some words escape
     "tasep_evolve": 5,
     "tasep_likelihood": 9,
     "tasep_sample": 70,

@@ -6,7 +6,7 @@ row is column 2k + (i & 1) of a black plane and column 2k + 1 - (i & 1) of a whi
 Black sites have row + column even. For size 128 a word row is one uint64 and a lattice is 2 KB.
 
 **Thresholds.** `thresholds` uint64 [n, 5]: P_j = floor(2^64 / (1 + exp(-2 (2j - 4 + H) / T))), j = number of up
-neighbours. A site becomes up with probability P_j / 2^64 exactly (P_j above 2^64 - 4 counts as 2^64 - 4).
+neighbours. A site becomes up with probability P_j / 2^64 exactly (P_j above 2^64 - E counts as 2^64 - E, with E below).
 
 **Random map.** The randomness of one half-sweep is a map j -> {0, 1} per site, stored as five bit masks f_0 .. f_4 and
 drawn without looking at any spin: the chains of a coupling from the past share it, and applying it is a dozen logical
@@ -16,7 +16,7 @@ operations. Per site:
 `split` finds E, B, A_j and D_j with P_j = A_j 2^(64 - B) + D_j E / 2^B, so that the law is exact. For single chains
 E = 1 and B = 10: A_j and D_j are the high and the low bits of P_j. A coupling needs f_0 <= f_1 <= ... <= f_4, hence A_j
 and D_j both non-decreasing; E = 4 and the first B >= 12 that admits this (12 but for 1 in 120 of uniform (T, H) in
-[1, 5] x [-2, 2]). More bits cost more random words, fewer cost more hashes: these are the measured optima.
+[1, 5] x [-2, 2]). More bits cost more random words, fewer cost more hashes: on AVX2 these are the optima.
 
 **Randomness.** A run of sweeps has a key. Word w of word row m draws from the sfc64 stream m * ceil(size/128) + w of
 that key: per sweep black then white; per colour the even rows, then the odd rows; per plane B words, bit k of u being

@@ -9,8 +9,8 @@ from .._bits import lowest_bit
 from .._random import WARM_UP
 from .._random.cpu import derive
 from . import LOG2_ESCAPES, MIN_BITS
-from .fold import assemble, draw_masks
-from .update import apply
+from .fold import MOST_STEPS, STEP_WORDS, assemble, draw_masks
+from .update import apply, whole_vectors
 from .vectors import LANES
 
 _u64 = np.uint64
@@ -24,38 +24,33 @@ class Bath(NamedTuple):
     streams: np.ndarray  # uint64 [3, padded]: a, b, c of sfc64
     masks: np.ndarray  # uint64 [6, padded]: f_0 .. f_4, escapes
     shifted: np.ndarray  # uint64 [padded]
-    program: np.ndarray  # uint64 [65, 2 LANES]
-    escaped: np.ndarray  # uint64 [bytes of padded / LANES]: which words hold escapes
-    codes: np.ndarray  # uint64 [5]
+    program: np.ndarray  # uint64 [MOST_STEPS, STEP_WORDS], see fold.py
+    escaped: np.ndarray  # uint64: a byte for every vector of masks says which of its words hold escapes
     hashes: np.ndarray  # uint64 [5]
 
 
 @numba.njit(cache=True)
 def new_bath(size):
-    num_words = size // 2 * ((size + 127) // 128)
-    padded = (num_words + LANES - 1) // LANES * LANES
-    flags = (padded // LANES + 7) // 8
+    padded = whole_vectors(size // 2 * ((size + 127) // 128))
+    num_flags, program_words = (padded // LANES + 7) // 8, MOST_STEPS * STEP_WORDS
     # One block of memory: arrays of their own would start at equal offsets in a page and compete for cache sets.
-    sizes = np.array([3 * padded, 6 * padded, padded, 65 * 2 * LANES, flags, 5, 5])
-    ends = np.cumsum(sizes)
-    block = np.empty(ends[-1], np.uint64)
-    block[ends[3] : ends[4]] = 0
+    block = np.empty(10 * padded + program_words + num_flags + 5, np.uint64)
+    streams, masks, shifted = block[: 3 * padded], block[3 * padded : 9 * padded], block[9 * padded : 10 * padded]
+    rest = block[10 * padded :]
+    program, escaped, hashes = rest[:program_words], rest[program_words:-5], rest[-5:]
+    escaped[:] = 0  # the bytes after those of the last vector stay so
     return Bath(
-        block[: ends[0]].reshape(3, padded),
-        block[ends[0] : ends[1]].reshape(6, padded),
-        block[ends[1] : ends[2]],
-        block[ends[2] : ends[3]].reshape(65, 2 * LANES),
-        block[ends[3] : ends[4]],
-        block[ends[4] : ends[5]],
-        block[ends[5] : ends[6]],
-    )
+        streams.reshape(3, padded), masks.reshape(6, padded), shifted, program.reshape(MOST_STEPS, STEP_WORDS),
+        escaped, hashes,
+    )  # fmt: skip
 
 
 @numba.njit(cache=True)
 def set_thresholds(bath, thresholds, monotone):
     """Prepare a bath for the five thresholds of a lattice; returns the number of bits."""
-    num_bits = split(thresholds, monotone, bath.codes, bath.hashes)
-    assemble(bath.codes, num_bits, _LOG2_MONOTONE if monotone else _LOG2_SINGLE, bath.program)
+    codes = np.empty(5, np.uint64)
+    num_bits = split(thresholds, monotone, codes, bath.hashes)
+    assemble(codes, num_bits, _LOG2_MONOTONE if monotone else _LOG2_SINGLE, bath.program)
     return num_bits
 
 
@@ -95,14 +90,14 @@ def _sweep(bath, num_bits, hash_key, time, planes, num_lattices, row, bits, num_
     for plane in range(4):
         step = 4 * time + plane
         draw_masks(streams, 1 + WARM_UP + step * num_bits, program, num_bits, masks, escaped)
-        _decide_escapes(masks, escaped, hashes, hash_key, step * num_words, num_words, bits, row)
+        _decide_escapes(masks, escaped, hashes, hash_key, step * num_words)
         for lattice in range(num_lattices):
             apply(masks, planes, lattice, plane, row, bits, num_words, shifted)
 
 
 @numba.njit(cache=True, inline="always")
-def _decide_escapes(masks, escaped, hashes, hash_key, first_word, num_words, bits_per_row, row):
-    """Set f_0 .. f_4 of the escaped sites from their hash."""
+def _decide_escapes(masks, escaped, hashes, hash_key, first_word):
+    """Set f_0 .. f_4 of the escaped sites from their hash; also beyond the lattice, where nobody looks."""
     h0, h1, h2, h3, h4 = hashes[0], hashes[1], hashes[2], hashes[3], hashes[4]
     for group in range(escaped.size):
         flags = escaped[group]
@@ -110,7 +105,7 @@ def _decide_escapes(masks, escaped, hashes, hash_key, first_word, num_words, bit
             flag = lowest_bit(flags)
             flags &= flags - _u64(1)
             w = LANES * (8 * group + (flag >> 3)) + (flag & 7)
-            bits = masks[5, w] & _used(w, num_words, bits_per_row, row)
+            bits = masks[5, w]
             while bits != _u64(0):
                 bit = _u64(lowest_bit(bits))
                 v = derive(hash_key, (_u64(first_word + w) << _u64(6)) + bit)
@@ -120,12 +115,3 @@ def _decide_escapes(masks, escaped, hashes, hash_key, first_word, num_words, bit
                 masks[3, w] |= _u64(v < h3) << bit
                 masks[4, w] |= _u64(v < h4) << bit
                 bits &= bits - _u64(1)
-
-
-@numba.njit(cache=True, inline="always")
-def _used(w, num_words, bits_per_row, row):
-    """The bits of word `w` of a plane that are sites; words of padding have none."""
-    if w >= num_words:
-        return _u64(0)
-    last = ~_u64(0) >> _u64(64 * row - bits_per_row)
-    return last if (w + 1) % row == 0 else ~_u64(0)

@@ -7,9 +7,14 @@ vectors in and nine out, that ends by jumping to the case of the next word: thre
 jumps, because they repeat every B words, and all that is left is eight operations for a word of sfc64 and six to fold
 it, in registers. (To choose by data costs two thirds more: loads whose addresses were just loaded, or masked logic.)
 
+A lattice has a program, one step a word and one to store: LANES copies of the counter of sfc64, which is the same for
+all streams, so that it can be added from memory; then the address of a case.
+
 The functions are LLVM IR, because numba has no vector registers, no tail calls and no calling convention that passes
 nine vectors.
 """
+
+from typing import Any, NamedTuple
 
 import llvmlite.binding
 import numba
@@ -22,37 +27,55 @@ from .vectors import BYTES, I8, I64, LANES, VECTOR, address_of, advance, constan
 
 DECIDES = 1 << 5
 STORE = 1 << 6  # the case after the last word
+STEP_WORDS = 2 * LANES  # of a program: the counters, the address, room
+MOST_STEPS = 64 + 1
 _u64 = np.uint64
 
-_IS_X86 = llvmlite.binding.get_default_triple().startswith(("x86_64", "amd64"))
-_CONVENTION = "x86_regcallcc" if _IS_X86 else ""
-_NUM_VECTORS = 16  # nine are used; on x86 a register that is no argument would have to be preserved
-_SCALARS = ["step", "program", "streams", "row", "masks", "escaped", "left"]  # addresses, bytes and a number of vectors
-_CASE = ir.FunctionType(ir.VoidType(), [I64] * len(_SCALARS) + [VECTOR] * _NUM_VECTORS)
-_STEP_BYTES = 2 * BYTES  # of `program`: LANES counters, the address of a case, room
+_NUM_VECTORS = 9  # a, b, c of sfc64, f_0 .. f_4, decided
+_ARCHITECTURE = llvmlite.binding.get_process_triple().partition("-")[0]
+if _ARCHITECTURE in ("x86_64", "amd64"):
+    # regcall passes sixteen vectors in registers, and preserves those registers that carry no argument
+    _CONVENTION, _NUM_ARGUMENTS = "x86_regcallcc", 16
+elif _ARCHITECTURE in ("aarch64", "arm64"):
+    _CONVENTION, _NUM_ARGUMENTS = "", _NUM_VECTORS
+else:  # LLVM would end the process: it cannot promise tail calls
+    raise ImportError(f'The heat bath on CPUs needs x86-64 or ARM64, got {_ARCHITECTURE}. Use backend="reference".')
 
 
-def _jump(builder, scalars, vectors, tail):
-    """Call the case of `step`; as a tail call it reuses the caller's frame."""
-    address = pointer(builder, advance(builder, scalars[0], BYTES), _CASE.as_pointer())
-    padding = [ir.Constant(VECTOR, ir.Undefined)] * (_NUM_VECTORS - len(vectors))
-    builder.call(builder.load(address), [*scalars, *vectors, *padding], cconv=_CONVENTION, tail=tail)
+class _Frame(NamedTuple):
+    """The scalar arguments of a case."""
+
+    step: Any  # address in the program
+    program: Any  # address of its first step
+    streams: Any  # address of the vector of streams a; those of b and c are `pitch` further
+    pitch: Any  # bytes
+    masks: Any  # address of the vector of f_0; the others are `pitch` further
+    escaped: Any  # address of the vector's flags
+    left: Any  # number of vectors
 
 
-def _begin(builder, scalars, tail=""):
+_CASE = ir.FunctionType(ir.VoidType(), [I64] * len(_Frame._fields) + [VECTOR] * _NUM_ARGUMENTS)
+
+
+def _jump(builder, frame, vectors, tail):
+    """Call the case of `frame.step`; as a tail call it reuses the caller's stack."""
+    case = builder.load(pointer(builder, advance(builder, frame.step, BYTES), _CASE.as_pointer()))
+    padding = [ir.Constant(VECTOR, ir.Undefined)] * (_NUM_ARGUMENTS - _NUM_VECTORS)
+    builder.call(case, [*frame, *vectors, *padding], cconv=_CONVENTION, tail=tail)
+
+
+def _begin(builder, frame, tail=""):
     """Load one vector of streams and enter the program."""
-    _, program, streams, row, *_ = scalars
-    state = []
+    state, streams = [], frame.streams
     for _ in range(3):
         state.append(load(builder, streams))
-        streams = advance(builder, streams, row)
-    _jump(builder, [program, *scalars[1:]], [*state, *[constant(0)] * 6], tail)
+        streams = advance(builder, streams, frame.pitch)
+    _jump(builder, frame._replace(step=frame.program), [*state, *[constant(0)] * 6], tail)
 
 
-def _emit_word(builder, case, scalars, vectors):
+def _emit_word(builder, case, frame, vectors):
     a, b, c, *masks, decided = vectors
-    counter = load(builder, scalars[0])
-    word = builder.add(builder.add(a, counter), b)
+    word = builder.add(builder.add(a, load(builder, frame.step)), b)
     rotated = builder.or_(builder.shl(c, constant(24)), builder.lshr(c, constant(40)))
     folded = [builder.or_(f, word) if case >> j & 1 else builder.and_(f, word) for j, f in enumerate(masks)]
     following = [
@@ -62,25 +85,28 @@ def _emit_word(builder, case, scalars, vectors):
         *folded,
         builder.or_(decided, word) if case & DECIDES else decided,
     ]
-    _jump(builder, [advance(builder, scalars[0], _STEP_BYTES), *scalars[1:]], following, "musttail")
+    _jump(builder, frame._replace(step=advance(builder, frame.step, 8 * STEP_WORDS)), following, "musttail")
 
 
-def _emit_store(builder, scalars, vectors):
-    step, program, streams, row, masks, escaped, left = scalars
-    vectors = [*vectors[:-1], builder.not_(vectors[-1])]
-    for start, rows in ((streams, vectors[:3]), (masks, vectors[3:])):
+def _emit_store(builder, frame, vectors):
+    *state_and_masks, decided = vectors
+    escapes = builder.not_(decided)
+    for start, rows in ((frame.streams, state_and_masks[:3]), (frame.masks, [*state_and_masks[3:], escapes])):
         for vector in rows:
             store(builder, vector, start)
-            start = advance(builder, start, row)
-    any_escape = builder.icmp_signed("!=", vectors[-1], constant(0))
-    byte = builder.zext(builder.bitcast(any_escape, ir.IntType(LANES)), I8) if LANES < 8 else any_escape
-    byte = builder.bitcast(byte, I8)
-    builder.store(byte, pointer(builder, escaped, I8))
-    left = advance(builder, left, -1)
+            start = advance(builder, start, frame.pitch)
+    flags = builder.bitcast(builder.icmp_signed("!=", escapes, constant(0)), ir.IntType(LANES))
+    builder.store(builder.zext(flags, I8) if LANES < 8 else flags, pointer(builder, frame.escaped, I8))
+    left = builder.sub(frame.left, ir.Constant(I64, 1))
     with builder.if_then(builder.icmp_signed("==", left, ir.Constant(I64, 0))):
         builder.ret_void()
-    streams, masks = (advance(builder, x, BYTES) for x in (streams, masks))
-    _begin(builder, [step, program, streams, row, masks, advance(builder, escaped, 1), left], "musttail")
+    following = frame._replace(
+        streams=advance(builder, frame.streams, BYTES),
+        masks=advance(builder, frame.masks, BYTES),
+        escaped=advance(builder, frame.escaped, 1),
+        left=left,
+    )
+    _begin(builder, following, "musttail")
 
 
 def _cases(module):
@@ -92,11 +118,12 @@ def _cases(module):
             function = ir.Function(module, _CASE, f"hessfast_fold_{case}")
             function.linkage, function.calling_convention = "internal", _CONVENTION
             builder = ir.IRBuilder(function.append_basic_block())
-            scalars, vectors = function.args[: len(_SCALARS)], function.args[len(_SCALARS) :][:9]
+            scalars = len(_Frame._fields)
+            frame, vectors = _Frame(*function.args[:scalars]), function.args[scalars:][:_NUM_VECTORS]
             if case == STORE:
-                _emit_store(builder, scalars, vectors)
+                _emit_store(builder, frame, vectors)
             else:
-                _emit_word(builder, case, scalars, vectors)
+                _emit_word(builder, case, frame, vectors)
             builder.ret_void()
             cases.append(function)
         table = ir.GlobalVariable(module, ir.ArrayType(_CASE.as_pointer(), len(cases)), name)
@@ -116,17 +143,17 @@ def _address(typing_context, case):  # pyright: ignore[reportRedeclaration]
 
 
 @intrinsic
-def _run(typing_context, program, streams, row, masks, escaped, num_vectors):
+def _run(typing_context, program, streams, pitch, masks, escaped, num_vectors):
     def codegen(context, builder, signature, arguments):
-        _begin(builder, [arguments[0], *arguments])
+        _begin(builder, _Frame(arguments[0], *arguments))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6), codegen
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True)  # numba's own inliner would drop the last write, which it takes for dead
 def assemble(codes, num_bits, log2_escapes, program):
-    """Write the program of the five codes A_j: uint64 [num_bits + 1 or more, 2 LANES]."""
+    """Write the cases of the five codes A_j into `program`, uint64 [MOST_STEPS, STEP_WORDS]."""
     for k in range(num_bits):
         case = DECIDES if k >= log2_escapes else 0
         for j in range(5):
@@ -144,14 +171,14 @@ def draw_masks(streams, counter, program, num_bits, masks, escaped):
     for k in range(num_bits):
         for lane in range(LANES):
             program[k, lane] = _u64(counter + k)
-    row = streams.shape[1]
+    num_words = streams.shape[1]
     _run(  # pyright: ignore[reportCallIssue]
         address_of(program),  # pyright: ignore[reportCallIssue]
         address_of(streams),  # pyright: ignore[reportCallIssue]
-        8 * row,
+        8 * num_words,
         address_of(masks),  # pyright: ignore[reportCallIssue]
         address_of(escaped),  # pyright: ignore[reportCallIssue]
-        row // LANES,
+        num_words // LANES,
     )
 
 

@@ -1,7 +1,7 @@
 """Applying a random map to packed lattices: neighbours by shifts, their count by bit logic, the choice by masks.
 
 Here the planes of one or more lattices are the rows of an array uint64 [4 lattices, words], as `new_planes` makes it:
-rows of sites between two margins of whole vectors, that hold the periodic rows next to them.
+the word rows of the sites, padded to whole vectors, between two periodic rows.
 """
 
 import numba
@@ -16,27 +16,25 @@ _u64 = np.uint64
 
 
 @numba.njit(cache=True)
-def margin(row):
-    """Words before the first row of a plane, for rows of `row` words."""
-    return (row + LANES - 1) // LANES * LANES
+def whole_vectors(num_words):
+    """The least multiple of LANES that is not below `num_words`."""
+    return (num_words + LANES - 1) // LANES * LANES
 
 
 @numba.njit(cache=True)
 def new_planes(num_lattices, size):
     row = (size + 127) // 128
-    padded = (size // 2 * row + LANES - 1) // LANES * LANES
-    return np.empty((4 * num_lattices, 2 * margin(row) + padded), np.uint64)
+    return np.empty((4 * num_lattices, row + whole_vectors(size // 2 * row) + row), np.uint64)
 
 
 @numba.njit(cache=True)
 def load(words, planes):
     """Copy a packed lattice [4, rows, words] into the first four planes."""
     row = words.shape[2]
-    first = margin(row)
     for plane in range(4):
         for m in range(words.shape[1]):
             for w in range(row):
-                planes[plane, first + m * row + w] = words[plane, m, w]
+                planes[plane, row + m * row + w] = words[plane, m, w]
         _wrap(planes, plane, row, words.shape[1] * row)
 
 
@@ -44,34 +42,32 @@ def load(words, planes):
 def store(planes, words):
     """Copy the first four planes back into a packed lattice."""
     row = words.shape[2]
-    first = margin(row)
     for plane in range(4):
         for m in range(words.shape[1]):
             for w in range(row):
-                words[plane, m, w] = planes[plane, first + m * row + w]
+                words[plane, m, w] = planes[plane, row + m * row + w]
 
 
 @numba.njit(cache=True, inline="always")
 def _wrap(planes, plane, row, num_words):
-    first = margin(row)
     for w in range(row):
-        planes[plane, first - row + w] = planes[plane, first + num_words - row + w]
-        planes[plane, first + num_words + w] = planes[plane, first + w]
+        planes[plane, w] = planes[plane, num_words + w]
+        planes[plane, row + num_words + w] = planes[plane, row + w]
 
 
 @numba.njit(cache=True, inline="always")
 def shift_left(planes, plane, row, bits, num_words, out):
     """Every word row rotated towards higher bits by one column: bit k comes from bit k - 1, bit 0 from the last."""
-    first, top = margin(row), _u64((bits - 1) & 63)
+    top = _u64((bits - 1) & 63)
     if row == 1:
         for m in range(num_words):
-            x = planes[plane, first + m]
+            x = planes[plane, row + m]
             out[m] = (x << _u64(1)) | (x >> top)
     else:
         for m in range(0, num_words, row):
-            carry = planes[plane, first + m + row - 1] >> top
+            carry = planes[plane, row + m + row - 1] >> top
             for w in range(row):
-                x = planes[plane, first + m + w]
+                x = planes[plane, row + m + w]
                 out[m + w] = (x << _u64(1)) | carry
                 carry = x >> _u64(63)
 
@@ -79,16 +75,16 @@ def shift_left(planes, plane, row, bits, num_words, out):
 @numba.njit(cache=True, inline="always")
 def shift_right(planes, plane, row, bits, num_words, out):
     """Every word row rotated towards lower bits by one column: bit k comes from bit k + 1, the last from bit 0."""
-    first, top = margin(row), _u64((bits - 1) & 63)
+    top = _u64((bits - 1) & 63)
     if row == 1:
         for m in range(num_words):
-            x = planes[plane, first + m]
+            x = planes[plane, row + m]
             out[m] = (x >> _u64(1)) | (x << top)
     else:
         for m in range(0, num_words, row):
-            carry = (planes[plane, first + m] & _u64(1)) << top
+            carry = (planes[plane, row + m] & _u64(1)) << top
             for w in range(row - 1, -1, -1):
-                x = planes[plane, first + m + w]
+                x = planes[plane, row + m + w]
                 out[m + w] = (x >> _u64(1)) | carry
                 carry = x << _u64(63)
 
@@ -106,11 +102,10 @@ def apply(masks, planes, lattice, plane, row, bits, num_words, shifted):
         shift_left(planes, same, row, bits, num_words, shifted)
     else:
         shift_right(planes, same, row, bits, num_words, shifted)
-    first = margin(row)
-    _update(masks, planes, own, same, shifted, first + (odd - 1) * row, first + odd * row, first, num_words)
+    _update(masks, planes, own, same, shifted, odd * row, row, num_words)
     if bits & 63:
         last = ~_u64(0) >> _u64(64 * row - bits)
-        for w in range(first + row - 1, first + num_words, row):
+        for w in range(2 * row - 1, row + num_words, row):
             planes[own, w] &= last
     _wrap(planes, own, row, num_words)
 
@@ -156,23 +151,24 @@ def _choose_at(typing_context, masks, pitch, same, beside, above, below, own):
 
 
 @numba.njit(cache=True, inline="always")
-def _update(masks, planes, own, same, shifted, above, below, first, num_words):
-    """Set plane `own` from plane `same` and from the plane beside it, whose rows start at `above` and at `below`."""
-    pitch, mask, beside = 8 * masks.shape[1], address_of(masks), address_of(shifted)  # pyright: ignore[reportCallIssue]
-    start, length = address_of(planes), 8 * planes.shape[1]  # pyright: ignore[reportCallIssue]
-    target, equal, across = start + own * length, start + same * length, start + (same ^ 1) * length
+def _update(masks, planes, own, same, shifted, above, row, num_words):
+    """Set plane `own` from plane `same` and, from the one beside that, the rows that start at `above` and one below."""
+    pitch, length = 8 * masks.shape[1], 8 * planes.shape[1]
+    masks_at, shifted_at, planes_at = address_of(masks), address_of(shifted), address_of(planes)  # pyright: ignore[reportCallIssue]
+    own_at = planes_at + own * length + 8 * row
+    same_at = planes_at + same * length + 8 * row
+    above_at = planes_at + (same ^ 1) * length + 8 * above
     for w in range(0, 8 * num_words, BYTES):
         _choose_at(  # pyright: ignore[reportCallIssue]
-            mask + w, pitch, equal + 8 * first + w, beside + w, across + 8 * above + w, across + 8 * below + w,
-            target + 8 * first + w,
-        )  # fmt: skip
+            masks_at + w, pitch, same_at + w, shifted_at + w, above_at + w, above_at + 8 * row + w, own_at + w
+        )
 
 
-def _update_numpy(masks, planes, own, same, shifted, above, below, first, num_words):
+def _update_numpy(masks, planes, own, same, shifted, above, row, num_words):
     """`_update` without LLVM, for NUMBA_DISABLE_JIT=1."""
-    rows = (planes[plane, start : start + num_words] for plane, start in ((same ^ 1, above), (same ^ 1, below)))
-    equal = planes[same, first : first + num_words]
-    planes[own, first : first + num_words] = _choose(masks[:, :num_words], equal, shifted[:num_words], *rows)
+    rows, beside = slice(row, row + num_words), planes[same ^ 1]
+    neighbours = planes[same, rows], shifted[:num_words], beside[above:][:num_words], beside[above + row :][:num_words]
+    planes[own, rows] = _choose(masks[:, :num_words], *neighbours)
 
 
 if numba.config.DISABLE_JIT:  # pyright: ignore

@@ -1,19 +1,19 @@
 """What the LLVM IR of the heat bath is made of: vectors of words as wide as the machine's registers, and addresses."""
 
-import llvmlite.binding
 from llvmlite import ir
 from numba import types
+from numba.core.errors import TypingError
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 
-def _has_avx512() -> bool:
-    try:
-        return bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
-    except RuntimeError:  # a processor that LLVM cannot query
-        return False
+def _lanes() -> int:
+    """Words a register, of the processor that numba compiles for: its cache tells processors apart by this string."""
+    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    return 8 if "+avx512f" in features else 4 if "+avx2" in features else 2
 
 
-LANES = 8 if _has_avx512() else 4  # words a vector
+LANES = _lanes()  # words a vector
 BYTES = 8 * LANES
 I8, I64 = ir.IntType(8), ir.IntType(64)
 VECTOR = ir.VectorType(I64, LANES)
@@ -41,7 +41,12 @@ def store(builder, vector, address):
 
 @intrinsic
 def address_of(typing_context, array):
-    """Address of the first element of a contiguous array; it counts no reference, so the array must stay bound."""
+    """Address of the first element of a contiguous array.
+
+    No reference is counted, and numba frees an array after its last use: it must be used again after the address.
+    """
+    if not isinstance(array, types.Array) or array.layout != "C":
+        raise TypingError(f"address_of takes a C-contiguous array, got {array}")
 
     def codegen(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data

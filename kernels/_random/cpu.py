@@ -1,4 +1,4 @@
-"""SplitMix64 keys and the start of sfc64 for numba; its words are drawn in the kernels, in their vector registers."""
+"""SplitMix64 keys and the start of sfc64 for numba; words of sfc64 are drawn in the kernels, in vector registers."""
 
 import numba
 import numpy as np

@@ -1,6 +1,6 @@
 """SplitMix64 keys and sfc64 streams on Python integers: the definition that the compiled forms are tested against."""
 
-from . import GOLDEN
+from . import GOLDEN, WARM_UP
 
 _MASK = (1 << 64) - 1
 
@@ -23,7 +23,7 @@ class Sfc64:
     def __init__(self, key: int, stream: int):
         self.a, self.b, self.c = (derive(key, 3 * stream + j) for j in range(3))
         self.counter = 1
-        for _ in range(12):
+        for _ in range(WARM_UP):
             self.next()
 
     def next(self) -> int:

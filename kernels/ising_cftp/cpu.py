@@ -5,7 +5,7 @@ import numpy as np
 
 from .._heat_bath import HASH_CHILD
 from .._heat_bath.cpu import new_bath, set_thresholds, sweep
-from .._heat_bath.update import margin, new_planes, store
+from .._heat_bath.update import new_planes, store
 from .._random import ISING_CFTP
 from .._random.cpu import derive, seed_streams
 from . import rung_start
@@ -59,14 +59,13 @@ def _fill(lattice, row, size, word):
     """Set every spin from `word`, which is all ones or all zeros; unused bits stay 0."""
     lattice[:] = word
     if size % 128:
-        lattice[:, row - 1 + margin(row) % row :: row] &= ~np.uint64(0) >> np.uint64(64 * row - size // 2)
+        lattice[:, row - 1 :: row] &= ~np.uint64(0) >> np.uint64(64 * row - size // 2)
 
 
 @numba.njit(cache=True)
 def _equal(top, bottom, row, size):
     difference = np.uint64(0)
-    first = margin(row)
     for plane in range(4):
-        for w in range(first, first + size // 2 * row):
+        for w in range(row, row + size // 2 * row):
             difference |= top[plane, w] ^ bottom[plane, w]
     return difference == np.uint64(0)

@@ -6,9 +6,9 @@ import numba
 import numpy as np
 
 from .._bits import lowest_bit, popcount
-from ._bits import ALL, ONE, east, west
 from ._clusters import find, flood, label
 from ._sequence import decide, reduce
+from ._words import ALL, ONE, east, west
 
 GHOST = 2
 EVEN_BITS = np.uint64(0x5555555555555555)

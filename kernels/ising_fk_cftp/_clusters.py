@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 from .._bits import lowest_bit, popcount
-from ._bits import ALL, ONE, east
+from ._words import ALL, ONE, east
 
 FLOOD_PASSES = 8  # an unfinished flood is completed by union-find: more passes change the time only
 

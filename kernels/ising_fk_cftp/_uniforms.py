@@ -7,7 +7,7 @@ from .._bits import lowest_bit
 from .._random import WARM_UP
 from .._random.cpu import derive, seed_streams
 from . import BITS, STREAMS
-from ._bits import ALL, ONE
+from ._words import ALL, ONE
 
 S = STREAMS
 SCRATCH = 7 * STREAMS  # sfc64 states a, b, c, then for both thresholds [U < threshold] and [tie so far], one output
@@ -16,7 +16,6 @@ SCRATCH = 7 * STREAMS  # sfc64 states a, b, c, then for both thresholds [U < thr
 @numba.njit(cache=True)
 def compare(key, thresholds, size, row, low, high, s):
     """low = [U < thresholds[0]], high = [U < thresholds[1]] as words [size * row]; s is scratch, uint64 [SCRATCH]."""
-    # one scratch array with constant offsets: LLVM vectorises over the streams only if it can rule out aliases
     seed_streams(key, s[: 3 * S].reshape(3, S))
     counter = np.uint64(1 + WARM_UP)
     tail = derive(key, np.uint64(3 * S))
@@ -48,6 +47,7 @@ def compare(key, thresholds, size, row, low, high, s):
 @numba.njit(cache=True)
 def _next_compared(s, counter, t0, t1):
     """One more bit of U, a more significant one than before."""
+    # one scratch array with constant offsets: LLVM vectorises over the streams only if it can rule out aliases
     for j in range(S):
         a, b, c = s[j], s[S + j], s[2 * S + j]
         out = a + b + counter

@@ -8,11 +8,11 @@ import numpy as np
 from .._bits import lowest_bit
 from .._random import ISING_FK_CFTP
 from .._random.cpu import derive
-from ._bits import ONE, even_bits
 from ._bonds import GHOST, first_site, grow, scratch, sweep
 from ._clusters import find, label, outside_sites
 from ._horizon import first_horizon
 from ._uniforms import SCRATCH, compare
+from ._words import ONE, even_bits
 
 
 def ising_fk_cftp(thresholds, sign, sample_ids, seed, size, horizon=0):

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 from .._bits import popcount
-from .._heat_bath.update import load, margin, new_planes, shift_left, shift_right
+from .._heat_bath.update import load, new_planes, shift_left, shift_right
 
 
 def ising_observables(words, size):
@@ -25,13 +25,12 @@ def _observe_all(words, size, energy, magnetization):
         shift_right(planes, 3, row, size // 2, size // 2 * row, shifted[1])
         unequal, up = 0, 0
         last = np.uint64(2**64 - 1) >> np.uint64(64 * row - size // 2)
-        first = margin(row)
-        for w in range(first, first + shifted.shape[1]):
-            used = last if (w - first) % row == row - 1 else np.uint64(2**64 - 1)
+        for w in range(row, row + shifted.shape[1]):
+            used = last if w % row == row - 1 else np.uint64(2**64 - 1)
             even, odd, white_even, white_odd = planes[0, w], planes[1, w], planes[2, w], planes[3, w]
-            unequal += popcount(even ^ white_even) + popcount((even ^ shifted[0, w - first]) & used)
+            unequal += popcount(even ^ white_even) + popcount((even ^ shifted[0, w - row]) & used)
             unequal += popcount(even ^ white_odd) + popcount(even ^ planes[3, w - row])
-            unequal += popcount(odd ^ white_odd) + popcount((odd ^ shifted[1, w - first]) & used)
+            unequal += popcount(odd ^ white_odd) + popcount((odd ^ shifted[1, w - row]) & used)
             unequal += popcount(odd ^ white_even) + popcount(odd ^ planes[2, w + row])
             up += popcount(even) + popcount(odd) + popcount(white_even) + popcount(white_odd)
         energy[i] = 2 * (unequal - size * size)

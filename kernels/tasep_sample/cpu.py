@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from .._bits import popcount
+from .._bits import lowest_bit, popcount
 from .._random import TASEP_SAMPLE
 from .._random.cpu import derive
 from . import LANES
@@ -91,7 +91,7 @@ def _clear_exits(first, unmatched, e, s, origin):
             lowest = bits & (~bits + np.uint64(1))
             bits ^= lowest
             if number == origin:
-                place = 64 * w + popcount(lowest - np.uint64(1))
+                place = 64 * w + lowest_bit(lowest)
             elif _follows(number, origin, e, s):
                 first[w] ^= lowest
     return place

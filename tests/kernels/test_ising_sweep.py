@@ -12,7 +12,7 @@ from hessfast.kernels.ising_sweep import cpu, reference
 
 from . import cuda_host
 
-SIZES = [2, 4, 6, 22, 126, 128, 130, 256]
+SIZES = [2, 4, 6, 22, 126, 128, 130, 256, 258]
 EDGES = np.array([[0] * 5, [2**64 - 1] * 5, [0, 1, 2**63, 2**64 - 2, 2**64 - 1], [2**52] * 5], np.uint64)
 
 
@@ -121,7 +121,7 @@ def test_split_keeps_every_probability_exactly_and_is_monotone():
                 assert (codes[j] << 64) + escapes * hashes[j] == min(int(row[j]), 2**64 - escapes) << num_bits
             if monotone:
                 assert codes == sorted(codes) and hashes == sorted(hashes)
-    assert rare < 3003 / 60  # 1 in 120 expected
+    assert 10 < rare < 40  # 22; for T in [1, 5] it is 1 in 120
 
 
 def test_compiled_split_equals_reference():
