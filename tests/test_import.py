@@ -16,7 +16,7 @@ import hessfast
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ["numba", "torch", "triton", "cupy", "scipy", "numpy"]
-PUBLIC = ["hessfast.ising", "hessfast.tasep", "hessfast.shards", "hessfast.datasets"]
+PUBLIC = ["hessfast.ising", "hessfast.posterior", "hessfast.tasep", "hessfast.shards", "hessfast.datasets"]
 
 
 def modules():

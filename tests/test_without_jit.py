@@ -23,6 +23,7 @@ PLAIN_RUNS = {  # kernel: size of its problem
     "ising_fk_cftp": 6,
     "ising_observables": 22,
     "ising_sweep": 70,  # some words escape
+    "pattern_counts": 6,
     "posterior_accumulate": 7,
     "tasep_evolve": 5,
     "tasep_likelihood": 9,
@@ -66,6 +67,10 @@ def calls(op: str, size: int):
         numerator = np.linspace(0, 50, size)
         yield "logistic64", [numerator - 25, numerator * 1e-18, np.full(size, 1.7)]
         yield "one_minus_exp64", [numerator, np.full(size, 1.7)]
+    elif op == "pattern_counts":
+        cells = np.arange(2 * size * size, dtype=np.uint8).reshape(2, size, size) % 3 % 2
+        yield op, [cells, 2, 3, True]
+        yield op, [cells, 3, 1, False]
     elif op == "posterior_accumulate":
         features = np.linspace(-1, 2, 3 * size, dtype=np.float32).reshape(size, 3) ** 2
         cells, weights = np.arange(size) % 2, np.full((size, 2), 0.5, np.float32)

@@ -6,8 +6,18 @@ samples.
 """
 
 from .exact import ExactPosterior
+from .exponential_family import ExponentialFamilyPosterior
 from .feature import FeaturePosterior
 from .grid import Grid
+from .patterns import ising_patterns, tasep_profile
 from .result import Posterior
 
-__all__ = ["ExactPosterior", "FeaturePosterior", "Grid", "Posterior"]
+__all__ = [
+    "ExactPosterior",
+    "ExponentialFamilyPosterior",
+    "FeaturePosterior",
+    "Grid",
+    "Posterior",
+    "ising_patterns",
+    "tasep_profile",
+]

@@ -50,14 +50,17 @@ class Grid:
 
     @property
     def dim(self) -> int:
+        """Number of parameters."""
         return len(self.shape)
 
     @property
     def num_nodes(self) -> int:
+        """Product of the shape."""
         return int(np.prod(self.shape))
 
     @property
     def axes(self) -> list[np.ndarray]:
+        """Coordinates of the nodes along each axis."""
         return [np.linspace(a, b, n) for a, b, n in zip(self.lower, self.upper, self.shape, strict=True)]
 
     @property

@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 def _lanes() -> int:
     """Words a register, of the processor that numba compiles for: its cache tells processors apart by this string."""
-    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")  # pyright: ignore[reportAttributeAccessIssue]
     return 8 if "+avx512f" in features else 4 if "+avx2" in features else 2
 
 

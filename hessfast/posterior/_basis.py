@@ -1,0 +1,196 @@
+"""Smooth functions of the natural parameters, with a kink across one hyperplane, and their penalised fit."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import legendre
+from scipy import linalg, sparse
+from scipy.interpolate import BSpline
+
+DEGREE = 3
+BLOCK = 4096  # points whose basis functions are held at once
+
+
+@dataclass(frozen=True)
+class Hyperplane:
+    """s(t) = normal . t - offset, with a unit normal."""
+
+    normal: np.ndarray
+    offset: float
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        return points @ self.normal - self.offset
+
+
+class Splines:
+    """All products of one cubic B-spline for each coordinate.
+
+    The knots of a coordinate are its quantiles: between two of them lie equally many samples, whatever the scale.
+    """
+
+    def __init__(self, points: np.ndarray, num_intervals: int):
+        self.axes = []
+        for coordinate in points.T:
+            inner = np.quantile(coordinate, np.linspace(0, 1, num_intervals + 1))
+            knots = np.concatenate([np.repeat(inner[0], DEGREE), inner, np.repeat(inner[-1], DEGREE)])
+            self.axes.append(BSpline(knots, np.eye(num_intervals + DEGREE), DEGREE))
+        size, dim = num_intervals + DEGREE, points.shape[1]
+        self.size = size**dim
+        # Third derivatives times the interval cubed, squared: parabolas are free, whatever the knots.
+        bends = []
+        for axis in self.axes:
+            ends = axis.t[DEGREE:-DEGREE]
+            bends.append(axis((ends[1:] + ends[:-1]) / 2, nu=3) * np.diff(ends)[:, None] ** 3)
+        self.roughness = sum(
+            np.kron(np.kron(np.eye(size**k), bend.T @ bend), np.eye(size ** (dim - 1 - k)))
+            for k, bend in enumerate(bends)
+        )
+        self.constant = np.ones(self.size)
+        # Marsden's identity: a coordinate is the spline whose coefficients are means of DEGREE successive knots.
+        means = [np.lib.stride_tricks.sliding_window_view(axis.t[1:-1], DEGREE).mean(axis=1) for axis in self.axes]
+        self.linear = np.stack(np.meshgrid(*means, indexing="ij"), axis=-1).reshape(-1, dim)
+
+    def __call__(self, points: np.ndarray, orders: np.ndarray) -> np.ndarray:
+        """[n, size]: the derivative of order orders[k] along each coordinate k."""
+        product = np.ones((len(points), 1))
+        for axis, coordinate, order in zip(self.axes, points.T, orders, strict=True):
+            factor = axis(coordinate, nu=order)
+            product = (product[:, :, None] * factor[:, None, :]).reshape(len(points), -1)
+        return product
+
+
+class Polynomials:
+    """Products of Legendre polynomials of total degree up to `degree`: where products of splines would be too many."""
+
+    def __init__(self, points: np.ndarray, degree: int):
+        self.low, self.high = points.min(axis=0), points.max(axis=0)
+        dim = points.shape[1]
+        self.indices = np.array([i for i in itertools.product(range(degree + 1), repeat=dim) if sum(i) <= degree])
+        self.degree, self.size = degree, len(self.indices)
+        self.roughness = np.diag(np.maximum(self.indices.sum(axis=1) - 2.0, 0) ** 6)
+        self.constant = (self.indices.sum(axis=1) == 0).astype(float)
+        self.linear = np.zeros((self.size, dim))
+        for k in range(dim):
+            self.linear[(self.indices == np.eye(dim, dtype=int)[k]).all(axis=1), k] = (self.high - self.low)[k] / 2
+        self.linear += self.constant[:, None] * (self.high + self.low) / 2
+
+    def __call__(self, points: np.ndarray, orders: np.ndarray) -> np.ndarray:
+        product = np.ones((len(points), self.size))
+        slope = 2 / (self.high - self.low)
+        scaled = (points - self.low) * slope - 1
+        for k, order in enumerate(orders):
+            to_derivative = legendre.legder(np.eye(self.degree + 1), order, axis=0)
+            values = legendre.legvander(scaled[:, k], len(to_derivative) - 1) @ to_derivative * slope[k] ** order
+            product *= values[:, self.indices[:, k]]
+        return product
+
+
+class Basis:
+    """Functions b_k(t), and with a kink |s(t)| c_k(t) with coarser c_k; their gradients jump across s = 0.
+
+    Products of splines up to three dimensions, of fewer intervals in three; polynomials of total degree beyond.
+    """
+
+    def __init__(self, points: np.ndarray, kink: Hyperplane | None, resolution: int, kink_resolution: int = 6):
+        self.dim, self.kink = points.shape[1], kink
+        family = Splines if self.dim <= 3 else Polynomials
+        self.parts = [family(points, resolution)]
+        if kink is not None:
+            self.parts.append(family(points, min(kink_resolution, resolution)))
+        self.roughness = np.asarray(linalg.block_diag(*(part.roughness for part in self.parts)))
+        self.size = len(self.roughness)
+
+    def values(self, points: np.ndarray) -> sparse.csr_array:
+        """[n, size]."""
+        return self._sparse(points, lambda part: self._derivative(part, ()))
+
+    def gradient(self, points: np.ndarray, along: int) -> sparse.csr_array:
+        """[n, size]: derivatives along one coordinate."""
+        return self._sparse(points, lambda part: self._derivative(part, (along,)))
+
+    def hessian(self, points: np.ndarray, first: int, second: int) -> sparse.csr_array:
+        """[n, size]: second derivatives, without the delta function on the kink."""
+        return self._sparse(points, lambda part: self._derivative(part, (first, second)))
+
+    def jumping(self, points: np.ndarray, along: int | None = None) -> sparse.csr_array:
+        """[n, size]: b_k and sign(s) c_k, which jump as gradients do, or their derivatives along a coordinate."""
+        orders = np.zeros(self.dim, int) if along is None else np.eye(self.dim, dtype=int)[along]
+
+        def dense(part: np.ndarray) -> np.ndarray:
+            columns = [self.parts[0](part, orders)]
+            if self.kink is not None:
+                columns.append(np.sign(self.kink(part))[:, None] * self.parts[1](part, orders))
+            return np.concatenate(columns, axis=1)
+
+        return self._sparse(points, dense)
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients [size, dim] of the functions t_1, ..., t_dim, and [size] of 1."""
+        constant = np.zeros(self.size)
+        linear = np.zeros((self.size, self.dim))
+        size = self.parts[0].size
+        constant[:size], linear[:size] = self.parts[0].constant, self.parts[0].linear
+        return linear, constant
+
+    def _sparse(self, points: np.ndarray, dense) -> sparse.csr_array:
+        parts = [sparse.csr_array(dense(points[block])) for block in blocks(len(points))]
+        return sparse.csr_array(sparse.vstack(parts)) if parts else sparse.csr_array((0, self.size))
+
+    def _derivative(self, points: np.ndarray, along: tuple[int, ...]) -> np.ndarray:
+        orders = np.bincount(np.array(along, int), minlength=self.dim)
+        smooth = self.parts[0](points, orders)
+        if self.kink is None:
+            return smooth
+        s = self.kink(points)[:, None]
+        kinked = np.abs(s) * self.parts[1](points, orders)
+        for k in along:  # |s| = sign(s) s with linear s: the product rule ends here
+            fewer = orders - np.eye(self.dim, dtype=int)[k]
+            kinked += np.sign(s) * self.kink.normal[k] * self.parts[1](points, fewer)
+        return np.concatenate([smooth, kinked], axis=1)
+
+
+def blocks(num: int):
+    return (slice(start, start + BLOCK) for start in range(0, num, BLOCK))
+
+
+def penalized_least_squares(
+    gram: np.ndarray, moment: np.ndarray, square: np.ndarray, num: int, roughness: np.ndarray
+) -> np.ndarray:
+    """Coefficients c that minimise |y - A c|^2 + penalty c^T roughness c, the penalty by generalised cross-validation.
+
+    Args:
+        gram: A^T A. moment: A^T y, a column for each right-hand side. square: y^T y of each. num: rows of A.
+    """
+    size = np.sqrt(np.diag(gram)) + 1e-12 * np.sqrt(np.trace(gram))
+    roughness = roughness * (np.trace(gram) / max(np.trace(roughness), 1e-300))
+    # Functions without data are held by the penalty alone: a little of it, and of a ridge, makes the pencil definite.
+    definite = gram + 1e-9 * roughness + 1e-11 * np.diag(size**2 + (size**2).mean())
+    gamma, vectors = linalg.eigh(roughness, definite)
+    gamma = np.maximum(gamma, 0)
+    projected = vectors.T @ moment
+
+    def score(penalty: float) -> np.ndarray:
+        shrink = 1 / (1 + penalty * gamma)
+        residual = square - ((2 * shrink - shrink**2)[:, None] * projected**2).sum(axis=0)
+        return np.maximum(residual, 1e-12 * square) / max(1 - shrink.sum() / num, 1e-9) ** 2
+
+    penalties = 10.0 ** np.arange(-9, 9.5, 0.5)
+    best = penalties[np.argmin([score(penalty) for penalty in penalties], axis=0)]
+    return vectors @ (projected / (1 + best * gamma[:, None]))
+
+
+def weighted_gram(A: sparse.csr_array, weights: np.ndarray) -> np.ndarray:
+    """A^T diag(weights) A, dense."""
+    if A.nnz > 0.2 * np.prod(A.shape):  # pyright: ignore[reportCallIssue, reportArgumentType]  # polynomials: every function is everywhere
+        dense = A.toarray()
+        return dense.T @ (dense * weights[:, None])
+    scaled = A.multiply(weights[:, None]).tocsr()
+    return (scaled.T @ A).toarray()
+
+
+def smooth(A: sparse.csr_array, values: np.ndarray, weights: np.ndarray, roughness: np.ndarray) -> np.ndarray:
+    """Coefficients [size, columns] of the weighted penalised fit of `values` by A c, each column with its penalty."""
+    gram = weighted_gram(A, weights)
+    moment = A.T @ (values * weights[:, None])
+    return penalized_least_squares(gram, moment, weights @ values**2, int((weights > 0).sum()), roughness)

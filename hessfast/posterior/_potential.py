@@ -1,0 +1,52 @@
+"""The potential phi whose gradient is the mean of the statistics, and the mixing of statistics that makes it one."""
+
+import numpy as np
+from scipy import sparse
+
+from ._basis import penalized_least_squares, weighted_gram
+from ._score_identity import FLOOR
+
+_HUBER = 2.5  # standard deviations from which residuals count linearly
+
+
+def mixings(dim: int) -> np.ndarray:
+    """[dim^2 - dim, dim, dim]: a basis of the matrices of zero diagonal."""
+    full = np.eye(dim * dim).reshape(-1, dim, dim)
+    return np.delete(full, np.s_[:: dim + 1], axis=0)
+
+
+def fit_potential(basis, theta, statistics, means, variances, error, passes=3):
+    """Coefficients c of phi, and B of zero diagonal, of the least squares of grad phi(t) = f + B E[f|t].
+
+    A gradient is free of curl, which a mixing of its components is not: where the metric varies, this determines B. Its
+    diagonal is left to the score identity: the fit would choose the scales of smaller misfit. `error` is the standard
+    deviation of B before the fit, relative to the components' ranges; it decides where curl does not, as at a constant
+    metric. The means stand beside B because the noise of f would shrink it. Weights:
+    Huber's, by smooth variances.
+    """
+    num, dim = theta.shape
+    directions = mixings(dim)
+    extra = len(directions)
+    size = basis.size + extra
+    designs = [
+        sparse.csr_array(sparse.hstack([basis.gradient(theta, a), sparse.csr_array(-(means @ directions[:, a].T))]))
+        for a in range(dim)
+    ]
+    roughness = np.zeros((size, size))
+    roughness[: basis.size, : basis.size] = basis.roughness
+    ranges = means.std(axis=0)
+    prior = np.array([(np.abs(B) * ranges[None, :] / ranges[:, None]).sum() / error for B in directions]) ** 2
+    variances = variances + FLOOR * variances.mean(axis=0)
+    weights = 1 / variances
+    for _ in range(passes):
+        gram = np.sum([weighted_gram(A, weights[:, a]) for a, A in enumerate(designs)], axis=0)
+        gram[basis.size :, basis.size :] += np.diag(prior)
+        moment = np.sum([A.T @ (weights[:, a] * statistics[:, a]) for a, A in enumerate(designs)], axis=0)[:, None]
+        square = np.array([(weights * statistics**2).sum()])
+        solution = penalized_least_squares(gram, moment, square, num * dim, roughness)[:, 0]
+        rest = statistics - np.stack([A @ solution for A in designs], axis=1)
+        deviation = np.abs(rest) / np.sqrt(variances)
+        scale = np.median(deviation, axis=0) / 0.6745
+        weights = np.minimum(1, _HUBER * scale / np.maximum(deviation, 1e-300)) / variances
+    B = np.tensordot(solution[basis.size :], directions, 1)
+    return solution[: basis.size], B

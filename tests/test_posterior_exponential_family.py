@@ -1,0 +1,187 @@
+"""The exponential-family posterior against families whose log Z is known, and against the Ising model's."""
+
+import numpy as np
+import pytest
+
+from hessfast import ising, tasep
+from hessfast.posterior import ExponentialFamilyPosterior, Grid, ising_patterns, tasep_profile
+
+
+def affine_rest(values, theta):
+    """What is left of values after the best affine function of theta."""
+    design = np.column_stack([np.ones(len(theta)), theta])
+    return values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+
+
+def inner(theta, num=300):
+    """Some of the points in the middle half of each coordinate's range."""
+    low, high = np.quantile(theta, (0.1, 0.9), axis=0)
+    return theta[((theta > low) & (theta < high)).all(axis=1)][:num]
+
+
+def normal_family(num=6000, seed=0):
+    """x ~ N(covariance t, covariance): log Z = t^T covariance t / 2; two features of noise beside."""
+    rng = np.random.default_rng(seed)
+    covariance = np.array([[1.0, 0.4], [0.4, 0.5]])
+    theta = rng.uniform(-2, 2, (num, 2))
+    x = theta @ covariance + rng.normal(size=(num, 2)) @ np.linalg.cholesky(covariance).T
+    return np.hstack([x, rng.normal(size=(num, 2))]), theta, covariance
+
+
+def test_normal_family_has_a_constant_metric():
+    z, theta, covariance = normal_family()
+    posterior = ExponentialFamilyPosterior().fit(z, theta)
+    assert posterior.kink_ is None
+    points = inner(theta)
+    np.testing.assert_allclose(posterior.fisher_metric(points).mean(axis=0), covariance, atol=0.06)
+    truth = np.einsum("ni,ij,nj->n", points, covariance, points) / 2
+    assert np.std(affine_rest(posterior.phi(points) - truth, points)) < 0.05 * np.std(affine_rest(truth, points))
+    np.testing.assert_allclose(posterior.directions_[:2], np.eye(2), atol=0.1)
+    np.testing.assert_allclose(posterior.directions_[2:], 0, atol=0.1)
+
+
+def test_mean_is_the_gradient_of_phi_and_the_metric_its_derivative():
+    z, theta, _ = normal_family(1000)
+    posterior = ExponentialFamilyPosterior().fit(z, theta)
+    points, step = inner(theta, 20), 1e-5
+    for a, shift in enumerate(step * np.eye(2)):
+        slope = (posterior.phi(points + shift) - posterior.phi(points - shift)) / (2 * step)
+        np.testing.assert_allclose(posterior.mean(points)[:, a], slope, atol=1e-7)
+        bend = (posterior.mean(points + shift) - posterior.mean(points - shift)) / (2 * step)
+        np.testing.assert_allclose(posterior.fisher_metric(points)[:, a], bend, atol=1e-4)
+
+
+def test_bernoulli_products_of_100_factors():
+    """Frequencies of two kinds of coins: phi = (log(1 + e^a) + log(1 + e^b)) / 100 for 100 = 50 + 50 tosses."""
+    rng = np.random.default_rng(1)
+    theta = rng.uniform(-2, 2, (5000, 2))
+    chance = 1 / (1 + np.exp(-theta))
+    z = rng.binomial(50, chance) / 100
+    posterior = ExponentialFamilyPosterior(100).fit(z, theta)
+    points = inner(theta)
+    truth = 0.5 * np.log1p(np.exp(points)).sum(axis=1)
+    assert np.std(affine_rest(posterior.phi(points) - truth, points)) < 0.03 * np.std(affine_rest(truth, points))
+    p = 1 / (1 + np.exp(-points))
+    error = np.diagonal(posterior.fisher_metric(points), axis1=1, axis2=2) - 0.5 * p * (1 - p)
+    assert np.sqrt((error**2).mean()) < 0.01  # of 0.125 at most
+
+
+@pytest.mark.parametrize("dim", [1, 3, 5])
+def test_softmax_family(dim):
+    """Counts of 40 draws among dim + 1 classes: phi = log(1 + sum_k e^t_k)."""
+    rng = np.random.default_rng(dim)
+    theta = rng.uniform(-1, 1, (6000, dim))
+    weights = np.column_stack([np.exp(theta), np.ones(len(theta))])
+    z = rng.multinomial(40, weights / weights.sum(axis=1, keepdims=True))[:, :dim] / 40
+    posterior = ExponentialFamilyPosterior(40).fit(z, theta)
+    points = inner(theta)
+    truth = np.log1p(np.exp(points).sum(axis=1))
+    assert np.std(affine_rest(posterior.phi(points) - truth, points)) < 0.08 * np.std(affine_rest(truth, points))
+    p = np.exp(points) / (1 + np.exp(points).sum(axis=1, keepdims=True))
+    metric = np.eye(dim) * p[:, None] - p[:, :, None] * p[:, None, :]
+    assert np.abs(posterior.fisher_metric(points).mean(axis=0) - metric.mean(axis=0)).max() < 0.02  # of 0.25 at most
+
+
+def test_bundles_and_the_posterior_of_a_normal_family():
+    z, theta, covariance = normal_family()
+    posterior = ExponentialFamilyPosterior().fit(z, theta)
+    nodes = Grid((-1.9, -1.9), (1.9, 1.9), (40, 40))
+    grid = nodes.points
+    log_mass = posterior.log_posterior(z[:6], nodes, bundle=3).log_mass
+    assert log_mass.shape == (2, 40, 40)
+    np.testing.assert_allclose(np.exp(log_mass).sum(axis=(1, 2)), 1)
+    exact = np.einsum("nk,xyk->nxy", z[:6, :2].reshape(2, 3, 2).sum(axis=1), grid)
+    exact -= 1.5 * np.einsum("xyi,ij,xyj->xy", grid, covariance, grid)
+    exact -= np.log(np.exp(exact).sum(axis=(1, 2), keepdims=True))
+    gap = (np.exp(exact) * (exact - log_mass)).sum(axis=(1, 2))
+    assert (gap < 0.2).all()
+    fresh, true, _ = normal_family(300, seed=5)
+    keep = (np.abs(true) < 1.9).all(axis=1)
+    assert 0.2 < posterior.score(fresh[keep], true[keep], grid) < 1.5  # log of 16 / (2 pi e) + ... is about 0.5
+
+
+def test_errors_of_half_samples_cover_the_truth():
+    z, theta, covariance = normal_family(3000)
+    posterior = ExponentialFamilyPosterior(num_half_samples=6, resolution=4).fit(z, theta)
+    points = inner(theta, 100)
+    error = posterior.standard_error("fisher_metric", points)
+    assert error.shape == (100, 2, 2)
+    pull = np.abs(posterior.fisher_metric(points) - covariance) / error
+    assert np.median(pull) < 2
+    assert np.median(error) < 0.2
+
+
+def test_ising_32_against_the_exact_log_partition():
+    rng = np.random.default_rng(7)
+    T, H = rng.uniform(2.6, 5, 4000), rng.uniform(-1, 1, 4000)
+    batch = ising.sample(T, H, size=32, seed=7)
+    posterior = ExponentialFamilyPosterior(
+        1024, ising_patterns, lambda p: np.column_stack([1 / p[:, 0], p[:, 1] / p[:, 0]])
+    ).fit(batch, np.column_stack([T, H]))
+    grid = Grid((2.9, -0.8), (4.6, 0.8), (4, 4))
+    T, H = grid.points.reshape(-1, 2).T
+    theta = np.column_stack([1 / T, H / T])
+    truth = ising.log_partition(T, H, size=32)
+    assert np.std(affine_rest(posterior.phi(theta) - truth, theta)) < 0.1 * np.std(affine_rest(truth, theta))
+    assert posterior.log_posterior(batch, grid).log_mass.shape == (4000, 4, 4)
+
+
+def test_a_first_order_line_is_found():
+    """A coin whose side is the sign of t_1 - t_2 + 0.1, beside two normal variables: the line is where it turns."""
+    rng = np.random.default_rng(3)
+    theta = rng.uniform(-1, 1, (4000, 2))
+    side = np.sign(theta[:, 0] - theta[:, 1] + 0.1)
+    z = np.column_stack([theta + 0.1 * rng.normal(size=(4000, 2)), 5 * side])
+    kink = ExponentialFamilyPosterior(100).fit(z, theta).kink_
+    sign = np.sign(kink.normal[0])
+    np.testing.assert_allclose(sign * kink.normal, [0.5**0.5, -(0.5**0.5)], atol=0.01)
+    assert abs(sign * kink.offset + 0.1 / 2**0.5) < 0.01
+
+
+def test_features_of_known_configurations():
+    up = ising.pack(np.ones((2, 8, 8)))
+    assert (ising_patterns(up)[:, -1] == 1).all()
+    np.testing.assert_array_equal(ising_patterns(up, backend="reference"), ising_patterns(up))
+    full = tasep_profile(tasep.pack(np.ones((1, 20))), 4, 3, 2)
+    assert full[0].tolist() == [0, 0, 1, 0, 0, 0, 1]
+    assert np.isclose(tasep_profile(tasep.pack([[0, 1] * 10]), 5, 3, 1)[0, :3].sum(), 1)
+
+
+Z, THETA, _ = normal_family(400)
+
+
+@pytest.mark.parametrize(
+    ("samples", "parameters", "message"),
+    [
+        (np.where(Z[0, 0] == Z, np.nan, Z), THETA, "features must be finite, got nan"),
+        (Z[:, 0], THETA, r"features must have shape \[n, num_features\]"),
+        (Z, THETA[:50], "parameters must be one row for each of the 400 samples, got 50"),
+        (Z[:50], THETA[:50], "samples must number at least 200 for 2 parameters, got 50. Draw more samples."),
+        (Z, THETA * [1, 0], "parameters must vary, got the constant"),
+        (Z * 0, THETA, "features must vary, got the constant"),
+        (Z, THETA[:, :, None], r"parameters must have shape \[n, dim\]"),
+    ],
+)
+def test_bad_samples_are_refused(samples, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        ExponentialFamilyPosterior().fit(samples, parameters)
+
+
+def test_bad_points_are_refused():
+    with pytest.raises(ValueError, match="the posterior must be fitted"):
+        ExponentialFamilyPosterior().phi([0.0, 0.0])
+    posterior = ExponentialFamilyPosterior(resolution=3).fit(Z, THETA)
+    with pytest.raises(ValueError, match="theta must be within"):
+        posterior.phi([5.0, 0.0])
+    with pytest.raises(ValueError, match=r"theta must have shape \[\*batch, 2\]"):
+        posterior.mean(np.zeros((4, 3)))
+    with pytest.raises(ValueError, match="bundle must divide the number of samples, got 3 for 4"):
+        posterior.log_posterior(Z[:4], Grid(THETA.min(axis=0), THETA.max(axis=0), (3, 3)), bundle=3)
+    with pytest.raises(ValueError, match="samples must have 4 features as in fit, got 2"):
+        posterior.statistics(Z[:, :2])
+    with pytest.raises(ValueError, match="num_half_samples must be >= 1 for errors, got 0"):
+        posterior.standard_error("phi", THETA)
+    with pytest.raises(ValueError, match="width must be >= 1 and <= 5"):
+        ising_patterns(ising.pack(np.ones((1, 8, 8))), 3, 6)
+    with pytest.raises(TypeError, match="chains must be a TasepChain, got int"):
+        tasep_profile(3)
