@@ -101,7 +101,7 @@ def learn(model, num, seed, resolution):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.table_1", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.table_1", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", choices=sorted(PUBLISHED))
     parser.add_argument("--num", type=int, default=20_000, help="samples")
     parser.add_argument("--seeds", type=int, nargs="+", default=[4, 5, 6])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from bench import readme_table
 from hessfast import cli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,3 +52,8 @@ def test_links_lead_to_files():
     links = re.findall(r"\]\(([^)]*)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_the_benchmark_tables_are_the_recorded_ones():
+    assert readme_table.inserted(README) == README
+    assert [name for name in readme_table.SHOWN if f"| {name} |" not in README] == []
