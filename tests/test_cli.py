@@ -331,7 +331,7 @@ def test_killed_ten_times_the_bytes_are_those_of_an_uninterrupted_run(tmp_path, 
         assert forks.wait(process)[0] == -signal.SIGKILL  # it had not finished by itself
         assert num_sealed(folder) >= goal  # and nothing sealed is ever lost
         sealed = num_sealed(folder)
-    assert 10 <= sealed
+    assert sealed >= 10
     assert forks.run("resume", folder)[0] == 0
     assert forks.run(*command, "--out", tmp_path / "uninterrupted")[0] == 0
     assert contents(folder) == contents(tmp_path / "uninterrupted")
