@@ -1,4 +1,4 @@
-"""Posteriors by similarity on a grid of 128 x 128: ns a pair of samples. All pairs of 60,105 samples are 3.6e9."""
+"""Posteriors by similarity on a grid of 128 x 128: pairs of samples a ns. All pairs of 60,105 samples are 3.6e9."""
 
 import numpy as np
 import pytest

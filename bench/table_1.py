@@ -15,6 +15,7 @@ import time
 import numpy as np
 
 from hessfast import ising, tasep
+from hessfast.log_partition import affine_fit
 from hessfast.posterior import ExponentialFamilyPosterior, Grid, ising_patterns, tasep_profile
 
 NUM_SITES = 16_384
@@ -25,7 +26,8 @@ HEADER = {"ising": ("F", "dF/dT", "dF/dH"), "tasep": ("J", "dJ/dalpha", "dJ/dbet
 class Ising:
     """T in [1, 5], H in [-2, 2]; natural parameters 1/T and H/T."""
 
-    grid = Grid.cells((1.0, -2.0), (5.0, 2.0), (128, 128))
+    box = (1.0, -2.0), (5.0, 2.0)
+    grid = Grid.cells(*box, (128, 128))
 
     @staticmethod
     def natural(parameters):
@@ -52,7 +54,8 @@ class Ising:
 class Tasep:
     """Rates in (0, 1); natural parameters are their logits, log Z / N becomes -log(J) / 2."""
 
-    grid = Grid.cells((0.0, 0.0), (1.0, 1.0), (128, 128))
+    box = (0.0, 0.0), (1.0, 1.0)
+    grid = Grid.cells(*box, (128, 128))
 
     @staticmethod
     def natural(parameters):
@@ -81,18 +84,16 @@ class Tasep:
 def errors(model, log_z, means):
     """Root mean square errors after the affine alignment, of the potential and of its gradient alike."""
     theta = model.natural(model.grid.points.reshape(-1, 2))
-    design = np.column_stack([np.ones(len(theta)), theta])
-    shift = np.linalg.lstsq(design, model.log_z - log_z, rcond=None)[0]
-    learned = model.values(log_z + design @ shift, means + shift[1:])
+    constant, slope = affine_fit(model.log_z - log_z, theta)
+    learned = model.values(log_z + constant + theta @ slope, means + slope)
     truth = model.values(model.log_z, model.means)
     return [float(np.sqrt(np.mean((a - b) ** 2))) for a, b in zip(learned, truth, strict=True)]
 
 
 def learn(model, num, seed, resolution):
     """Errors of one fit to `num` fresh samples, with the seconds of all of it, and the fit."""
-    low, high = ((1.0, -2.0), (5.0, 2.0)) if isinstance(model, Ising) else ((0.0, 0.0), (1.0, 1.0))
     start = time.perf_counter()
-    parameters = np.random.default_rng(seed).uniform(low, high, (num, 2))
+    parameters = np.random.default_rng(seed).uniform(*model.box, (num, 2))
     posterior = ExponentialFamilyPosterior(NUM_SITES, to_natural=model.natural, resolution=resolution)
     posterior.fit(model.features(parameters, seed), parameters)
     seconds = time.perf_counter() - start

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hessfast import _arrays, _checks, potentials
+from hessfast import _arrays, _atomic, _checks, potentials
 from hessfast.posterior import Posterior
 
 LOSSES = ("jensen-shannon", "mse")
@@ -163,7 +163,7 @@ class LogPartition:
 
     def save(self, path: str | Path) -> None:
         """Write a folder with the weights (safetensors) and the settings (JSON)."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         self._fitted()
         if not isinstance(self.potential, str):
@@ -172,7 +172,7 @@ class LogPartition:
             )
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.potential_.state_dict(), folder / "weights.safetensors")
+        _atomic.write(folder / "weights.safetensors", [save(self.potential_.state_dict())])
         settings = {"format": _FORMAT, "potential": self.potential, "width": self.width, "depth": self.depth}
         settings |= {
             "scale": self.scale,
@@ -180,7 +180,7 @@ class LogPartition:
             "seed": self.seed,
             "dim": len(self.potential_.get_buffer("centre")),
         }
-        (folder / "settings.json").write_text(json.dumps(settings, indent=1) + "\n")
+        _atomic.write(folder / "settings.json", [(json.dumps(settings, indent=1) + "\n").encode()])
 
     @classmethod
     def load(cls, path: str | Path) -> "LogPartition":
@@ -248,6 +248,17 @@ def align(values: Any, theta: Any, reference: Any) -> np.ndarray:
     values, theta, reference = (
         _checks.float_array(*x) for x in (("values", values), ("theta", theta), ("reference", reference))
     )
-    design = np.column_stack([np.ones(len(theta)), theta])
-    coefficients = np.linalg.lstsq(design, reference - values, rcond=None)[0]
-    return values + design @ coefficients
+    constant, slope = affine_fit(reference - values, theta)
+    return values + constant + theta @ slope
+
+
+def affine_fit(values: np.ndarray, theta: np.ndarray) -> tuple[float, np.ndarray]:
+    """The constant and the slope `[dim]` of the affine function of theta `[n, dim]` closest to `values` `[n]`.
+
+    Example:
+        >>> constant, slope = affine_fit(np.array([1.0, 3.0, 5.0]), np.array([[0.0], [1.0], [2.0]]))
+        >>> round(constant, 9), slope.round(9).tolist()
+        (1.0, [2.0])
+    """
+    coefficients = np.linalg.lstsq(np.column_stack([np.ones(len(theta)), theta]), values, rcond=None)[0]
+    return float(coefficients[0]), coefficients[1:]

@@ -1,7 +1,7 @@
 """Networks that map parameters `[..., dim]` to one number: candidates for log Z, to be differentiated twice."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,35 +31,34 @@ class ConvexPotential(nn.Module):
         return z @ functional.softplus(self.out) + self.linear(x)[..., 0]
 
 
-class SoftplusPotential(nn.Sequential):
-    """Plain multilayer perceptron with softplus, dim -> width x depth -> 1; not convex by construction."""
+class _Perceptron(nn.Sequential):
+    """dim -> width x depth -> 1, each hidden layer followed by what `activation` makes of its width."""
 
-    def __init__(self, dim: int, width: int = 64, depth: int = 3):
-        sizes = [dim] + [width] * depth
+    def __init__(self, dim: int, width: int, depth: int, activation: Callable[[int], Iterable[nn.Module]]):
         layers: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise(sizes):
-            layers += [nn.Linear(inputs, outputs), nn.Softplus()]
+        for inputs, outputs in itertools.pairwise([dim] + [width] * depth):
+            layers += [nn.Linear(inputs, outputs), *activation(outputs)]
         super().__init__(*layers, nn.Linear(width, 1))
 
     def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return super().forward(x)[..., 0]
 
 
-class PaperPotential(nn.Sequential):
+class SoftplusPotential(_Perceptron):
+    """Plain multilayer perceptron with softplus; not convex by construction."""
+
+    def __init__(self, dim: int, width: int = 64, depth: int = 3):
+        super().__init__(dim, width, depth, lambda _: [nn.Softplus()])
+
+
+class PaperPotential(_Perceptron):
     """The network of Lobashev et al. (2025): dim -> 512 x 4 -> 1, LayerNorm before every ReLU.
 
     For parity: its second derivatives come from LayerNorm alone, and those at the kinks of ReLU are lost to autograd.
     """
 
     def __init__(self, dim: int, width: int = 512, depth: int = 4):
-        sizes = [dim] + [width] * depth
-        layers: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise(sizes):
-            layers += [nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.ReLU()]
-        super().__init__(*layers, nn.Linear(width, 1))
-
-    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return super().forward(x)[..., 0]
+        super().__init__(dim, width, depth, lambda outputs: [nn.LayerNorm(outputs), nn.ReLU()])
 
 
 class Standardised(nn.Module):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 
 from .grid import Grid
 
@@ -35,11 +36,8 @@ class Posterior:
         """Mean parameters, float64 `[n, dim]`."""
         rows = self.log_mass.reshape(len(self), -1)
         points = self.grid.points.reshape(-1, self.grid.dim)
-        return (
-            np.stack([np.exp(row.astype(np.float64)) @ points for row in rows])
-            if len(self)
-            else np.empty((0, self.grid.dim))
-        )
+        means = [np.exp(row.astype(np.float64)) @ points for row in rows]
+        return np.reshape(means, (len(self), self.grid.dim))
 
     def entropy(self) -> np.ndarray:
         """-sum p log p in nats, float64 `[n]`."""
@@ -62,8 +60,7 @@ def _sum_of_p_log_p(log_p: np.ndarray) -> float:
 
 def normalise(log_weight: np.ndarray) -> np.ndarray:
     """Log weights `[n, nodes]` less the log of their sum, in place."""
-    log_weight -= log_weight.max(axis=1, keepdims=True)
-    log_weight -= np.log(np.exp(log_weight).sum(axis=1, keepdims=True))
+    log_weight -= logsumexp(log_weight, axis=1, keepdims=True)
     return log_weight
 
 

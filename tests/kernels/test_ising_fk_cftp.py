@@ -192,20 +192,12 @@ def test_counting_equals_enumeration():
 
 
 @pytest.mark.parametrize(("temperature", "field"), POINTS)
-def test_law_of_energy_and_magnetisation_on_6x6(temperature, field):
-    words, _ = cpu.ising_fk_cftp(*problem(temperature, field, 8_000, 6))
-    horizontal, vertical, magnetisation = statistics(unpack(words, 6)).T
+@pytest.mark.parametrize(("size", "num"), [(6, 8_000), pytest.param(8, 100_000, marks=pytest.mark.slow)])
+def test_law_of_energy_and_magnetisation(size, num, temperature, field):
+    words, _ = cpu.ising_fk_cftp(*problem(temperature, field, num, size))
+    horizontal, vertical, magnetisation = statistics(unpack(words, size)).T
     observed = np.stack([horizontal + vertical, magnetisation], axis=1)
-    assert chi_squared(observed, law_by_counting(temperature, field, 6)) > 1e-3
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("temperature", "field"), POINTS)
-def test_law_of_energy_and_magnetisation_on_8x8(temperature, field):
-    words, _ = cpu.ising_fk_cftp(*problem(temperature, field, 100_000, 8))
-    horizontal, vertical, magnetisation = statistics(unpack(words, 8)).T
-    observed = np.stack([horizontal + vertical, magnetisation], axis=1)
-    assert chi_squared(observed, law_by_counting(temperature, field, 8)) > 1e-3
+    assert chi_squared(observed, law_by_counting(temperature, field, size)) > 1e-3
 
 
 def kaufman_bond_energy(temperature, size):
