@@ -1,7 +1,7 @@
 """Errors of log Z learned from samples, on the models and the grid of Table 1 of the paper, beside the published ones.
 
     python -m bench.table_1 ising [--num 20000] [--seeds 4 5 6]
-    python -m bench.table_1 tasep --resolution 16
+    python -m bench.table_1 tasep
 
 Root mean square over the centres of 128 x 128 cells, in raw units: F = -T log Z / N per site and its derivatives in T
 and H; for the TASEP the current J and its derivatives in the rates. log Z is known up to an affine function of the

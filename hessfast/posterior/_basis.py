@@ -9,7 +9,6 @@ from scipy import linalg, sparse
 from scipy.interpolate import BSpline
 
 DEGREE = 3
-BLOCK = 4096  # points whose basis functions are held at once
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,18 @@ class Splines:
         means = [np.lib.stride_tricks.sliding_window_view(axis.t[1:-1], DEGREE).mean(axis=1) for axis in self.axes]
         self.linear = np.stack(np.meshgrid(*means, indexing="ij"), axis=-1).reshape(-1, dim)
 
-    def __call__(self, points: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    def __call__(self, points: np.ndarray, orders: np.ndarray) -> sparse.csr_array:
         """[n, size]: the derivative of order orders[k] along each coordinate k."""
-        product = np.ones((len(points), 1))
+        values, columns = np.ones((len(points), 1)), np.zeros((len(points), 1), np.int64)
         for axis, coordinate, order in zip(self.axes, points.T, orders, strict=True):
-            factor = axis(coordinate, nu=order)
-            product = (product[:, :, None] * factor[:, None, :]).reshape(len(points), -1)
-        return product
+            size = axis.c.shape[1]
+            inner = np.clip(np.searchsorted(axis.t, coordinate, side="right") - 1, DEGREE, size - 1)
+            local = inner[:, None] + np.arange(-DEGREE, 1)  # the functions that live there
+            factor = np.take_along_axis(axis(coordinate, nu=order), local, axis=1)
+            values = (values[:, :, None] * factor[:, None, :]).reshape(len(points), -1)
+            columns = (columns[:, :, None] * size + local[:, None, :]).reshape(len(points), -1)
+        starts = np.arange(len(points) + 1) * values.shape[1]
+        return sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=(len(points), self.size))
 
 
 class Polynomials:
@@ -75,7 +79,8 @@ class Polynomials:
             self.linear[(self.indices == np.eye(dim, dtype=int)[k]).all(axis=1), k] = (self.high - self.low)[k] / 2
         self.linear += self.constant[:, None] * (self.high + self.low) / 2
 
-    def __call__(self, points: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    def __call__(self, points: np.ndarray, orders: np.ndarray) -> sparse.csr_array:
+        """[n, size]: the derivative of order orders[k] along each coordinate k."""
         product = np.ones((len(points), self.size))
         slope = 2 / (self.high - self.low)
         scaled = (points - self.low) * slope - 1
@@ -83,7 +88,7 @@ class Polynomials:
             to_derivative = legendre.legder(np.eye(self.degree + 1), order, axis=0)
             values = legendre.legvander(scaled[:, k], len(to_derivative) - 1) @ to_derivative * slope[k] ** order
             product *= values[:, self.indices[:, k]]
-        return product
+        return sparse.csr_array(product)
 
 
 class Basis:
@@ -103,27 +108,15 @@ class Basis:
 
     def values(self, points: np.ndarray) -> sparse.csr_array:
         """[n, size]."""
-        return self._sparse(points, lambda part: self._derivative(part, ()))
+        return self._derivative(points, ())
 
     def gradient(self, points: np.ndarray, along: int) -> sparse.csr_array:
         """[n, size]: derivatives along one coordinate."""
-        return self._sparse(points, lambda part: self._derivative(part, (along,)))
+        return self._derivative(points, (along,))
 
     def hessian(self, points: np.ndarray, first: int, second: int) -> sparse.csr_array:
         """[n, size]: second derivatives, without the delta function on the kink."""
-        return self._sparse(points, lambda part: self._derivative(part, (first, second)))
-
-    def jumping(self, points: np.ndarray, along: int | None = None) -> sparse.csr_array:
-        """[n, size]: b_k and sign(s) c_k, which jump as gradients do, or their derivatives along a coordinate."""
-        orders = np.zeros(self.dim, int) if along is None else np.eye(self.dim, dtype=int)[along]
-
-        def dense(part: np.ndarray) -> np.ndarray:
-            columns = [self.parts[0](part, orders)]
-            if self.kink is not None:
-                columns.append(np.sign(self.kink(part))[:, None] * self.parts[1](part, orders))
-            return np.concatenate(columns, axis=1)
-
-        return self._sparse(points, dense)
+        return self._derivative(points, (first, second))
 
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients [size, dim] of the functions t_1, ..., t_dim, and [size] of 1."""
@@ -133,25 +126,42 @@ class Basis:
         constant[:size], linear[:size] = self.parts[0].constant, self.parts[0].linear
         return linear, constant
 
-    def _sparse(self, points: np.ndarray, dense) -> sparse.csr_array:
-        parts = [sparse.csr_array(dense(points[block])) for block in blocks(len(points))]
-        return sparse.csr_array(sparse.vstack(parts)) if parts else sparse.csr_array((0, self.size))
-
-    def _derivative(self, points: np.ndarray, along: tuple[int, ...]) -> np.ndarray:
+    def _derivative(self, points: np.ndarray, along: tuple[int, ...]) -> sparse.csr_array:
         orders = np.bincount(np.array(along, int), minlength=self.dim)
         smooth = self.parts[0](points, orders)
         if self.kink is None:
             return smooth
-        s = self.kink(points)[:, None]
-        kinked = np.abs(s) * self.parts[1](points, orders)
+        s = self.kink(points)
+        kinked = scaled(self.parts[1](points, orders), np.abs(s))
         for k in along:  # |s| = sign(s) s with linear s: the product rule ends here
             fewer = orders - np.eye(self.dim, dtype=int)[k]
-            kinked += np.sign(s) * self.kink.normal[k] * self.parts[1](points, fewer)
-        return np.concatenate([smooth, kinked], axis=1)
+            kinked += scaled(self.parts[1](points, fewer), np.sign(s) * self.kink.normal[k])
+        return sparse.csr_array(sparse.hstack([smooth, kinked]))
 
 
-def blocks(num: int):
-    return (slice(start, start + BLOCK) for start in range(0, num, BLOCK))
+class JumpingBasis:
+    """Functions b_k(u), and with two sides also side c_k(u) with coarser c_k, which jump from one side to the other."""
+
+    def __init__(self, points: np.ndarray, side: np.ndarray | None, resolution: int, jump_resolution: int):
+        self.points, self.side, self.dim = points, side, points.shape[1]
+        family = Splines if self.dim <= 3 else Polynomials
+        self.parts = [family(points, resolution)]
+        if side is not None:
+            self.parts.append(family(points, min(jump_resolution, resolution)))
+        self.roughness = np.asarray(linalg.block_diag(*(part.roughness for part in self.parts)))
+
+    def __call__(self, along: int | None = None) -> sparse.csr_array:
+        """[n, size] at the points, +1 and -1 on the sides: values, or derivatives along a coordinate."""
+        orders = np.zeros(self.dim, int) if along is None else np.eye(self.dim, dtype=int)[along]
+        columns = [self.parts[0](self.points, orders)]
+        if self.side is not None:
+            columns.append(scaled(self.parts[1](self.points, orders), self.side))
+        return sparse.csr_array(sparse.hstack(columns))
+
+
+def scaled(A: sparse.csr_array, factors: np.ndarray) -> sparse.csr_array:
+    """diag(factors) A."""
+    return sparse.csr_array((A.data * np.repeat(factors, np.diff(A.indptr)), A.indices, A.indptr), shape=A.shape)
 
 
 def penalized_least_squares(
@@ -163,7 +173,8 @@ def penalized_least_squares(
         gram: A^T A. moment: A^T y, a column for each right-hand side. square: y^T y of each. num: rows of A.
     """
     size = np.sqrt(np.diag(gram)) + 1e-12 * np.sqrt(np.trace(gram))
-    roughness = roughness * (np.trace(gram) / max(np.trace(roughness), 1e-300))
+    rough = np.diag(roughness)
+    roughness = roughness * (np.diag(gram)[rough > 0].sum() / max(rough.sum(), 1e-300))
     # Functions without data are held by the penalty alone: a little of it, and of a ridge, makes the pencil definite.
     definite = gram + 1e-9 * roughness + 1e-11 * np.diag(size**2 + (size**2).mean())
     gamma, vectors = linalg.eigh(roughness, definite)
@@ -185,8 +196,7 @@ def weighted_gram(A: sparse.csr_array, weights: np.ndarray) -> np.ndarray:
     if A.nnz > 0.2 * np.prod(A.shape):  # pyright: ignore[reportCallIssue, reportArgumentType]  # polynomials: every function is everywhere
         dense = A.toarray()
         return dense.T @ (dense * weights[:, None])
-    scaled = A.multiply(weights[:, None]).tocsr()
-    return (scaled.T @ A).toarray()
+    return (scaled(A, weights).T @ A).toarray()
 
 
 def smooth(A: sparse.csr_array, values: np.ndarray, weights: np.ndarray, roughness: np.ndarray) -> np.ndarray:

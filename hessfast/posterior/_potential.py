@@ -25,6 +25,8 @@ def fit_potential(basis, theta, statistics, means, variances, error, passes=3):
     Huber's, by smooth variances.
     """
     num, dim = theta.shape
+    unit = means.std()
+    statistics, means, variances = statistics / unit, means / unit, variances / unit**2
     directions = mixings(dim)
     extra = len(directions)
     size = basis.size + extra
@@ -49,4 +51,4 @@ def fit_potential(basis, theta, statistics, means, variances, error, passes=3):
         scale = np.median(deviation, axis=0) / 0.6745
         weights = np.minimum(1, _HUBER * scale / np.maximum(deviation, 1e-300)) / variances
     B = np.tensordot(solution[basis.size :], directions, 1)
-    return solution[: basis.size], B
+    return unit * solution[: basis.size], B

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,37 +9,12 @@ from scipy.special import logsumexp
 
 from hessfast import _checks
 
-from . import _potential, _score_identity
-from ._basis import Basis, Hyperplane
+from ._basis import Hyperplane
+from ._learn import Fit, Parameters, learn
 from .grid import Grid
 from .result import Posterior, bundled, normalise
 
 _MARGIN = 0.05  # of the range of the parameters of the fit: so far beyond it phi is extrapolated
-_MOST_FUNCTIONS = 1000  # of a basis; their pencil is diagonalised a few times
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """f(x) = directions^T z(x) + offset and phi = basis . coefficients, both per site."""
-
-    directions: np.ndarray
-    offset: np.ndarray
-    basis: Basis
-    coefficients: np.ndarray
-    mixing: np.ndarray
-
-    def phi(self, theta: np.ndarray) -> np.ndarray:
-        return self.basis.values(theta) @ self.coefficients
-
-    def mean(self, theta: np.ndarray) -> np.ndarray:
-        return np.stack([self.basis.gradient(theta, a) @ self.coefficients for a in range(self.basis.dim)], axis=-1)
-
-    def fisher_metric(self, theta: np.ndarray) -> np.ndarray:
-        metric = np.empty((len(theta), self.basis.dim, self.basis.dim))
-        for a in range(self.basis.dim):
-            for b in range(a + 1):
-                metric[:, a, b] = metric[:, b, a] = self.basis.hessian(theta, a, b) @ self.coefficients
-        return metric
 
 
 class ExponentialFamilyPosterior:
@@ -51,7 +25,9 @@ class ExponentialFamilyPosterior:
 
         d E[z|t] / dt = N Cov(z|t) S,
 
-    the left side from a smooth fit of E[z|t], the right from differences between neighbours in t. The means of f are
+    the left side from a smooth fit of E[z|t], the right from differences between neighbours; both in the parameters as
+    given, so give those in which means vary evenly. Where the identity fails for f (features that fluctuate in ways t
+    does not move) it counts less. The means of f are
     a gradient, E[f|t] = grad phi(t): this corrects the mixing of the components of f, and phi is fitted to them. log Z
     is N phi up to an affine function of t, which no posterior determines: here phi and its gradient have mean zero over
     the samples of the fit. A first-order transition is allowed for: if neighbours jump across a hyperplane, phi has
@@ -88,7 +64,7 @@ class ExponentialFamilyPosterior:
         features: Callable[[Any], Any] | None = None,
         to_natural: Callable[[np.ndarray], Any] | None = None,
         *,
-        num_components: int = 32,
+        num_components: int = 64,
         resolution: int | None = None,
         kink: bool = True,
         num_half_samples: int = 0,
@@ -125,7 +101,8 @@ class ExponentialFamilyPosterior:
             ValueError, TypeError: for shapes that do not fit, NaN, features or parameters that do not vary, or fewer
                 than 100 samples for each dimension.
         """
-        theta = self._natural("parameters", parameters)
+        given = self._given("parameters", parameters)
+        theta = self._natural("parameters", given)
         z = self._features(samples)
         num, dim = theta.shape
         if len(z) != num:
@@ -145,12 +122,14 @@ class ExponentialFamilyPosterior:
         varied = components.std(axis=0) > 1e-6 * components.std(axis=0).max()  # else a combination is constant
         self._rotation, components = vectors[:, varied], components[:, varied]
         self.box_ = np.stack([theta.min(axis=0), theta.max(axis=0)])
-        self._fit = self._fit_to(theta, components, theta)
+        at = Parameters.of(given, theta, self.to_natural)
+        options = theta, self.num_sites, self.kink, self.resolution
+        self._fit = learn(components, at, *options)
         rng = np.random.default_rng(self.seed)
         self._halves = []
         for _ in range(self.num_half_samples):
             half = np.sort(rng.permutation(num)[: num // 2])
-            self._halves.append(self._fit_to(theta[half], components[half], theta))
+            self._halves.append(learn(components[half], at[half], *options))
         self.directions_, self.offset_ = self._rotation @ self._fit.directions, self._fit.offset
         self.kink_: Hyperplane | None = self._fit.basis.kink
         self.mixing_ = self._fit.mixing
@@ -215,29 +194,12 @@ class ExponentialFamilyPosterior:
             points: `[*grid, dim]`, drawn from or spread over the prior.
         """
         exponents = self._exponents(samples, points, bundle)
-        theta = self._inside("parameters", self._natural("parameters", parameters))
+        theta = self._inside("parameters", self._natural("parameters", self._given("parameters", parameters)))
         if len(theta) != len(exponents):
             raise ValueError(f"parameters must be one row for each of the {len(exponents)} bundles, got {len(theta)}.")
         statistics = self.statistics(samples).reshape(len(theta), -1, theta.shape[1]).sum(axis=1)
         own = self.num_sites * ((statistics * theta).sum(axis=1) - bundle * self._fit.phi(theta))
         return float(np.mean(own - logsumexp(exponents, axis=1) + math.log(exponents.shape[1])))
-
-    def _fit_to(self, theta: np.ndarray, components: np.ndarray, gauge: np.ndarray) -> _Fit:
-        num, dim = theta.shape
-        near = _score_identity.neighbours(theta)
-        kink = _score_identity.find_kink(components, theta, near) if self.kink else None
-        resolution = self.resolution or _resolution(len(gauge), dim)
-        basis = Basis(theta, kink, resolution, max(resolution // 2, 2))
-        S, means, variances = _score_identity.solve(components, theta, near, basis)
-        error = math.sqrt(components.shape[1] / num)  # of a regression on so many features
-        c, B = _potential.fit_potential(basis, theta, components @ S, means @ S, variances, error)
-        directions = S @ (np.eye(dim) + B).T
-        slope = np.array([(basis.gradient(gauge, a) @ c).mean() for a in range(dim)])
-        linear, constant = basis.affine()
-        c = c - linear @ slope
-        c = c - constant * (basis.values(gauge) @ c).mean()
-        N = self.num_sites
-        return _Fit(directions / N, -slope / N, basis, c / N, B)
 
     def _features(self, samples: Any) -> np.ndarray:
         z = _checks.float_array("features", samples if self.features is None else self.features(samples))
@@ -245,16 +207,18 @@ class ExponentialFamilyPosterior:
             raise ValueError(f"features must have shape [n, num_features], got {z.shape}. Pass features= to make them.")
         return z
 
-    def _natural(self, name: str, parameters: Any) -> np.ndarray:
+    def _given(self, name: str, parameters: Any) -> np.ndarray:
         values = _checks.float_array(name, parameters)
         values = values[:, None] if values.ndim == 1 and name == "parameters" else values
         if values.ndim < 1 or (name == "parameters" and values.ndim != 2):
             raise ValueError(f"{name} must have shape [n, dim], got {values.shape}.")
-        if self.to_natural is not None:
-            flat = values.reshape(-1, values.shape[-1])
-            flat = _checks.float_array(f"to_natural({name})", self.to_natural(flat))
-            values = flat.reshape(*values.shape[:-1], -1)
         return values
+
+    def _natural(self, name: str, given: np.ndarray) -> np.ndarray:
+        if self.to_natural is None:
+            return given
+        flat = self.to_natural(given.reshape(-1, given.shape[-1]))
+        return _checks.float_array(f"to_natural({name})", flat).reshape(*given.shape[:-1], -1)
 
     def _inside(self, name: str, theta: np.ndarray) -> np.ndarray:
         dim = self.box_.shape[1]
@@ -280,20 +244,12 @@ class ExponentialFamilyPosterior:
         """N (<sum f, t> - bundle phi(t)) for each bundle and point, `[n / bundle, points]`."""
         fit = self._fitted()
         bundle = _checks.integer("bundle", bundle, 1)
-        theta = self._inside("points", self._natural("points", points))
+        theta = self._inside("points", self._natural("points", self._given("points", points)))
         f = bundled(self.statistics(samples), bundle)
         flat = theta.reshape(-1, theta.shape[-1])
         return self.num_sites * (f @ flat.T - bundle * fit.phi(flat))
 
-    def _fitted(self) -> _Fit:
+    def _fitted(self) -> Fit:
         if not hasattr(self, "_fit"):
             raise ValueError("the posterior must be fitted, got none of its samples. Call fit(samples, parameters).")
         return self._fit
-
-
-def _resolution(num: int, dim: int) -> int:
-    """Intervals of the splines, finer by the square root of the number along an axis; degree of the polynomials."""
-    if dim > 3:
-        most = min(_MOST_FUNCTIONS, num // 10)
-        return max(degree for degree in range(2, 5) if degree == 2 or math.comb(degree + dim, dim) <= most)
-    return max(2, min(round(2 * num ** (0.5 / dim)), int(_MOST_FUNCTIONS ** (1 / dim)) - 3, 60))

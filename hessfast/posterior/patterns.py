@@ -48,7 +48,7 @@ def ising_patterns(batch: IsingBatch, height: int = 3, width: int = 3, *, backen
 
 
 def tasep_profile(
-    chains: TasepChain, num_blocks: int = 4, num_densities: int = 24, width: int = 1, *, backend: str | None = None
+    chains: TasepChain, num_blocks: int = 1, num_densities: int = 64, width: int = 1, *, backend: str | None = None
 ) -> np.ndarray:
     """How the density of blocks is distributed, and the patterns along the chain, [n, num_densities + 2^width].
 

@@ -1,16 +1,18 @@
-"""posterior_accumulate on CPUs: panels of inner products by BLAS, weighed and spread over the grid by numba.
+"""posterior_accumulate on CPUs: tiles of inner products by BLAS, weighed and spread over the grid by numba.
 
 Until the end the grid is kept as [blocks of queries, nodes, queries of a block]: a sample then adds to whole vectors of
 queries. Samples come in the order of their cells, so that the nodes in use stay in cache. When the queries are the
-samples, an inner product serves two pairs; the panel is spread once as it is and once transposed.
+samples, an inner product serves two pairs; the tile is spread once as it is and once transposed. Threads share out
+the tiles and BLAS has one thread in each: two pools of threads would wait for each other by spinning.
 """
 
 import numba
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from . import ROUNDING, TOLERANCE
 
-BLOCK = 256  # queries of a block
+BLOCK = 256  # queries of a block, and samples
 PANEL = 16  # blocks of samples that meet a block of queries at a time
 _LANES = 64  # queries that a thread takes of a block
 _TILE = 16  # a line of cache
@@ -19,29 +21,35 @@ _SHARE, _NOTHING = _f32(ROUNDING / TOLERANCE), _f32(87.3)  # what `_exp` takes f
 
 
 def posterior_accumulate(queries, samples, cells, weights, offsets, num_nodes, laplace, scale, softening):
+    num = len(samples if queries is None else queries)
     mean = samples.mean(axis=0, dtype=np.float64).astype(np.float32)
     order = np.argsort(cells, kind="stable")
-    samples, cells, weights = samples[order] - mean, cells[order], np.ascontiguousarray(weights[order])
+    samples, cells, weights = (_whole_blocks(x[order]) for x in (samples - mean, cells, weights))
     symmetric = queries is None
-    queries = samples if symmetric else queries - mean
+    queries = samples if symmetric else _whole_blocks(queries - mean)
     norms_q, norms_s = _squared_norms(queries), _squared_norms(samples)
-    grid = np.zeros((-(-len(queries) // BLOCK), num_nodes, BLOCK), np.float32)
-    transposed = np.empty((PANEL * BLOCK, BLOCK), np.float32)
-    function = (laplace, scale, softening)
-    for b in range(len(grid)):
-        mine = slice(b * BLOCK, (b + 1) * BLOCK)
-        for first in range(b * BLOCK if symmetric else 0, len(samples), PANEL * BLOCK):
-            panel = slice(first, first + PANEL * BLOCK)
-            kernel = queries[mine] @ samples[panel].T
-            _weigh(kernel, queries[mine], samples[panel], norms_q[mine], norms_s[panel], *function, transposed)
-            _spread(transposed[: kernel.shape[1]], cells[panel], weights[panel], offsets, grid[b])
-            if symmetric:
-                others = grid[first // BLOCK : first // BLOCK + PANEL]
-                _spread_blocks(kernel, cells[mine], weights[mine], offsets, others, first == b * BLOCK)
-    rows = _by_query(grid)[: len(queries)]
+    grid = np.zeros((len(queries) // BLOCK, num_nodes, BLOCK), np.float32)
+    kernel, transposed = np.empty((PANEL, BLOCK, BLOCK), np.float32), np.empty((PANEL, BLOCK, BLOCK), np.float32)
+    function = (laplace, _f32(scale), _f32(softening))
+    with threadpool_limits(1, user_api="blas"):
+        for b in range(len(grid)):
+            mine = slice(b * BLOCK, (b + 1) * BLOCK)
+            for first in range(b if symmetric else 0, len(samples) // BLOCK, PANEL):
+                panel = slice(first * BLOCK, (first + PANEL) * BLOCK)
+                _weigh(queries[mine], samples[panel], norms_q[mine], norms_s[panel], *function, kernel, transposed)
+                if symmetric:
+                    others = grid[first : first + PANEL]
+                    _spread_tiles(kernel, cells[mine], weights[mine], offsets, others, first == b)
+                _spread(transposed.reshape(-1, BLOCK), cells[panel], weights[panel], offsets, grid[b])
+    rows = _by_query(grid)[:num]
     if symmetric:
         _permute(rows, order)
     return rows
+
+
+def _whole_blocks(rows):
+    """`rows` and as many of zeros as fill a block: samples without weight, queries nobody reads."""
+    return np.concatenate([rows, np.zeros((-len(rows) % BLOCK, *rows.shape[1:]), rows.dtype)])
 
 
 def _squared_norms(features):
@@ -49,20 +57,21 @@ def _squared_norms(features):
 
 
 @numba.njit(cache=True, parallel=True)
-def _weigh(kernel, q, s, norms_q, norms_s, laplace, scale, softening, transposed):
-    """Replace a panel of inner products by the weights of the pairs, and put a transposed copy aside."""
-    for block in numba.prange((kernel.shape[1] + BLOCK - 1) // BLOCK):
-        first = block * BLOCK
-        for i in range(kernel.shape[0]):
-            row, norms = kernel[i, first : first + BLOCK], norms_s[first : first + BLOCK]
-            if _square(row, norms, norms_q[i], laplace, _f32(scale)):
-                _square_again(row, norms, norms_q[i], laplace, _f32(scale), q[i], s[first : first + BLOCK])
-            _decay(row, laplace, _f32(-scale), _f32(softening))
-        last = min(first + BLOCK, kernel.shape[1])
-        for i in range(0, kernel.shape[0], _TILE):
-            for j in range(first, last):
-                for k in range(i, min(i + _TILE, kernel.shape[0])):
-                    transposed[j, k] = kernel[k, j]
+def _weigh(q, s, norms_q, norms_s, laplace, scale, softening, kernel, transposed):
+    """The weights of all pairs, tiles [queries, samples] in `kernel` and [samples, queries] in `transposed`."""
+    for t in numba.prange(len(s) // BLOCK):
+        mine = slice(t * BLOCK, (t + 1) * BLOCK)
+        tile, samples, norms = kernel[t], s[mine], norms_s[mine]
+        np.dot(q, samples.T, tile)
+        for i in range(BLOCK):
+            row = tile[i]
+            if _square(row, norms, norms_q[i], laplace, scale):
+                _square_again(row, norms, norms_q[i], laplace, scale, q[i], samples)
+            _decay(row, laplace, -scale, softening)
+        for i in range(0, BLOCK, _TILE):
+            for j in range(BLOCK):
+                for k in range(_TILE):
+                    transposed[t, j, i + k] = tile[i + k, j]
 
 
 @numba.njit(cache=True, inline="always")
@@ -126,20 +135,17 @@ def _spread(kernel, cells, weights, offsets, nodes):
     """nodes[cells[j] + offsets[k]] += weights[j, k] kernel[j], for kernel [samples, BLOCK] and nodes [nodes, BLOCK]."""
     for chunk in numba.prange(BLOCK // _LANES):
         lanes = slice(chunk * _LANES, (chunk + 1) * _LANES)
-        for j in range(kernel.shape[0]):
+        for j in range(len(cells)):
             _add(nodes, kernel[j, lanes], cells[j], weights[j], offsets, lanes)
 
 
 @numba.njit(cache=True, parallel=True)
-def _spread_blocks(kernel, cells, weights, offsets, blocks, skip_first):
-    """The same for kernel [samples, blocks BLOCK], blocks [blocks, nodes, BLOCK]."""
-    for b in numba.prange(len(blocks)):
-        if b == 0 and skip_first:
-            continue
-        columns = slice(b * BLOCK, min((b + 1) * BLOCK, kernel.shape[1]))
-        lanes = slice(0, columns.stop - columns.start)
-        for j in range(kernel.shape[0]):
-            _add(blocks[b], kernel[j, columns], cells[j], weights[j], offsets, lanes)
+def _spread_tiles(kernel, cells, weights, offsets, blocks, skip_first):
+    """The same for tiles [tiles, samples, BLOCK], each onto its block of [tiles, nodes, BLOCK]."""
+    for t in numba.prange(len(blocks)):
+        if t > 0 or not skip_first:
+            for j in range(BLOCK):
+                _add(blocks[t], kernel[t, j], cells[j], weights[j], offsets, slice(0, BLOCK))
 
 
 @numba.njit(cache=True, fastmath={"contract"})
