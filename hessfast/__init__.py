@@ -4,6 +4,7 @@
     hessfast.tasep      exact samples of the open TASEP, its dynamics and its log partition function
     hessfast.posterior  p(parameters | samples): exact, learned in closed form, by similarity of features
     hessfast.log_partition  log Z learned from posteriors, and the Fisher metric, its Hessian
+    hessfast.reproduce  the paper's tables from samples
     hessfast.shards     the resumable, sharded store behind every long job
     hessfast.datasets   the two data sets, drawn through that store
 
@@ -13,7 +14,7 @@ Every module is imported on first use; nothing heavy is loaded by ``import hessf
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["datasets", "ising", "log_partition", "posterior", "shards", "tasep"]
+__all__ = ["datasets", "ising", "log_partition", "posterior", "reproduce", "shards", "tasep"]
 
 
 def __getattr__(name: str):

@@ -2,10 +2,11 @@
 
 import typer
 
-from . import _guard, export, resume, sample, verify, version
+from . import _guard, export, reproduce, resume, sample, verify, version
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command("export")(_guard.guard(export.export))
+app.add_typer(reproduce.app, name="reproduce")
 app.command("resume")(_guard.guard(resume.resume))
 app.add_typer(sample.app, name="sample")
 app.command("verify")(_guard.guard(verify.verify))
@@ -17,7 +18,11 @@ def hessfast(
         False, "--version", callback=version.show, is_eager=True, help="Show versions and devices, and exit."
     ),
 ):
-    """Exact samples for the information geometry of generative models.
+    """Exact samples for the information geometry of generative models, and log Z and the metric learned from samples.
+
+    `reproduce` learns log Z from samples by every method of the ICML 2025 paper and ours, and prints the errors beside
+    the published ones:
+      hessfast reproduce ising --preset quick
 
     `sample` makes a data set: Ising lattices, each with its own temperature and field, or stationary TASEP
     configurations, each with its own rates. Every sample is exact and depends on the seed and its number alone: how

@@ -11,6 +11,7 @@ from .feature import FeaturePosterior
 from .grid import Grid
 from .patterns import ising_patterns, tasep_profile
 from .result import Posterior
+from .u2net import U2NetPosterior
 
 __all__ = [
     "ExactPosterior",
@@ -18,6 +19,7 @@ __all__ = [
     "FeaturePosterior",
     "Grid",
     "Posterior",
+    "U2NetPosterior",
     "ising_patterns",
     "tasep_profile",
 ]

@@ -58,16 +58,30 @@ class Parameters:
         return Parameters(self.u[rows], self.theta[rows], self.slopes[rows])
 
 
-def learn(z: np.ndarray, at: Parameters, gauge: np.ndarray, num_sites: int, kink: bool, resolution: int | None) -> Fit:
-    """Statistics and potential of features z; phi and grad phi have mean zero over the natural parameters `gauge`."""
+def learn(
+    z: np.ndarray,
+    at: Parameters,
+    gauge: np.ndarray,
+    num_sites: int,
+    kink: bool,
+    resolution: int | None,
+    known: np.ndarray | None,
+) -> Fit:
+    """Statistics and potential of features z; phi and grad phi have mean zero over the natural parameters `gauge`.
+
+    With `known` the statistics are known^T z per site, and phi is all there is to learn.
+    """
     num, dim = at.theta.shape
     near = _score_identity.neighbours(at.u)
     plane = _score_identity.find_kink(z, at.u, at.theta, near) if kink else None
-    coarse = resolution or _resolution(len(gauge), dim, 1 / 3)
-    S, means, variances = _score_identity.solve(z, at.u, at.theta, at.slopes, near, plane, coarse)
-    resolution = resolution or _resolution(len(gauge), dim, 1 / 2)
+    if known is None:
+        coarse = resolution or _resolution(len(gauge), dim, 1)
+        S, means, variances = _score_identity.solve(z, at.u, at.theta, at.slopes, near, plane, coarse)
+        error = math.sqrt(z.shape[1] / num)  # of a regression on so many features
+    else:
+        S, means, variances, error = known * num_sites, z, np.ones_like(at.theta), 1e-9
+    resolution = resolution or _resolution(len(gauge), dim, 2)
     basis = Basis(at.theta, plane, resolution, max(resolution // 2, 2))
-    error = math.sqrt(z.shape[1] / num)  # of a regression on so many features
     c, B = _potential.fit_potential(basis, at.theta, z @ S, means @ S, variances, error)
     directions = S @ (np.eye(dim) + B).T
     slope = np.array([(basis.gradient(gauge, a) @ c).mean() for a in range(dim)])
@@ -77,9 +91,9 @@ def learn(z: np.ndarray, at: Parameters, gauge: np.ndarray, num_sites: int, kink
     return Fit(directions / num_sites, -slope / num_sites, basis, c / num_sites, B)
 
 
-def _resolution(num: int, dim: int, power: float) -> int:
-    """Intervals of the splines, finer by a power of the number along an axis; degree of the polynomials."""
+def _resolution(num: int, dim: int, factor: int) -> int:
+    """Intervals of the splines, finer by the square root of the number along an axis; degree of the polynomials."""
     if dim > 3:
         most = min(_MOST_FUNCTIONS, num // 10)
         return max(degree for degree in range(2, 5) if degree == 2 or math.comb(degree + dim, dim) <= most)
-    return max(2, min(round(2 * num ** (power / dim)), int(_MOST_FUNCTIONS ** (1 / dim)) - 3, 60))
+    return max(2, min(round(factor * num ** (0.5 / dim)), int(_MOST_FUNCTIONS ** (1 / dim)) - 3, 60))

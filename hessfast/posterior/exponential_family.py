@@ -67,7 +67,8 @@ class ExponentialFamilyPosterior:
         num_components: int = 64,
         resolution: int | None = None,
         kink: bool = True,
-        num_half_samples: int = 0,
+        sufficient: bool = False,
+        num_splits: int = 0,
         seed: int = 0,
     ):
         """
@@ -78,16 +79,18 @@ class ExponentialFamilyPosterior:
             num_components: most principal components of the features that are kept.
             resolution: intervals of the splines (degree of the polynomials); by default from the number of samples.
             kink: whether to look for one.
-            num_half_samples: fits to random halves of the samples, whose scatter is the standard error of the fit to
-                all; resampling with replacement would set copies side by side, which have no differences. 0 for none.
-            seed: of the halves.
+            sufficient: whether the features are the sufficient statistics, dim of them, per site: then only phi is
+                learned, as a ceiling for what can be.
+            num_splits: of the samples into two random halves. Fits to halves have twice the bias of the fit to all,
+                which is thereby removed, and their difference is an estimate of the statistical error. 0 for neither.
+            seed: of the splits.
         """
         self.num_sites = _checks.integer("num_sites", num_sites, 1)
         self.features, self.to_natural = features, to_natural
         self.num_components = _checks.integer("num_components", num_components, 1)
         self.resolution = None if resolution is None else _checks.integer("resolution", resolution, 2)
-        self.kink = bool(kink)
-        self.num_half_samples = _checks.integer("num_half_samples", num_half_samples, 0)
+        self.kink, self.sufficient = bool(kink), bool(sufficient)
+        self.num_splits = _checks.integer("num_splits", num_splits, 0)
         self.seed = _checks.seed(seed)
 
     def fit(self, samples: Any, parameters: Any) -> "ExponentialFamilyPosterior":
@@ -107,6 +110,8 @@ class ExponentialFamilyPosterior:
         num, dim = theta.shape
         if len(z) != num:
             raise ValueError(f"parameters must be one row for each of the {len(z)} samples, got {num}.")
+        if self.sufficient and z.shape[1] != dim:
+            raise ValueError(f"features must be {dim} to be the sufficient statistics, got {z.shape[1]}.")
         if num < 100 * dim:
             raise ValueError(
                 f"samples must number at least {100 * dim} for {dim} parameters, got {num}. Draw more samples."
@@ -123,53 +128,56 @@ class ExponentialFamilyPosterior:
         self._rotation, components = vectors[:, varied], components[:, varied]
         self.box_ = np.stack([theta.min(axis=0), theta.max(axis=0)])
         at = Parameters.of(given, theta, self.to_natural)
-        options = theta, self.num_sites, self.kink, self.resolution
+        known = self._rotation.T if self.sufficient else None
+        options = theta, self.num_sites, self.kink, self.resolution, known
         self._fit = learn(components, at, *options)
         rng = np.random.default_rng(self.seed)
         self._halves = []
-        for _ in range(self.num_half_samples):
-            half = np.sort(rng.permutation(num)[: num // 2])
-            self._halves.append(learn(components[half], at[half], *options))
-        self.directions_, self.offset_ = self._rotation @ self._fit.directions, self._fit.offset
+        for _ in range(self.num_splits):
+            order = rng.permutation(num)
+            pair = (np.sort(half) for half in (order[: num // 2], order[num // 2 :]))
+            self._halves.append(tuple(learn(components[half], at[half], *options) for half in pair))
+        self.directions_, self.offset_ = self._rotation @ self._corrected("directions"), self._corrected("offset")
         self.kink_: Hyperplane | None = self._fit.basis.kink
         self.mixing_ = self._fit.mixing
-        eigenvalues = np.linalg.eigvalsh(self._fit.fisher_metric(theta))[:, 0]
+        eigenvalues = np.linalg.eigvalsh(self._corrected("fisher_metric", theta))[:, 0]
         self.convexity_, self.smallest_eigenvalue_ = float((eigenvalues > 0).mean()), float(eigenvalues.min())
         return self
 
     def statistics(self, samples: Any) -> np.ndarray:
         """f(x), float64 [n, dim], per site."""
-        fit = self._fitted()
+        self._fitted()
         z = self._features(samples)
         if z.shape[1] != len(self._center):
             raise ValueError(f"samples must have {len(self._center)} features as in fit, got {z.shape[1]}.")
-        return (z - self._center) @ self.directions_ + fit.offset
+        return (z - self._center) @ self.directions_ + self.offset_
 
     def phi(self, theta: Any) -> np.ndarray:
         """log Z / N up to an affine function, at natural parameters [*batch, dim]: float64 [*batch]."""
-        return self._evaluate(self._fitted().phi, theta)
+        return self._evaluate("phi", theta)
 
     def mean(self, theta: Any) -> np.ndarray:
         """E[f | t] = grad phi, float64 [*batch, dim]."""
-        return self._evaluate(self._fitted().mean, theta)
+        return self._evaluate("mean", theta)
 
     def fisher_metric(self, theta: Any) -> np.ndarray:
         """The Hessian of phi, float64 [*batch, dim, dim]: per site; N times as much for the whole."""
-        return self._evaluate(self._fitted().fisher_metric, theta)
+        return self._evaluate("fisher_metric", theta)
 
     def standard_error(self, quantity: str, theta: Any) -> np.ndarray:
-        """The statistical error of "phi", "mean" or "fisher_metric" at theta, from the fits to half-samples.
+        """The statistical error of "phi", "mean" or "fisher_metric" at theta: half the difference of two halves' fits.
 
-        The mean square deviation of delete-half jackknife fits from the fit to all samples, which at half the samples
-        estimates the variance of the latter.
+        Root mean square over the splits; with one split it has itself an error of its own size.
         """
-        fit = self._fitted()
+        self._fitted()
         _checks.choice("quantity", quantity, ("phi", "mean", "fisher_metric"))
         if not self._halves:
-            raise ValueError("num_half_samples must be >= 1 for errors, got 0. Fit with num_half_samples=20.")
-        value = self._evaluate(getattr(fit, quantity), theta)
-        deviations = [self._evaluate(getattr(half, quantity), theta) - value for half in self._halves]
-        return np.sqrt(np.mean(np.square(deviations), axis=0))
+            raise ValueError("num_splits must be >= 1 for errors, got 0. Fit with num_splits=4.")
+        flat = self._inside("theta", np.atleast_1d(_checks.float_array("theta", theta)))
+        points = flat.reshape(-1, flat.shape[-1])
+        halves = [[getattr(half, quantity)(points) for half in pair] for pair in self._halves]
+        error = np.sqrt(np.mean([((a - b) / 2) ** 2 for a, b in halves], axis=0))
+        return error.reshape(*flat.shape[:-1], *error.shape[1:])
 
     def log_posterior(self, samples: Any, grid: Grid, *, bundle: int = 1) -> Posterior:
         """The posterior of every sample, or of every `bundle` consecutive samples of one parameter.
@@ -198,7 +206,7 @@ class ExponentialFamilyPosterior:
         if len(theta) != len(exponents):
             raise ValueError(f"parameters must be one row for each of the {len(exponents)} bundles, got {len(theta)}.")
         statistics = self.statistics(samples).reshape(len(theta), -1, theta.shape[1]).sum(axis=1)
-        own = self.num_sites * ((statistics * theta).sum(axis=1) - bundle * self._fit.phi(theta))
+        own = self.num_sites * ((statistics * theta).sum(axis=1) - bundle * self._corrected("phi", theta))
         return float(np.mean(own - logsumexp(exponents, axis=1) + math.log(exponents.shape[1])))
 
     def _features(self, samples: Any) -> np.ndarray:
@@ -234,20 +242,30 @@ class ExponentialFamilyPosterior:
             )
         return theta
 
-    def _evaluate(self, function: Callable[[np.ndarray], np.ndarray], theta: Any) -> np.ndarray:
+    def _evaluate(self, quantity: str, theta: Any) -> np.ndarray:
+        self._fitted()
         theta = self._inside("theta", np.atleast_1d(_checks.float_array("theta", theta)))
-        flat = theta.reshape(-1, theta.shape[-1])
-        values = function(flat)
+        values = self._corrected(quantity, theta.reshape(-1, theta.shape[-1]))
         return values.reshape(*theta.shape[:-1], *values.shape[1:])
+
+    def _corrected(self, name: str, *points: np.ndarray) -> np.ndarray:
+        """An attribute of the fit, or what it is at points, less its bias: halves of the samples have twice as much."""
+
+        def of(fit: Fit) -> np.ndarray:
+            return getattr(fit, name)(*points) if points else getattr(fit, name)
+
+        value = of(self._fit)
+        halves = [of(half) for pair in self._halves for half in pair]
+        return 2 * value - np.mean(halves, axis=0) if halves else value
 
     def _exponents(self, samples: Any, points: Any, bundle: int) -> np.ndarray:
         """N (<sum f, t> - bundle phi(t)) for each bundle and point, `[n / bundle, points]`."""
-        fit = self._fitted()
+        self._fitted()
         bundle = _checks.integer("bundle", bundle, 1)
         theta = self._inside("points", self._natural("points", self._given("points", points)))
         f = bundled(self.statistics(samples), bundle)
         flat = theta.reshape(-1, theta.shape[-1])
-        return self.num_sites * (f @ flat.T - bundle * fit.phi(flat))
+        return self.num_sites * (f @ flat.T - bundle * self._corrected("phi", flat))
 
     def _fitted(self) -> Fit:
         if not hasattr(self, "_fit"):

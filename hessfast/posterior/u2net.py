@@ -1,0 +1,197 @@
+"""The posterior of the paper: a U2-Net that maps a few samples of nearly one parameter to a map over parameters."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial import KDTree
+from tqdm import tqdm
+
+from hessfast import _checks
+
+from .grid import Grid
+from .result import Posterior
+
+SIZES = ("full", "small", "tiny")  # 44, 1.1 and 0.14 million weights
+_CHECKPOINT_EVERY = 200  # steps
+_EVALUATED = 64  # bundles at once
+
+
+class U2NetPosterior:
+    """p(t | x_1 .. x_K) as a picture: samples are the channels of an image, the output its softmax over a grid.
+
+    Trained on bundles of K samples drawn from the nearest neighbours of a random sample in parameter space; the target
+    is the mean of Gaussian bumps at their parameters, the loss cross-entropy, as published. Two biases follow: no
+    posterior comes out narrower than the bump, and the samples of a bundle differ a little in parameter. Bundles are a
+    function of (seed, step, position) alone. In a process group (torchrun) each rank takes its share of a batch and
+    gradients are averaged; BatchNorm then sees that share only.
+
+    Args:
+        images: maps samples to float arrays `[n, rows, columns]` of order one; None if they are that.
+        box: lowest and highest parameters, the box of the grid.
+        size: "full" (the published network), "small" or "tiny".
+        bundle: K.
+        num_neighbours: from which a bundle is drawn.
+        bump_width: standard deviation of the bumps, in units of the box's sides.
+        num_steps, batch_size, learning_rate: of Adam.
+        checkpoint: file in which training is kept, and gone on with; None for none.
+        device: "cpu" or "cuda".
+        seed: of weights and bundles.
+        progress: show a bar.
+
+    Attributes:
+        grid_: cells of the output, as many as an image has pixels; `log_posterior` answers on it alone.
+        losses_: cross-entropy of each step of this run.
+
+    References:
+        Lobashev et al., "Hessian Geometry of Latent Space in Generative Models", ICML 2025, section 4; Qin et al.,
+        "U2-Net: Going deeper with nested U-structure", 2020.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> t = rng.uniform(0, 1, (200, 2))
+        >>> x = t.mean(axis=1)[:, None, None] + rng.normal(size=(200, 16, 16))
+        >>> network = U2NetPosterior(box=((0, 0), (1, 1)), size="tiny", num_steps=2, batch_size=8).fit(x, t)
+        >>> posterior = network.log_posterior(x[:8], network.grid_)
+        >>> posterior.log_mass.shape, bool(np.allclose(np.exp(posterior.log_mass).sum(axis=(1, 2)), 1, atol=1e-5))
+        ((2, 16, 16), True)
+    """
+
+    def __init__(
+        self,
+        images: Callable[[Any], Any] | None = None,
+        *,
+        box: tuple[Any, Any],
+        size: str = "full",
+        bundle: int = 4,
+        num_neighbours: int = 8,
+        bump_width: float = 1 / 50,
+        num_steps: int = 20_000,
+        batch_size: int = 2048,
+        learning_rate: float = 1e-5,
+        checkpoint: str | Path | None = None,
+        device: str = "cpu",
+        seed: int = 0,
+        progress: bool = False,
+    ):
+        self.images = images
+        self.box = tuple(tuple(float(x) for x in _checks.float_array("box", end)) for end in box)
+        self.size = _checks.choice("size", size, SIZES)
+        self.bundle = _checks.integer("bundle", bundle, 1)
+        self.num_neighbours = _checks.integer("num_neighbours", num_neighbours, self.bundle)
+        self.bump_width = float(bump_width)
+        if not self.bump_width > 0:
+            raise ValueError(f"bump_width must be > 0, got {bump_width}.")
+        self.num_steps = _checks.integer("num_steps", num_steps, 1)
+        self.batch_size = _checks.integer("batch_size", batch_size, 2)
+        self.learning_rate = float(learning_rate)
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.device, self.progress = device, progress
+        self.seed = _checks.seed(seed)
+
+    def fit(self, samples: Any, parameters: Any) -> "U2NetPosterior":
+        """Train on samples and their parameters `[n, 2]`.
+
+        Raises:
+            ValueError: for shapes that do not fit, NaN, parameters outside the box, or another training's checkpoint.
+        """
+        import torch
+
+        from ._u2net import U2Net
+
+        images = self._images(samples)
+        if images.shape[1] < 16 or images.shape[2] < 16:
+            raise ValueError(f"images must be at least 16 x 16, got {images.shape[1]} x {images.shape[2]}.")
+        self.grid_ = Grid.cells(*self.box, images.shape[1:])
+        place = self._place(parameters, len(images))
+        if len(place) < self.num_neighbours:
+            raise ValueError(f"samples must number at least {self.num_neighbours}, got {len(place)}.")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed % 2**63)
+            self._network = U2Net(self.bundle, self.size).to(self.device)
+        self._train(images, place, KDTree(place).query(place, self.num_neighbours)[1])
+        self._network.eval()
+        return self
+
+    def _train(self, images: np.ndarray, place: np.ndarray, near: np.ndarray) -> None:
+        import torch
+        from torch import distributed
+
+        from hessfast import _checkpoint
+
+        shared = distributed.is_available() and distributed.is_initialized()
+        rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
+        network = self._network.train()
+        trained = torch.nn.parallel.DistributedDataParallel(network) if shared else network
+        optimiser = torch.optim.Adam(network.parameters(), self.learning_rate)
+        plan = {name: getattr(self, name) for name in ("size", "bundle", "num_neighbours", "bump_width", "num_steps")}
+        plan |= {"batch_size": self.batch_size, "learning_rate": self.learning_rate, "seed": self.seed}
+        plan |= {"box": self.box, "images": images.shape, "sum": float(images.sum(dtype=np.float64) + place.sum())}
+        done = 0 if self.checkpoint is None else _checkpoint.load(self.checkpoint, network, optimiser, plan)
+        axes = [(np.arange(size) + 0.5) / size for size in self.grid_.shape]
+        losses = []
+        steps = tqdm(range(done, self.num_steps), "U2-Net", disable=not self.progress or rank > 0, leave=False)
+        for step in steps:
+            rng = np.random.default_rng([self.seed, step])
+            first = rng.integers(len(images), size=self.batch_size)
+            chosen = rng.permuted(np.tile(np.arange(self.num_neighbours), (self.batch_size, 1)), axis=1)
+            bundles = near[first[:, None], chosen[:, : self.bundle]][rank::ranks]
+            bumps = [
+                np.exp(-((place[bundles][..., k, None] - axis) ** 2) / (2 * self.bump_width**2))
+                for k, axis in enumerate(axes)
+            ]
+            target = np.einsum("nkr,nkc->nrc", *(b / b.sum(axis=-1, keepdims=True) for b in bumps)) / self.bundle
+            x = torch.as_tensor(images[bundles], device=self.device)
+            log_p = torch.log_softmax(trained(x).flatten(1), dim=1)
+            loss = -(torch.as_tensor(target, dtype=torch.float32, device=self.device).flatten(1) * log_p).sum(1).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+            last = step + 1 == self.num_steps
+            if self.checkpoint is not None and rank == 0 and (last or (step + 1) % _CHECKPOINT_EVERY == 0):
+                _checkpoint.save(self.checkpoint, network, optimiser, step + 1, plan)
+        self.losses_ = np.array(losses)
+
+    def log_posterior(self, samples: Any, grid: Grid, *, bundle: int | None = None) -> Posterior:
+        """The posterior of every K consecutive samples of one parameter.
+
+        Raises:
+            ValueError: for another grid than `grid_`, another bundle than K, or a number of samples K does not divide.
+        """
+        import torch
+
+        if not hasattr(self, "_network"):
+            raise ValueError("fit must be called before log_posterior.")
+        if grid != self.grid_:
+            raise ValueError("grid must be grid_, the pixels of the network's output. Pass posterior.grid_.")
+        if bundle not in (None, self.bundle):
+            raise ValueError(f"bundle must be {self.bundle}, the network's number of channels, got {bundle}.")
+        images = self._images(samples)
+        if images.shape[1:] != grid.shape:
+            raise ValueError(f"images must have shape [n, {grid.shape[0]}, {grid.shape[1]}], got {images.shape}.")
+        if len(images) % self.bundle:
+            raise ValueError(f"bundle must divide the number of samples, got {self.bundle} for {len(images)}.")
+        bundles = torch.as_tensor(images.reshape(-1, self.bundle, *grid.shape))
+        with torch.no_grad():
+            maps = [self._network(few.to(self.device)).cpu() for few in bundles.split(_EVALUATED)]
+        flat = torch.cat([*maps, torch.empty(0, *grid.shape)]).flatten(1)
+        return Posterior(torch.log_softmax(flat, dim=1).numpy().reshape(-1, *grid.shape), grid)
+
+    def _images(self, samples: Any) -> np.ndarray:
+        images = _checks.float_array("images", samples if self.images is None else self.images(samples))
+        if images.ndim != 3:
+            raise ValueError(f"images must have shape [n, rows, columns], got {images.shape}.")
+        return images.astype(np.float32)
+
+    def _place(self, parameters: Any, num: int) -> np.ndarray:
+        """Parameters in units of the box."""
+        parameters = _checks.float_array("parameters", parameters)
+        if parameters.shape != (num, 2):
+            raise ValueError(f"parameters must have shape [{num}, 2], got {parameters.shape}.")
+        low, high = np.array(self.box)
+        place = (parameters - low) / (high - low)
+        if ((place < 0) | (place > 1)).any():
+            raise ValueError(f"parameters must lie in the box, {self.box[0]} to {self.box[1]}.")
+        return place

@@ -1,0 +1,117 @@
+"""Figures of a run: log Z, its derivatives, the metric, the phase boundaries it shows, and maps of the errors."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from hessfast.log_partition import affine_fit
+
+_LABELS = {
+    "ising": (r"$T$", r"$H$", [r"$F$", r"$\partial F/\partial T$", r"$\partial F/\partial H$"]),
+    "tasep": (r"$\alpha$", r"$\beta$", [r"$J$", r"$\partial J/\partial\alpha$", r"$\partial J/\partial\beta$"]),
+}
+_ELLIPSES = 12  # a side
+
+
+def available() -> bool:
+    """Whether matplotlib, of the extra `plot`, is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def draw(model, folder: Path, row: str = "ours") -> list[Path]:
+    """Write figures of a row to `folder/figures`; the paths."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    kept = np.load(folder / "rows" / f"{row}.npz")
+    theta = model.natural(model.grid.points.reshape(-1, 2))
+    constant, slope = affine_fit(model.log_z - kept["log_z"], theta)
+    learned = model.values(kept["log_z"] + constant + theta @ slope, kept["means"] + slope)
+    truth = model.values(model.log_z, model.means)
+    (folder / "figures").mkdir(exist_ok=True)
+    paths = []
+    for name, figure in (
+        ("derivatives", _maps(pyplot, model, learned, truth)),
+        ("metric", _metric(pyplot, model, kept["means"])),
+    ):
+        paths += [folder / "figures" / f"{row}_{name}.{kind}" for kind in ("png", "pdf")]
+        for path in paths[-2:]:
+            figure.savefig(path, dpi=150)
+        pyplot.close(figure)
+    return paths
+
+
+def natural_metric(model, means: np.ndarray) -> np.ndarray:
+    """The metric per site in the model's own parameters, `[*grid, 2, 2]`: differences of the means over cells.
+
+    (d theta / d p)^T (d mean / d p), symmetrised: differences see the jump of the means at a first-order line.
+    """
+    p = model.grid.axes
+    jacobians = []
+    for values in (model.natural(model.grid.points), means.reshape(*model.grid.shape, 2)):
+        jacobians.append(np.stack([np.gradient(values, p[k], axis=k) for k in range(2)], axis=-1))
+    metric = np.einsum("xyak,xyal->xykl", *jacobians)
+    return (metric + metric.swapaxes(-1, -2)) / 2
+
+
+def _maps(pyplot, model, learned: np.ndarray, truth: np.ndarray):
+    x, y, names = _LABELS[model.name]
+    figure, axes = pyplot.subplots(3, 3, figsize=(11, 9), sharex=True, sharey=True, layout="constrained")
+    for k, name in enumerate(names):
+        low, high = np.quantile(truth[k], (0.01, 0.99))
+        error = learned[k] - truth[k]
+        width = np.quantile(np.abs(error), 0.99) + 1e-12
+        columns = ((learned[k], low, high, "viridis", "learned"), (truth[k], low, high, "viridis", "exact"))
+        for axis, (values, a, b, colours, title) in zip(
+            axes[k], (*columns, (error, -width, width, "RdBu", "learned - exact")), strict=True
+        ):
+            picture = _picture(axis, model, values, a, b, colours)
+            figure.colorbar(picture, ax=axis)
+            axis.set_title(f"{name}, {title}", fontsize=10)
+        axes[k, 0].set_ylabel(y)
+    for axis in axes[-1]:
+        axis.set_xlabel(x)
+    return figure
+
+
+def _metric(pyplot, model, means: np.ndarray):
+    """Volume density sqrt(det g), whose ridges are the phase boundaries, with the metric's unit ellipses."""
+    x, y, _ = _LABELS[model.name]
+    metric = natural_metric(model, means)
+    volume = np.log10(np.sqrt(np.maximum(np.linalg.det(metric), 1e-12)))
+    trace = np.log10(np.maximum(np.trace(metric, axis1=-2, axis2=-1), 1e-6))
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.6), sharex=True, sharey=True, layout="constrained")
+    for axis, values, title in zip(
+        axes,
+        (volume, trace),
+        (r"$\log_{10}\sqrt{\det g}$ per site, ellipses $g=$ const", r"$\log_{10}$ tr $g$"),
+        strict=True,
+    ):
+        picture = _picture(axis, model, values, *np.quantile(values, (0.05, 0.995)), "magma")
+        figure.colorbar(picture, ax=axis)
+        axis.set(title=title, xlabel=x, ylabel=y)
+    low, high = np.array(model.box)
+    step = len(model.grid.axes[0]) // _ELLIPSES
+    places = slice(step // 2, None, step)
+    few, points = metric[places, places].reshape(-1, 2, 2), model.grid.points[places, places].reshape(-1, 2)
+    unit = few * np.outer(high - low, high - low)  # in units of the box
+    values, vectors = np.linalg.eigh(unit)
+    longest = 0.5 / _ELLIPSES
+    half = 1 / np.sqrt(np.maximum(values, np.quantile(values, 0.3) + 1e-9))
+    half *= longest / half.max()
+    for point, radii, axes_of in zip(points, half, vectors, strict=True):
+        turn = np.linspace(0, 2 * np.pi, 40)
+        curve = point + (axes_of @ (radii[:, None] * np.stack([np.cos(turn), np.sin(turn)]))).T * (high - low)
+        axes[0].plot(*curve.T, color="white", linewidth=0.6)
+    return figure
+
+
+def _picture(axis, model, values: np.ndarray, low: float, high: float, colours: str):
+    (left, bottom), (right, top) = model.box
+    return axis.imshow(
+        values.reshape(model.grid.shape).T, origin="lower", extent=(left, right, bottom, top), aspect="auto",
+        vmin=low, vmax=high, cmap=colours, interpolation="nearest",
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""The two models of the paper's Table 1: what is sampled, what is measured, and the truth it is compared with."""
+
+from typing import Any
+
+import numpy as np
+
+from hessfast import datasets, ising, tasep
+from hessfast.posterior import ExactPosterior, Grid, ising_patterns, tasep_profile
+
+CELLS = (128, 128)  # their centres are where errors are measured
+_PIXELS = 32  # a side of the images that networks see
+_CHUNK = 4096  # samples at a time
+
+
+class Ising:
+    """T in [1, 5], H in [-2, 2]; natural parameters 1/T and H/T, F = -T log Z / N per site."""
+
+    name = "ising"
+    parameters = ("temperature", "field")
+    quantities = ("F", "dF_dT", "dF_dH")
+    box = (1.0, -2.0), (5.0, 2.0)
+    num = 540_000  # of the paper
+    bump_width = 1 / 50
+
+    def __init__(self, size: int = 128):
+        self.size, self.num_sites, self.grid = size, size**2, Grid.cells(*self.box, CELLS)
+        self.T, self.H = self.grid.points.reshape(-1, 2).T
+        table = ising.LogPartitionTable.load()
+        self.log_z = table(self.T, self.H)
+        # d log Z / d(1/T) = -(energy without the field)
+        self.means = np.column_stack([-table.mean_energy(self.T, self.H), table.mean_magnetization(self.T, self.H)])
+
+    @staticmethod
+    def natural(parameters: np.ndarray) -> np.ndarray:
+        return np.stack([1 / parameters[..., 0], parameters[..., 1] / parameters[..., 0]], axis=-1)
+
+    def plan(self, num: int, seed: int) -> Any:
+        return datasets.ising_plan(num, size=self.size, seed=seed)
+
+    def sample(self, parameters: np.ndarray, seed: int) -> Any:
+        return ising.sample(*parameters.T, size=self.size, seed=seed)
+
+    def stored(self, store: Any, rows: slice) -> Any:
+        words, temperature, field = (np.asarray(store[name][rows]) for name in ("words", *self.parameters))
+        return ising.IsingBatch(words, temperature, field, np.array(["auto"] * len(words)), self.size)
+
+    def features(self, batch: Any) -> np.ndarray:
+        return ising_patterns(batch)
+
+    def images(self, batch: Any) -> np.ndarray:
+        return _shrunk(batch.spins().astype(np.float32))
+
+    def known_statistics(self, batch: Any) -> np.ndarray:
+        return np.column_stack([-np.asarray(batch.energy()), np.asarray(batch.magnetization())]) / self.num_sites
+
+    def exact(self) -> ExactPosterior:
+        return ExactPosterior.ising()
+
+    def values(self, log_z: np.ndarray, means: np.ndarray) -> np.ndarray:
+        """F and its derivatives `[3, nodes]`, from log Z per site and its gradient in the natural parameters."""
+        along_temperature = -log_z + (means[:, 0] + self.H * means[:, 1]) / self.T
+        return np.stack([-self.T * log_z, along_temperature, -means[:, 1]])
+
+    def guesses(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """log Z and its gradient in the natural parameters of what needs no samples."""
+        b, h = 1 / self.T, self.H / self.T
+        field = np.abs(h), np.column_stack([np.zeros_like(b), np.sign(h)])
+        paramagnet = np.log(2 * np.cosh(h)), np.column_stack([np.zeros_like(b), np.tanh(h)])
+        return {"absolute_field": field, "paramagnet": paramagnet}
+
+
+class Tasep:
+    """Rates in (0, 1); natural parameters are their logits, log Z / N becomes -log(J) / 2, J the current."""
+
+    name = "tasep"
+    parameters = ("entry_rate", "exit_rate")
+    quantities = ("J", "dJ_dalpha", "dJ_dbeta")
+    box = (0.0, 0.0), (1.0, 1.0)
+    num = 150_000
+    bump_width = 1 / 150
+
+    def __init__(self, size: int = 128):
+        self.num_sites, self.grid = size**2, Grid.cells(*self.box, CELLS)
+        self.rates = self.grid.points.reshape(-1, 2)
+        current = tasep.current(*self.rates.T, num_sites=self.num_sites)
+        fewer, all_sites = (
+            tasep.log_partition_derivatives(*self.rates.T, num_sites=m, with_respect_to="rates").gradient
+            for m in (self.num_sites - 1, self.num_sites)
+        )
+        self.log_z = -np.log(current) / 2
+        self.means = -(fewer - all_sites) / 2 * self.rates * (1 - self.rates)
+
+    @staticmethod
+    def natural(parameters: np.ndarray) -> np.ndarray:
+        return np.log(parameters / (1 - parameters))
+
+    def plan(self, num: int, seed: int) -> Any:
+        return datasets.tasep_plan(num, num_sites=self.num_sites, seed=seed)
+
+    def sample(self, parameters: np.ndarray, seed: int) -> Any:
+        return tasep.sample(*parameters.T, num_sites=self.num_sites, seed=seed)
+
+    def stored(self, store: Any, rows: slice) -> Any:
+        return tasep.TasepChain(np.asarray(store["words"][rows]), self.num_sites, "exact")
+
+    def features(self, batch: Any) -> np.ndarray:
+        return tasep_profile(batch)
+
+    def images(self, batch: Any) -> np.ndarray:
+        side = int(self.num_sites**0.5)
+        return _shrunk(batch.occupations().reshape(-1, side, side).astype(np.float32))
+
+    def known_statistics(self, batch: Any) -> np.ndarray:
+        """The density up to one half, and beyond: those of long chains off their first-order line."""
+        density = batch.occupations().mean(axis=1, dtype=np.float64)
+        return np.column_stack([np.minimum(density, 0.5), -np.maximum(density, 0.5)])
+
+    def exact(self) -> ExactPosterior:
+        return ExactPosterior.tasep()
+
+    def values(self, log_z: np.ndarray, means: np.ndarray) -> np.ndarray:
+        current = np.exp(-2 * log_z)
+        slopes = -2 * current[:, None] * means / (self.rates * (1 - self.rates))
+        return np.stack([current, *slopes.T])
+
+    def guesses(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return {}
+
+
+MODELS = {"ising": Ising, "tasep": Tasep}
+# RMSE of Table 1 of the paper, in its units.
+PUBLISHED = {
+    "ising": {
+        "paper_method": (0.0883, 0.1106, 0.1237),
+        "mean_as_stat": (0.0981, 0.4766, 1.0936),
+        "pca_vae": (0.1669, 0.7428, 0.7988),
+    },
+    "tasep": {
+        "paper_method": (0.0112, 0.1165, 0.1135),
+        "mean_as_stat": (0.0529, 0.3832, 0.3833),
+        "pca_vae": (0.0524, 0.3837, 0.3872),
+    },
+}
+
+
+def gather(function, model, store) -> np.ndarray:
+    """`function` of all samples of a store, a few at a time, as float32."""
+    starts = range(0, store.plan.num, _CHUNK)
+    parts = [function(model.stored(store, slice(s, s + _CHUNK))).astype(np.float32) for s in starts]
+    return np.concatenate(parts)
+
+
+def _shrunk(images: np.ndarray) -> np.ndarray:
+    """Means over blocks, down to _PIXELS a side."""
+    num, side, _ = images.shape
+    block = max(side // _PIXELS, 1)
+    return images.reshape(num, side // block, block, side // block, block).mean(axis=(2, 4))

@@ -1,0 +1,133 @@
+"""One run: samples, rows, report; each kept as soon as it is there, so that a killed run goes on where it was."""
+
+import io
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from hessfast import _atomic, _checks, datasets, shards
+
+from . import figures
+from .models import MODELS, PUBLISHED, gather
+from .rows import Learned, Preset, Study, errors, rows_of
+from .table import table
+
+PRESETS = {
+    "quick": Preset(20_000, 40, "tiny", 240, 64, 300, 1000, 1),
+    "paper": Preset(0, 300, "tiny", 3000, 64, 3000, 4000, 1),  # num: the model's own
+}
+ALIGNMENT = (
+    "an affine function of the natural parameters is added to log Z, three coefficients by least squares; the paper's "
+    "three rows also get the best factor"
+)
+
+
+def run(
+    model: str,
+    preset: str,
+    out: str | Path,
+    *,
+    num: int | None = None,
+    size: int = 128,
+    seed: int = 0,
+    rows: Sequence[str] | None = None,
+    progress: bool = True,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Reproduce a model's rows of Table 1 in the folder `out`, and return what `report.json` there holds.
+
+    Args:
+        model: "ising" or "tasep".
+        preset: "quick" (20,000 samples, minutes) or "paper" (540,000 or 150,000 samples).
+        out: the folder; a run that was interrupted goes on in it.
+        num: samples, if not the preset's.
+        size: side of the lattice, or of the square into which a chain is wrapped. The truth is that of size 128.
+        seed: of everything.
+        rows: names of those to learn; all of them if None. Others can follow later, in the same folder.
+        changes: other fields of the preset.
+
+    Raises:
+        ValueError: for another run's folder, or values out of range.
+    """
+    _checks.choice("model", model, MODELS)
+    _checks.choice("preset", preset, PRESETS)
+    chosen = Preset(**(PRESETS[preset].__dict__ | changes))
+    num = _checks.integer("num", num or chosen.num or MODELS[model].num, 1000)
+    seed = _checks.seed(seed)
+    settings = {"model": model, "preset": preset, "num": num, "size": _checks.integer("size", size, 32), "seed": seed}
+    settings |= {"changes": changes}
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, settings)
+    subject = MODELS[model](size)
+    start = time.perf_counter()
+    plan = subject.plan(num, seed)
+    known = rows_of(subject)
+    wanted = {_checks.choice("rows", name, known): known[name] for name in (known if rows is None else rows)}
+    store = shards.fill(folder / "samples", plan, datasets.maker(plan), progress=progress)
+    sampling = time.perf_counter() - start
+    study = _study(subject, chosen, store, seed, folder)
+    learned = {}
+    bar = tqdm(wanted.items(), "rows", disable=not progress)
+    for name, function in bar:
+        bar.set_postfix_str(name)
+        learned[name] = _kept(folder / "rows" / name, lambda function=function: function(study), subject)
+    report = {
+        "model": model, "preset": preset, "num_samples": num, "size": size, "seed": seed, "alignment": ALIGNMENT,
+        "quantities": subject.quantities, "rows": learned,
+        "published": {row: dict(zip(("F", "dF_dp1", "dF_dp2"), x, strict=True)) for row, x in PUBLISHED[model].items()},
+        "seconds": {"samples": sampling, "rows": sum(row["seconds"] for row in learned.values())},
+    }  # fmt: skip
+    _atomic.write(folder / "report.json", [(json.dumps(report, indent=1) + "\n").encode()])
+    _atomic.write(folder / "table.txt", [(table(report) + "\n").encode()])
+    if figures.available() and "ours" in learned:
+        figures.draw(subject, folder)
+    return report
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Write the settings, or refuse a folder of others."""
+    path, text = folder / "settings.json", json.dumps(settings, indent=1) + "\n"
+    if not path.exists():
+        _atomic.write(path, [text.encode()])
+    elif path.read_text() != text:
+        raise ValueError(f"out must be a new folder or that of the same run, got {str(folder)!r}. Choose another.")
+
+
+def _study(model, preset: Preset, store, seed: int, folder: Path) -> Study:
+    parameters = np.column_stack([np.asarray(store[name][:]) for name in model.parameters])
+    arrays = {}
+    for name, function in (("features", model.features), ("images", model.images), ("known", model.known_statistics)):
+        path = folder / f"{name}.npy"
+        if not path.exists():
+            whole = io.BytesIO()
+            np.save(whole, gather(function, model, store))
+            _atomic.write(path, [whole.getbuffer()])  # pyright: ignore[reportArgumentType]
+        arrays[name] = np.load(path)
+    return Study(model, preset, parameters, seed=seed, folder=folder, **arrays)
+
+
+def _kept(path: Path, learn, model) -> dict[str, Any]:
+    """The row's entry in the report; learned now, unless it was before."""
+    entry = path.with_suffix(".json")
+    if entry.exists():
+        return json.loads(entry.read_text())
+    path.parent.mkdir(exist_ok=True)
+    start = time.perf_counter()
+    learned: Learned = learn()
+    seconds = time.perf_counter() - start
+    whole = io.BytesIO()
+    np.savez(whole, log_z=learned.log_z, means=learned.means)
+    _atomic.write(path.with_suffix(".npz"), [whole.getvalue()])
+    gap = None
+    if learned.gap is not None:
+        gap = {"median": float(np.median(learned.gap)), "mean": float(learned.gap.mean())}
+    row = errors(model, learned.log_z, learned.means, learned.free_scale)
+    row |= {"nats_gap": gap, "num_samples": learned.num_samples, "seconds": seconds, "notes": learned.notes}
+    _atomic.write(entry, [(json.dumps(row, indent=1) + "\n").encode()])
+    return row
