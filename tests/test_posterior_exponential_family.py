@@ -100,9 +100,9 @@ def test_bundles_and_the_posterior_of_a_normal_family():
     assert 0.2 < posterior.score(fresh[keep], true[keep], grid) < 1.5  # log of 16 / (2 pi e) + ... is about 0.5
 
 
-def test_errors_of_half_samples_cover_the_truth():
+def test_errors_of_halves_cover_the_truth():
     z, theta, covariance = normal_family(3000)
-    posterior = ExponentialFamilyPosterior(num_half_samples=6, resolution=4).fit(z, theta)
+    posterior = ExponentialFamilyPosterior(num_splits=6, resolution=4).fit(z, theta)
     points = inner(theta, 100)
     error = posterior.standard_error("fisher_metric", points)
     assert error.shape == (100, 2, 2)
@@ -136,6 +136,48 @@ def test_a_first_order_line_is_found():
     sign = np.sign(kink.normal[0])
     np.testing.assert_allclose(sign * kink.normal, [0.5**0.5, -(0.5**0.5)], atol=0.01)
     assert abs(sign * kink.offset + 0.1 / 2**0.5) < 0.01
+
+
+def test_fluctuations_that_no_parameter_moves_are_no_information():
+    """x ~ N(t, 1) for t > 0, where f = x; for t < 0 x only fluctuates, about 0, and tells nothing of t."""
+    rng = np.random.default_rng(4)
+    t = rng.uniform(-2, 2, (20_000, 1))
+    x = np.where(t > 0, t + rng.normal(size=t.shape), 0.5 * rng.normal(size=t.shape))
+    posterior = ExponentialFamilyPosterior(kink=False).fit(x, t)
+    # 1 is right; with the variance of 1/4 on the left taken for information it would be 0.75 to 0.79.
+    assert 0.83 < posterior.directions_[0, 0] < 1.1
+
+
+def test_known_statistics_leave_only_phi_to_learn():
+    rng = np.random.default_rng(5)
+    theta = rng.uniform(-2, 2, (4000, 2))
+    chance = 1 / (1 + np.exp(-theta))
+    posterior = ExponentialFamilyPosterior(50, sufficient=True).fit(rng.binomial(50, chance) / 50, theta)
+    np.testing.assert_allclose(posterior.directions_, np.eye(2), atol=1e-6)
+    points = inner(theta)
+    p = 1 / (1 + np.exp(-points))
+    np.testing.assert_allclose(posterior.mean(points) - posterior.mean(points).mean(0), p - p.mean(0), atol=0.02)
+    with pytest.raises(ValueError, match="features must be 2 to be the sufficient statistics, got 3"):
+        ExponentialFamilyPosterior(sufficient=True).fit(rng.normal(size=(4000, 3)), theta)
+
+
+def test_ising_metric_is_the_covariance_of_energy_and_magnetisation():
+    """At 20 points, against independent samples, within five standard errors of both."""
+    rng = np.random.default_rng(8)
+    T, H = rng.uniform(2.6, 5, 6000), rng.uniform(-1, 1, 6000)
+    posterior = ExponentialFamilyPosterior(
+        1024, ising_patterns, lambda p: np.column_stack([1 / p[:, 0], p[:, 1] / p[:, 0]]), num_splits=4
+    ).fit(ising.sample(T, H, size=32, seed=8), np.column_stack([T, H]))
+    T, H = np.repeat(rng.uniform(2.9, 4.6, 20), 1000), np.repeat(rng.uniform(-0.8, 0.8, 20), 1000)
+    batch = ising.sample(T, H, size=32, seed=9)
+    f = np.column_stack([-np.asarray(batch.energy()), np.asarray(batch.magnetization())]).reshape(20, 1000, 2)
+    f = f - f.mean(axis=1, keepdims=True)
+    products = f[..., :, None] * f[..., None, :] / 1024  # per site
+    theta = np.column_stack([1 / T, H / T])[::1000]
+    error = np.hypot(posterior.standard_error("fisher_metric", theta), products.std(axis=1) / 1000**0.5)
+    pull = np.abs(posterior.fisher_metric(theta) - products.mean(axis=1)) / error
+    assert (pull < 5).all(), pull.max()
+    assert error.max() < 0.5 * np.trace(products.mean(axis=1), axis1=1, axis2=2).max()  # so that 5 errors say something
 
 
 def test_features_of_known_configurations():
@@ -179,7 +221,7 @@ def test_bad_points_are_refused():
         posterior.log_posterior(Z[:4], Grid(THETA.min(axis=0), THETA.max(axis=0), (3, 3)), bundle=3)
     with pytest.raises(ValueError, match="samples must have 4 features as in fit, got 2"):
         posterior.statistics(Z[:, :2])
-    with pytest.raises(ValueError, match="num_half_samples must be >= 1 for errors, got 0"):
+    with pytest.raises(ValueError, match="num_splits must be >= 1 for errors, got 0"):
         posterior.standard_error("phi", THETA)
     with pytest.raises(ValueError, match="width must be >= 1 and <= 5"):
         ising_patterns(ising.pack(np.ones((1, 8, 8))), 3, 6)

@@ -77,12 +77,13 @@ def learn(
     if known is None:
         coarse = resolution or _resolution(len(gauge), dim, 1)
         S, means, variances = _score_identity.solve(z, at.u, at.theta, at.slopes, near, plane, coarse)
+        smooth = means @ S
         error = math.sqrt(z.shape[1] / num)  # of a regression on so many features
     else:
-        S, means, variances, error = known * num_sites, z, np.ones_like(at.theta), 1e-9
+        S, smooth, variances, error = known * num_sites, None, np.ones_like(at.theta), 0.0
     resolution = resolution or _resolution(len(gauge), dim, 2)
     basis = Basis(at.theta, plane, resolution, max(resolution // 2, 2))
-    c, B = _potential.fit_potential(basis, at.theta, z @ S, means @ S, variances, error)
+    c, B = _potential.fit_potential(basis, at.theta, z @ S, smooth, variances, error)
     directions = S @ (np.eye(dim) + B).T
     slope = np.array([(basis.gradient(gauge, a) @ c).mean() for a in range(dim)])
     linear, constant = basis.affine()

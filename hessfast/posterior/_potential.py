@@ -21,23 +21,23 @@ def fit_potential(basis, theta, statistics, means, variances, error, passes=3):
     A gradient is free of curl, which a mixing of its components is not: where the metric varies, this determines B. Its
     diagonal is left to the score identity: the fit would choose the scales of smaller misfit. `error` is the standard
     deviation of B before the fit, relative to the components' ranges; it decides where curl does not, as at a constant
-    metric. The means stand beside B because the noise of f would shrink it. Weights:
-    Huber's, by smooth variances.
+    metric. The means stand beside B because the noise of f would shrink it; without them B is 0. Weights: Huber's, by
+    smooth variances.
     """
     num, dim = theta.shape
-    unit = means.std()
-    statistics, means, variances = statistics / unit, means / unit, variances / unit**2
-    directions = mixings(dim)
-    extra = len(directions)
-    size = basis.size + extra
-    designs = [
-        sparse.csr_array(sparse.hstack([basis.gradient(theta, a), sparse.csr_array(-(means @ directions[:, a].T))]))
-        for a in range(dim)
-    ]
+    unit = statistics.std()
+    statistics, variances = statistics / unit, variances / unit**2
+    designs = [basis.gradient(theta, a) for a in range(dim)]
+    directions, prior = np.zeros((0, dim, dim)), np.zeros(0)
+    if means is not None:
+        means, directions = means / unit, mixings(dim)
+        mixed = [sparse.csr_array(-(means @ directions[:, a].T)) for a in range(dim)]
+        designs = [sparse.csr_array(sparse.hstack(both)) for both in zip(designs, mixed, strict=True)]
+        ranges = means.std(axis=0)
+        prior = np.array([(np.abs(B) * ranges[None, :] / ranges[:, None]).sum() / error for B in directions]) ** 2
+    size = basis.size + len(directions)
     roughness = np.zeros((size, size))
     roughness[: basis.size, : basis.size] = basis.roughness
-    ranges = means.std(axis=0)
-    prior = np.array([(np.abs(B) * ranges[None, :] / ranges[:, None]).sum() / error for B in directions]) ** 2
     variances = variances + FLOOR * variances.mean(axis=0)
     weights = 1 / variances
     for _ in range(passes):

@@ -68,6 +68,20 @@ def _plane_of_jumps(z: np.ndarray, u: np.ndarray, theta: np.ndarray, near: np.nd
     jumps = np.flatnonzero(log_spread - field > np.log(_JUMP))
     if len(jumps) < _FEWEST_JUMPS:
         return None
+    spreads = z[near[jumps]] - z[near[jumps]].mean(axis=1, keepdims=True)
+    axes = np.linalg.svd(spreads, full_matrices=False)[2][:, 0]
+    main = np.linalg.svd(axes, full_matrices=False)[2][0]  # jumps point in much the same direction, or its opposite
+    along = np.einsum("nkp,np->nk", spreads, axes * np.sign(axes @ main)[:, None])
+    # Two sides, and nothing in between: the largest gap of the projections is most of their range.
+    ordered = np.sort(along, axis=1)
+    gaps = np.diff(ordered, axis=1)
+    up = along > np.take_along_axis(ordered, gaps.argmax(axis=1)[:, None], axis=1)
+    clear = gaps.max(axis=1) > 0.5 * np.ptp(along, axis=1)
+    clear &= np.minimum(up.sum(axis=1), (~up).sum(axis=1)) > 1  # one alone is an outlier
+    if clear.sum() < _FEWEST_JUMPS:
+        return None
+    clear &= gaps.max(axis=1) > 0.25 * np.quantile(gaps.max(axis=1)[clear], 0.9)  # others are rare excitations
+    up, jumps = up[clear], jumps[clear]
     scale = theta.std(axis=0)
     middles = theta[near[jumps]].mean(axis=1) / scale
     for _ in range(5):  # a plane through them, without the far third each time
@@ -77,27 +91,19 @@ def _plane_of_jumps(z: np.ndarray, u: np.ndarray, theta: np.ndarray, near: np.nd
             normal = linalg.svd(kept - center, full_matrices=False)[2][-1]
             distance = np.abs((middles - center) @ normal)
             kept = middles[distance <= np.quantile(distance, 2 / 3)]
-    jumps = jumps[distance <= 4 * np.median(distance)]
-    coordinates = (theta - center * scale) / scale
-    inside = near[jumps]
-    spreads = z[inside] - z[inside].mean(axis=1, keepdims=True)
-    axes = np.linalg.svd(spreads, full_matrices=False)[2][:, 0]
-    main = np.linalg.svd(axes, full_matrices=False)[2][0]  # jumps point in much the same direction, or its opposite
-    along = np.einsum("nkp,np->nk", spreads, axes * np.sign(axes @ main)[:, None])
-    # Two sides, and nothing in between: the largest gap of the projections is most of their range.
-    ordered = np.sort(along, axis=1)
-    gaps = np.diff(ordered, axis=1)
-    widest = gaps.argmax(axis=1)[:, None]
-    clear = gaps.max(axis=1) > 0.5 * np.ptp(along, axis=1)
-    up = (along > np.take_along_axis(ordered, widest, axis=1))[clear]
-    points = coordinates[inside[clear]]
+    close = distance <= 4 * np.median(distance)
+    points, up = ((theta - center * scale) / scale)[near[jumps[close]]], up[close]
     start = np.append(normal, 0.0) / np.abs(points @ normal).mean()
     for _ in range(3):  # without neighbourhoods that the plane does not divide
         if len(up) < max(_FEWEST_JUMPS, len(jumps) / 3):
             return None
         weights = _dividing_plane(points.reshape(-1, len(normal)), up.ravel(), start)
-        right = ((points @ weights[:-1] + weights[-1] > 0) == up).mean(axis=1)
-        points, up = points[right > 0.8], up[right > 0.8]
+        right = (points @ weights[:-1] + weights[-1] > 0) == up
+        both = [(right & side).sum(axis=1) / side.sum(axis=1) for side in (up, ~up)]
+        divided = np.minimum(*both) > 0.7
+        points, up = points[divided], up[divided]
+    if len(up) < max(_FEWEST_JUMPS, len(jumps) / 3):
+        return None
     slope = weights[:-1] / scale
     offset = slope @ (center * scale) - weights[-1]
     length = np.linalg.norm(slope)

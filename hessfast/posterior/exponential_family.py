@@ -14,6 +14,7 @@ from ._learn import Fit, Parameters, learn
 from .grid import Grid
 from .result import Posterior, bundled, normalise
 
+_SAMPLES_A_COMPONENT = 100  # at least; with fewer S would be noise
 _MARGIN = 0.05  # of the range of the parameters of the fit: so far beyond it phi is extrapolated
 
 
@@ -36,7 +37,7 @@ class ExponentialFamilyPosterior:
     phi is a product of cubic splines in each coordinate, with knots at quantiles, in one to three dimensions (seconds
     for 20,000 samples in two; coarse in three), a polynomial of total degree four or less beyond. The bias is that of
     features whose linear functions miss the sufficient statistics, and of means that bend within a few neighbours; the
-    half-samples' errors do not see it, held-out samples (`score`) do.
+    errors from halves do not see it, held-out samples (`score`) do.
 
     Attributes:
         directions_: S, float64 `[num_features, dim]`, per site.
@@ -76,13 +77,13 @@ class ExponentialFamilyPosterior:
             num_sites: N, by which exponents are divided; f, phi and metric are per site.
             features: maps what `fit` and others are given as samples to z, `[n, num_features]`; None if they are z.
             to_natural: maps the parameters, `[n, dim]`, to natural ones; None if they are natural.
-            num_components: most principal components of the features that are kept.
+            num_components: most principal components of the features that are kept; one for 100 samples at most.
             resolution: intervals of the splines (degree of the polynomials); by default from the number of samples.
             kink: whether to look for one.
             sufficient: whether the features are the sufficient statistics, dim of them, per site: then only phi is
                 learned, as a ceiling for what can be.
-            num_splits: of the samples into two random halves. Fits to halves have twice the bias of the fit to all,
-                which is thereby removed, and their difference is an estimate of the statistical error. 0 for neither.
+            num_splits: of the samples into two random halves; half the difference of fits to them is an estimate of the
+                statistical error of the fit to all. 0 for none.
             seed: of the splits.
         """
         self.num_sites = _checks.integer("num_sites", num_sites, 1)
@@ -122,7 +123,7 @@ class ExponentialFamilyPosterior:
                 raise ValueError(f"{name} must vary, got the constant {columns[0, constant[0]]} in a column.")
         self._center = z.mean(axis=0)
         _, vectors = np.linalg.eigh(np.cov(z, rowvar=False).reshape(z.shape[1], -1))
-        vectors = vectors[:, ::-1][:, : self.num_components]
+        vectors = vectors[:, ::-1][:, : min(self.num_components, max(num // _SAMPLES_A_COMPONENT, dim))]
         components = (z - self._center) @ vectors
         varied = components.std(axis=0) > 1e-6 * components.std(axis=0).max()  # else a combination is constant
         self._rotation, components = vectors[:, varied], components[:, varied]
@@ -137,10 +138,10 @@ class ExponentialFamilyPosterior:
             order = rng.permutation(num)
             pair = (np.sort(half) for half in (order[: num // 2], order[num // 2 :]))
             self._halves.append(tuple(learn(components[half], at[half], *options) for half in pair))
-        self.directions_, self.offset_ = self._rotation @ self._corrected("directions"), self._corrected("offset")
+        self.directions_, self.offset_ = self._rotation @ self._fit.directions, self._fit.offset
         self.kink_: Hyperplane | None = self._fit.basis.kink
         self.mixing_ = self._fit.mixing
-        eigenvalues = np.linalg.eigvalsh(self._corrected("fisher_metric", theta))[:, 0]
+        eigenvalues = np.linalg.eigvalsh(self._fit.fisher_metric(theta))[:, 0]
         self.convexity_, self.smallest_eigenvalue_ = float((eigenvalues > 0).mean()), float(eigenvalues.min())
         return self
 
@@ -173,11 +174,12 @@ class ExponentialFamilyPosterior:
         _checks.choice("quantity", quantity, ("phi", "mean", "fisher_metric"))
         if not self._halves:
             raise ValueError("num_splits must be >= 1 for errors, got 0. Fit with num_splits=4.")
-        flat = self._inside("theta", np.atleast_1d(_checks.float_array("theta", theta)))
-        points = flat.reshape(-1, flat.shape[-1])
-        halves = [[getattr(half, quantity)(points) for half in pair] for pair in self._halves]
-        error = np.sqrt(np.mean([((a - b) / 2) ** 2 for a, b in halves], axis=0))
-        return error.reshape(*flat.shape[:-1], *error.shape[1:])
+
+        def error(points: np.ndarray) -> np.ndarray:
+            halves = ([getattr(half, quantity)(points) for half in pair] for pair in self._halves)
+            return np.sqrt(np.mean([((a - b) / 2) ** 2 for a, b in halves], axis=0))
+
+        return self._at(theta, error)
 
     def log_posterior(self, samples: Any, grid: Grid, *, bundle: int = 1) -> Posterior:
         """The posterior of every sample, or of every `bundle` consecutive samples of one parameter.
@@ -206,7 +208,7 @@ class ExponentialFamilyPosterior:
         if len(theta) != len(exponents):
             raise ValueError(f"parameters must be one row for each of the {len(exponents)} bundles, got {len(theta)}.")
         statistics = self.statistics(samples).reshape(len(theta), -1, theta.shape[1]).sum(axis=1)
-        own = self.num_sites * ((statistics * theta).sum(axis=1) - bundle * self._corrected("phi", theta))
+        own = self.num_sites * ((statistics * theta).sum(axis=1) - bundle * self._fit.phi(theta))
         return float(np.mean(own - logsumexp(exponents, axis=1) + math.log(exponents.shape[1])))
 
     def _features(self, samples: Any) -> np.ndarray:
@@ -243,20 +245,13 @@ class ExponentialFamilyPosterior:
         return theta
 
     def _evaluate(self, quantity: str, theta: Any) -> np.ndarray:
-        self._fitted()
+        return self._at(theta, getattr(self._fitted(), quantity))
+
+    def _at(self, theta: Any, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """`function` of a flat batch of natural parameters, in the shape in which they came."""
         theta = self._inside("theta", np.atleast_1d(_checks.float_array("theta", theta)))
-        values = self._corrected(quantity, theta.reshape(-1, theta.shape[-1]))
+        values = function(theta.reshape(-1, theta.shape[-1]))
         return values.reshape(*theta.shape[:-1], *values.shape[1:])
-
-    def _corrected(self, name: str, *points: np.ndarray) -> np.ndarray:
-        """An attribute of the fit, or what it is at points, less its bias: halves of the samples have twice as much."""
-
-        def of(fit: Fit) -> np.ndarray:
-            return getattr(fit, name)(*points) if points else getattr(fit, name)
-
-        value = of(self._fit)
-        halves = [of(half) for pair in self._halves for half in pair]
-        return 2 * value - np.mean(halves, axis=0) if halves else value
 
     def _exponents(self, samples: Any, points: Any, bundle: int) -> np.ndarray:
         """N (<sum f, t> - bundle phi(t)) for each bundle and point, `[n / bundle, points]`."""
@@ -265,7 +260,7 @@ class ExponentialFamilyPosterior:
         theta = self._inside("points", self._natural("points", self._given("points", points)))
         f = bundled(self.statistics(samples), bundle)
         flat = theta.reshape(-1, theta.shape[-1])
-        return self.num_sites * (f @ flat.T - bundle * self._corrected("phi", flat))
+        return self.num_sites * (f @ flat.T - bundle * self._fit.phi(flat))
 
     def _fitted(self) -> Fit:
         if not hasattr(self, "_fit"):

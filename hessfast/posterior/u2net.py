@@ -103,14 +103,14 @@ class U2NetPosterior:
         images = self._images(samples)
         if images.shape[1] < 16 or images.shape[2] < 16:
             raise ValueError(f"images must be at least 16 x 16, got {images.shape[1]} x {images.shape[2]}.")
-        self.grid_ = Grid.cells(*self.box, images.shape[1:])
+        self.grid_ = Grid.cells(self.box[0], self.box[1], images.shape[1:])
         place = self._place(parameters, len(images))
         if len(place) < self.num_neighbours:
             raise ValueError(f"samples must number at least {self.num_neighbours}, got {len(place)}.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed % 2**63)
             self._network = U2Net(self.bundle, self.size).to(self.device)
-        self._train(images, place, KDTree(place).query(place, self.num_neighbours)[1])
+        self._train(images, place, np.asarray(KDTree(place).query(place, self.num_neighbours)[1]))
         self._network.eval()
         return self
 

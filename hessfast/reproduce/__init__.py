@@ -6,7 +6,7 @@
 The folder keeps samples, features, every row and its models; an interrupted run goes on in it.
 """
 
-from .run import PRESETS, run
+from ._run import PRESETS, run
 from .table import table
 
 __all__ = ["PRESETS", "run", "table"]

@@ -78,34 +78,30 @@ def _maps(pyplot, model, learned: np.ndarray, truth: np.ndarray):
 
 
 def _metric(pyplot, model, means: np.ndarray):
-    """Volume density sqrt(det g), whose ridges are the phase boundaries, with the metric's unit ellipses."""
+    """Trace and volume density of the metric, whose ridges are the phase boundaries, with ellipses of equal length."""
     x, y, _ = _LABELS[model.name]
     metric = natural_metric(model, means)
-    volume = np.log10(np.sqrt(np.maximum(np.linalg.det(metric), 1e-12)))
     trace = np.log10(np.maximum(np.trace(metric, axis1=-2, axis2=-1), 1e-6))
+    volume = np.log10(np.maximum(np.linalg.det(metric), 1e-12)) / 2
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.6), sharex=True, sharey=True, layout="constrained")
-    for axis, values, title in zip(
-        axes,
-        (volume, trace),
-        (r"$\log_{10}\sqrt{\det g}$ per site, ellipses $g=$ const", r"$\log_{10}$ tr $g$"),
-        strict=True,
-    ):
-        picture = _picture(axis, model, values, *np.quantile(values, (0.05, 0.995)), "magma")
+    titles = r"$\log_{10}$ tr $g$ per site, ellipses of equal length", r"$\log_{10}\sqrt{\det g}$"
+    for axis, values, title in zip(axes, (trace, volume), titles, strict=True):
+        picture = _picture(
+            axis, model, values, float(np.quantile(values, 0.05)), float(np.quantile(values, 0.995)), "magma"
+        )
         figure.colorbar(picture, ax=axis)
         axis.set(title=title, xlabel=x, ylabel=y)
     low, high = np.array(model.box)
-    step = len(model.grid.axes[0]) // _ELLIPSES
+    step = model.grid.shape[0] // _ELLIPSES
     places = slice(step // 2, None, step)
     few, points = metric[places, places].reshape(-1, 2, 2), model.grid.points[places, places].reshape(-1, 2)
-    unit = few * np.outer(high - low, high - low)  # in units of the box
-    values, vectors = np.linalg.eigh(unit)
-    longest = 0.5 / _ELLIPSES
-    half = 1 / np.sqrt(np.maximum(values, np.quantile(values, 0.3) + 1e-9))
-    half *= longest / half.max()
-    for point, radii, axes_of in zip(points, half, vectors, strict=True):
-        turn = np.linspace(0, 2 * np.pi, 40)
-        curve = point + (axes_of @ (radii[:, None] * np.stack([np.cos(turn), np.sin(turn)]))).T * (high - low)
-        axes[0].plot(*curve.T, color="white", linewidth=0.6)
+    values, vectors = np.linalg.eigh(few * np.outer(high - low, high - low))  # in units of the box
+    radii = np.minimum(1 / np.sqrt(np.maximum(values, 1e-12)) / _ELLIPSES / 4, 0.4 / _ELLIPSES)
+    turn = np.linspace(0, 2 * np.pi, 40)
+    circle = np.stack([np.cos(turn), np.sin(turn)])
+    for point, size, directions in zip(points, radii, vectors, strict=True):
+        axes[0].plot(*(point + (directions @ (size[:, None] * circle)).T * (high - low)).T, color="w", linewidth=0.6)
+    axes[0].set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     return figure
 
 

@@ -18,7 +18,7 @@ from .rows import Learned, Preset, Study, errors, rows_of
 from .table import table
 
 PRESETS = {
-    "quick": Preset(20_000, 40, "tiny", 240, 64, 300, 1000, 1),
+    "quick": Preset(20_000, 40, "tiny", 240, 64, 300, 1500, 1),
     "paper": Preset(0, 300, "tiny", 3000, 64, 3000, 4000, 1),  # num: the model's own
 }
 ALIGNMENT = (
@@ -54,24 +54,24 @@ def run(
     Raises:
         ValueError: for another run's folder, or values out of range.
     """
-    _checks.choice("model", model, MODELS)
-    _checks.choice("preset", preset, PRESETS)
+    _checks.choice("model", model, tuple(MODELS))
+    _checks.choice("preset", preset, tuple(PRESETS))
     chosen = Preset(**(PRESETS[preset].__dict__ | changes))
     num = _checks.integer("num", num or chosen.num or MODELS[model].num, 1000)
     seed = _checks.seed(seed)
     settings = {"model": model, "preset": preset, "num": num, "size": _checks.integer("size", size, 32), "seed": seed}
     settings |= {"changes": changes}
+    subject = MODELS[model](size)
+    known = rows_of(subject)
+    wanted = {_checks.choice("rows", name, tuple(known)): known[name] for name in (known if rows is None else rows)}
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, settings)
-    subject = MODELS[model](size)
     start = time.perf_counter()
     plan = subject.plan(num, seed)
-    known = rows_of(subject)
-    wanted = {_checks.choice("rows", name, known): known[name] for name in (known if rows is None else rows)}
     store = shards.fill(folder / "samples", plan, datasets.maker(plan), progress=progress)
     sampling = time.perf_counter() - start
-    study = _study(subject, chosen, store, seed, folder)
+    study = _study(subject, chosen, store, seed, folder, progress)
     learned = {}
     bar = tqdm(wanted.items(), "rows", disable=not progress)
     for name, function in bar:
@@ -99,7 +99,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"out must be a new folder or that of the same run, got {str(folder)!r}. Choose another.")
 
 
-def _study(model, preset: Preset, store, seed: int, folder: Path) -> Study:
+def _study(model, preset: Preset, store, seed: int, folder: Path, progress: bool) -> Study:
     parameters = np.column_stack([np.asarray(store[name][:]) for name in model.parameters])
     arrays = {}
     for name, function in (("features", model.features), ("images", model.images), ("known", model.known_statistics)):
@@ -109,7 +109,7 @@ def _study(model, preset: Preset, store, seed: int, folder: Path) -> Study:
             np.save(whole, gather(function, model, store))
             _atomic.write(path, [whole.getbuffer()])  # pyright: ignore[reportArgumentType]
         arrays[name] = np.load(path)
-    return Study(model, preset, parameters, seed=seed, folder=folder, **arrays)
+    return Study(model, preset, parameters, seed=seed, folder=folder, progress=progress, **arrays)
 
 
 def _kept(path: Path, learn, model) -> dict[str, Any]:

@@ -1,0 +1,148 @@
+"""The reproduction: its truth, its report, that it goes on where it was, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hessfast import cli, reproduce
+from hessfast.log_partition import LogPartition
+from hessfast.reproduce import figures, rows
+from hessfast.reproduce.models import Ising, Tasep
+
+SMALL = {"num": 1500, "size": 32, "held_out": 2, "potential_steps": 60, "network_steps": 2, "vae_steps": 3}
+ALL = [
+    "ours",
+    "exact",
+    "paper_method",
+    "mean_as_stat",
+    "pca_vae",
+    "affine",
+    "quadratic",
+    "absolute_field",
+    "paramagnet",
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, reproduce.run("ising", "quick", folder, progress=False, **SMALL)
+
+
+@pytest.mark.parametrize("model", [Ising(), Tasep()])
+def test_values_are_the_derivatives_of_the_first(model):
+    """By differences on the grid, away from the first-order line, for the truth that rows are compared with."""
+    values = model.values(model.log_z, model.means).reshape(3, 128, 128)
+    F, *slopes = values
+    p = model.grid.axes
+    for k, (x, y) in enumerate(((slice(70, 120), slice(100, 120)), (slice(100, 120), slice(70, 120)))):
+        difference = np.gradient(F, p[k], axis=k)[x, y]
+        np.testing.assert_allclose(slopes[k][x, y], difference, atol=2e-3)
+
+
+@pytest.mark.parametrize("model", [Ising(), Tasep()])
+def test_the_truth_is_right_up_to_an_affine_function(model):
+    theta = model.natural(model.grid.points.reshape(-1, 2))
+    slope = np.array([2.0, -1.0])
+    moved = model.log_z + 3 + theta @ slope, model.means + slope
+    row = rows.errors(model, *moved)
+    assert max(row["F"], row["dF_dp1"], row["dF_dp2"]) < 1e-8
+    scaled = rows.errors(model, 5 * moved[0], 5 * moved[1], free_scale=True)
+    assert max(scaled["F"], scaled["dF_dp1"], scaled["dF_dp2"]) < 1e-8
+    assert rows.errors(model, 5 * moved[0], 5 * moved[1])["F"] > 0.01
+
+
+def test_a_report_has_every_row(finished):
+    folder, report = finished
+    assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(report))
+    assert list(report["rows"]) == ALL
+    for row in report["rows"].values():
+        assert {"F", "dF_dp1", "dF_dp2", "normalised", "nats_gap", "num_samples", "seconds"} <= set(row)
+    error = {name: row["F"] for name, row in report["rows"].items()}
+    assert error["exact"] < error["ours"] < error["affine"]
+    assert error["exact"] < 0.02
+    assert report["rows"]["ours"]["nats_gap"]["median"] < report["rows"]["pca_vae"]["nats_gap"]["median"]
+    assert report["published"]["paper_method"] == {"F": 0.0883, "dF_dp1": 0.1106, "dF_dp2": 0.1237}
+    text = reproduce.table(report)
+    assert (folder / "table.txt").read_text() == text + "\n"
+    assert f"{error['ours']:.4f}" in text
+
+
+def test_fitted_models_and_figures_are_there(finished):
+    folder, _ = finished
+    assert np.isfinite(LogPartition.load(folder / "log_partition").log_z([[0.3, 0.1]])).all()
+    assert {path.name for path in (folder / "figures").glob("*.png")} == {"ours_derivatives.png", "ours_metric.png"}
+
+
+def test_a_second_run_learns_nothing_anew(finished, monkeypatch):
+    folder, report = finished
+    monkeypatch.setattr("hessfast.reproduce._run._study", lambda *_: None)  # rows cannot be learned without it
+    again = reproduce.run("ising", "quick", folder, progress=False, **SMALL)
+    assert again["rows"] == report["rows"]
+
+
+def test_a_killed_run_goes_on_to_the_same_report(finished, tmp_path, monkeypatch):
+    _, report = finished
+    learn = rows.quadratic
+
+    def killed(study):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rows, "quadratic", killed)
+    killed.__name__ = "quadratic"
+    names = ["ours", "affine", "quadratic"]
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.run("ising", "quick", tmp_path, rows=names, progress=False, **SMALL)
+    assert {path.name for path in (tmp_path / "rows").glob("*.json")} == {"ours.json", "affine.json"}
+    monkeypatch.setattr(rows, "quadratic", learn)
+    resumed = reproduce.run("ising", "quick", tmp_path, rows=names, progress=False, **SMALL)
+    for name in names:
+        for key in ("F", "dF_dp1", "dF_dp2", "nats_gap"):
+            assert resumed["rows"][name][key] == report["rows"][name][key]
+
+
+def test_another_runs_folder_is_refused(finished):
+    folder, _ = finished
+    with pytest.raises(ValueError, match="out must be a new folder or that of the same run"):
+        reproduce.run("ising", "quick", folder, progress=False, **(SMALL | {"seed": 1}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("xy", "quick"), "model must be .*, got 'xy'"),
+        (("ising", "fast"), "preset must be .*, got 'fast'"),
+        (("ising", "quick", {"num": 10}), "num must be"),
+        (("ising", "quick", {"rows": ["best"]}), "rows must be .*, got 'best'"),
+    ],
+)
+def test_what_there_is_not_is_refused(arguments, message, tmp_path):
+    model, preset, *options = arguments
+    with pytest.raises(ValueError, match=message):
+        reproduce.run(model, preset, tmp_path / "new", progress=False, **(options[0] if options else {}))
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_command_prints_the_table(finished, monkeypatch):
+    folder, report = finished
+    monkeypatch.setattr("hessfast.reproduce.run", lambda *_, **__: report)
+    result = CliRunner().invoke(cli.app, ["reproduce", "ising", "--out", str(folder)])
+    assert result.exit_code == 0
+    assert reproduce.table(report) in result.output
+    monkeypatch.undo()
+    refused = CliRunner().invoke(cli.app, ["reproduce", "ising", "--preset", "fast", "--out", str(folder)])
+    assert refused.exit_code == 2
+    assert "preset must be" in refused.output
+
+
+def test_the_metric_of_figures_is_the_chain_rule():
+    """phi = theta^2 / 2 in natural parameters: J^T J in the model's own."""
+    model = Ising()
+    theta = model.natural(model.grid.points)
+    metric = figures.natural_metric(model, theta.reshape(-1, 2))
+    T, H = 3.0, 1.0
+    jacobian = np.array([[-1 / T**2, 0], [-H / T**2, 1 / T]])
+    x, y = (int(np.abs(axis - value).argmin()) for axis, value in zip(model.grid.axes, (T, H), strict=True))
+    np.testing.assert_allclose(metric[x, y], jacobian.T @ jacobian, rtol=0.03, atol=1e-4)

@@ -1,0 +1,104 @@
+"""The paper's posterior: its network's shape, that it learns, goes on after a kill, and says what it cannot do."""
+
+import numpy as np
+import pytest
+import torch
+
+from hessfast.posterior import U2NetPosterior, _u2net
+
+BOX = ((0.0, 0.0), (1.0, 1.0))
+
+
+def pictures(num=300, seed=0):
+    """Images whose mean and slope tell the two parameters."""
+    rng = np.random.default_rng(seed)
+    place = rng.uniform(0, 1, (num, 2))
+    ramp = np.linspace(-1, 1, 16)
+    images = place[:, :1, None] + (place[:, 1:, None] - 0.5) * ramp + 0.1 * rng.normal(size=(num, 16, 16))
+    return images, place
+
+
+@pytest.mark.parametrize(("size", "weights"), [("full", 44.0e6), ("small", 1.13e6)])
+def test_the_network_is_the_published_one(size, weights):
+    """176.3 MB and 4.7 MB of float32 in the paper of the U2-Net, there with three channels and six side outputs."""
+    network = _u2net.U2Net(3, size)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(weights, rel=0.01)
+
+
+def test_any_shape_of_picture_goes_through():
+    network = _u2net.U2Net(4, "tiny").eval()
+    for rows, columns in ((16, 16), (33, 20)):
+        assert network(torch.zeros(2, 4, rows, columns)).shape == (2, rows, columns)
+
+
+def test_it_learns_where_samples_come_from():
+    images, place = pictures()
+    options = {"box": BOX, "size": "tiny", "bump_width": 0.1, "num_steps": 60, "batch_size": 32, "learning_rate": 3e-3}
+    posterior = U2NetPosterior(**options).fit(images, place)
+    assert posterior.losses_[-10:].mean() < posterior.losses_[:3].mean() - 0.5
+    fresh, true = pictures(60, seed=1)
+    bundles = np.repeat(fresh, 4, axis=0)
+    mean = posterior.log_posterior(bundles, posterior.grid_).mean()
+    assert np.corrcoef(mean[:, 0], true[:, 0])[0, 1] > 0.8
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    images, place = pictures(40)
+    options = {"box": BOX, "size": "tiny", "num_steps": 6, "batch_size": 4, "learning_rate": 1e-3, "num_neighbours": 5}
+    whole = U2NetPosterior(**options).fit(images, place)
+    monkeypatch.setattr("hessfast.posterior.u2net._CHECKPOINT_EVERY", 2)
+    save = "hessfast._checkpoint.save"
+    from hessfast import _checkpoint
+
+    kept = _checkpoint.save
+
+    def killed(path, module, optimiser, step, plan):
+        kept(path, module, optimiser, step, plan)
+        if step == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(save, killed)
+    with pytest.raises(KeyboardInterrupt):
+        U2NetPosterior(**options, checkpoint=tmp_path / "c").fit(images, place)
+    monkeypatch.setattr(save, kept)
+    resumed = U2NetPosterior(**options, checkpoint=tmp_path / "c").fit(images, place)
+    np.testing.assert_allclose(resumed.losses_, whole.losses_[4:], rtol=1e-5)
+    expected = whole.log_posterior(images[:4], whole.grid_).log_mass
+    np.testing.assert_allclose(resumed.log_posterior(images[:4], whole.grid_).log_mass, expected, atol=1e-4)
+    again = U2NetPosterior(**options, checkpoint=tmp_path / "c").fit(images, place)
+    assert len(again.losses_) == 0  # nothing left to do
+    with pytest.raises(ValueError, match="checkpoint must be of the same training"):
+        U2NetPosterior(**(options | {"seed": 1}), checkpoint=tmp_path / "c").fit(images, place)
+
+
+IMAGES, PLACE = pictures(20)
+
+
+@pytest.mark.parametrize(
+    ("images", "parameters", "message"),
+    [
+        (IMAGES[:, 0], PLACE, r"images must have shape \[n, rows, columns\]"),
+        (IMAGES[:, :8], PLACE, "images must be at least 16 x 16, got 8 x 16"),
+        (np.where(IMAGES[0, 0, 0] == IMAGES, np.nan, IMAGES), PLACE, "images must be finite"),
+        (IMAGES, PLACE[:5], r"parameters must have shape \[20, 2\], got \(5, 2\)"),
+        (IMAGES, PLACE + 1, "parameters must lie in the box"),
+        (IMAGES[:4], PLACE[:4], "samples must number at least 8, got 4"),
+    ],
+)
+def test_what_does_not_fit_is_refused(images, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        U2NetPosterior(box=BOX, size="tiny", num_steps=1, batch_size=2).fit(images, parameters)
+
+
+def test_it_answers_on_its_own_grid_and_bundles_only():
+    posterior = U2NetPosterior(box=BOX, size="tiny", num_steps=1, batch_size=2)
+    with pytest.raises(ValueError, match="fit must be called before log_posterior"):
+        posterior.log_posterior(IMAGES, None)
+    posterior.fit(IMAGES, PLACE)
+    assert len(posterior.log_posterior(IMAGES[:0], posterior.grid_)) == 0
+    with pytest.raises(ValueError, match="grid must be grid_"):
+        posterior.log_posterior(IMAGES, None)
+    with pytest.raises(ValueError, match="bundle must divide the number of samples, got 4 for 7"):
+        posterior.log_posterior(IMAGES[:7], posterior.grid_)
+    with pytest.raises(ValueError, match="bundle must be 4, the network's number of channels, got 1"):
+        posterior.log_posterior(IMAGES, posterior.grid_, bundle=1)
