@@ -182,3 +182,30 @@ def test_what_is_refused():
         fitted.log_z([[1.0, 2.0, 3.0]])
     with pytest.raises(ArithmeticError, match="Use a smaller one"):
         LogPartition("softplus", scale=BUNDLE, power=1.0, num_steps=50, learning_rate=1e30).fit(posterior, theta)
+
+
+def test_means_of_coins_give_their_log_partition():
+    """phi = log(1 + e^a) + log(1 + e^b): its gradient is the chance of heads, whatever the noise of single tosses."""
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-2, 2, (4000, 2))
+    tosses = rng.binomial(20, 1 / (1 + np.exp(-theta))) / 20
+    fitted = LogPartition("softplus", num_steps=600, batch_size=512).fit_mean(theta, tosses)
+    points = theta[(np.abs(theta) < 1.5).all(axis=1)][:200]
+    p = 1 / (1 + np.exp(-points))
+    np.testing.assert_allclose(fitted.mean(points), p, atol=0.05)
+    metric = np.asarray(fitted.fisher_metric(points))
+    assert np.abs(np.diagonal(metric, axis1=1, axis2=2) - p * (1 - p)).mean() < 0.03
+
+
+@pytest.mark.parametrize(
+    ("theta", "mean", "message"),
+    [
+        (np.zeros(3), np.zeros(3), r"theta must have shape \[n, dim\], got \(3,\)"),
+        (np.zeros((0, 2)), np.zeros((0, 2)), r"theta must have shape \[n, dim\]"),
+        (np.zeros((3, 2)), np.zeros((3, 1)), r"mean must have the shape of theta"),
+        (np.zeros((3, 2)), np.full((3, 2), np.nan), "mean must be finite"),
+    ],
+)
+def test_means_that_do_not_fit_are_refused(theta, mean, message):
+    with pytest.raises(ValueError, match=message):
+        LogPartition(num_steps=1).fit_mean(theta, mean)
