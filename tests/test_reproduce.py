@@ -115,6 +115,7 @@ def test_another_runs_folder_is_refused(finished):
         (("xy", "quick"), "model must be .*, got 'xy'"),
         (("ising", "fast"), "preset must be .*, got 'fast'"),
         (("ising", "quick", {"num": 10}), "num must be"),
+        (("ising", "quick", {"size": 50}), "size must be a multiple of 32, got 50"),
         (("ising", "quick", {"rows": ["best"]}), "rows must be .*, got 'best'"),
     ],
 )

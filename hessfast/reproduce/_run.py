@@ -46,7 +46,8 @@ def run(
         preset: "quick" (20,000 samples, minutes) or "paper" (540,000 or 150,000 samples).
         out: the folder; a run that was interrupted goes on in it.
         num: samples, if not the preset's.
-        size: side of the lattice, or of the square into which a chain is wrapped. The truth is that of size 128.
+        size: side of the lattice, or of the square into which a chain is wrapped, a multiple of 32; the truth for
+            lattices is that of size 128.
         seed: of everything.
         rows: names of those to learn; all of them if None. Others can follow later, in the same folder.
         changes: other fields of the preset.
@@ -58,8 +59,10 @@ def run(
     _checks.choice("preset", preset, tuple(PRESETS))
     chosen = Preset(**(PRESETS[preset].__dict__ | changes))
     num = _checks.integer("num", num or chosen.num or MODELS[model].num, 1000)
-    seed = _checks.seed(seed)
-    settings = {"model": model, "preset": preset, "num": num, "size": _checks.integer("size", size, 32), "seed": seed}
+    seed, size = _checks.seed(seed), _checks.integer("size", size, 1)
+    if size < 32 or size % 32:
+        raise ValueError(f"size must be a multiple of 32, got {size}.")
+    settings = {"model": model, "preset": preset, "num": num, "size": size, "seed": seed}
     settings |= {"changes": changes}
     subject = MODELS[model](size)
     known = rows_of(subject)
