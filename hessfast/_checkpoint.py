@@ -28,8 +28,8 @@ def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, plan: 
     if not path.exists():
         return 0
     with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-        if metadata["plan"] != json.dumps(plan, sort_keys=True):
+        metadata = file.metadata() or {}
+        if metadata.get("plan") != json.dumps(plan, sort_keys=True):
             raise ValueError(f"checkpoint must be of the same training, got {str(path)!r} of another. Remove it.")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     module.load_state_dict({name[7:]: tensor for name, tensor in tensors.items() if name.startswith("module.")})

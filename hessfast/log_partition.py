@@ -128,7 +128,8 @@ class LogPartition:
         if mean.shape != theta.shape:
             raise ValueError(f"mean must have the shape of theta, {theta.shape}, got {mean.shape}.")
         points, target = (torch.as_tensor(x, dtype=torch.float32) for x in (theta, mean))
-        spread = target.std(dim=0).clamp_min(1e-30)
+        spread = target.std(dim=0, correction=0)
+        spread[spread == 0] = 1
 
         def loss(rows: Tensor) -> Tensor:
             return (((self._gradient(points[rows]) - target[rows]) / spread) ** 2).sum(dim=1).mean()

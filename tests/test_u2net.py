@@ -40,6 +40,7 @@ def test_it_learns_where_samples_come_from():
     bundles = np.repeat(fresh, 4, axis=0)
     mean = posterior.log_posterior(bundles, posterior.grid_).mean()
     assert np.corrcoef(mean[:, 0], true[:, 0])[0, 1] > 0.8
+    assert np.corrcoef(mean[:, 1], true[:, 1])[0, 1] > 0.5
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):

@@ -49,4 +49,5 @@ def _run(model: str, preset: str, out: Path | None, **options) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Interrupted; what is done stays in {folder}. Go on with the same command") from None
     typer.echo(reproduce.table(report))
-    typer.echo(f"report.json, table.txt, log_partition/ (LogPartition.load) and figures/ are in {folder}.")
+    names = ("report.json", "table.txt", "log_partition", "figures")
+    typer.echo(f"In {folder}: {', '.join(name for name in names if (folder / name).exists())}.")

@@ -51,7 +51,9 @@ class Parameters:
             return cls(u, theta, np.broadcast_to(np.eye(u.shape[1]), (*theta.shape, theta.shape[1])))
         jacobian = np.empty((*theta.shape, u.shape[1]))
         for k, step in enumerate(np.diag(_STEP * np.ptp(u, axis=0))):
-            jacobian[:, :, k] = (to_natural(u + step) - to_natural(u - step)) / (2 * step[k])
+            above, below = np.minimum(u + step, u.max(axis=0)), np.maximum(u - step, u.min(axis=0))
+            change = np.asarray(to_natural(above)) - np.asarray(to_natural(below))
+            jacobian[:, :, k] = change / (above - below)[:, k, None]
         return cls(u, theta, np.linalg.pinv(jacobian))
 
     def __getitem__(self, rows: np.ndarray) -> "Parameters":
@@ -97,4 +99,4 @@ def _resolution(num: int, dim: int, factor: int) -> int:
     if dim > 3:
         most = min(_MOST_FUNCTIONS, num // 10)
         return max(degree for degree in range(2, 5) if degree == 2 or math.comb(degree + dim, dim) <= most)
-    return max(2, min(round(factor * num ** (0.5 / dim)), int(_MOST_FUNCTIONS ** (1 / dim)) - 3, 60))
+    return max(2, min(round(factor * num ** (0.5 / dim)), int(_MOST_FUNCTIONS ** (1 / dim) + 1e-9) - 3, 60))

@@ -14,10 +14,9 @@ FLOOR = 1.0
 _COARSE = 4  # intervals of the field of spreads
 _CELL = 256  # samples of a cell, or more
 _BLOCK = 4096  # neighbourhoods at a time
-_TOLERANCES = (4.0, 2.0, 1.0, 1.0)  # of a relative misfit of the score identity; from lenient to strict: not to be led
-# astray by a bad start
-_JUMP = 25.0  # times the variance around it, or more, is the spread of neighbours across a jump
-_FEWEST_JUMPS = 20
+# Of a relative misfit of the score identity; from lenient to strict, not to be led astray by a bad start. Weights follow
+# each solution, so that the last solution has those of the last but one.
+_TOLERANCES = (4.0, 2.0, 1.0, 1.0)
 
 
 def neighbours(theta: np.ndarray) -> np.ndarray:
@@ -151,7 +150,7 @@ def solve(z, u, theta, slopes, near, kink, resolution):
     A = basis()
     mean = smooth(A, z, np.maximum(inside, 1e-3), basis.roughness)
     fitted = A @ mean
-    along = [basis(k) @ mean for k in range(dim)]
+    along = [basis(k) @ mean for k in range(u.shape[1])]
     cells, centres = partition(u)
     counts = np.maximum(np.bincount(cells, inside), 1)
     C, D = np.zeros((len(centres), z.shape[1], z.shape[1])), np.zeros((len(centres), z.shape[1], dim))
@@ -161,7 +160,7 @@ def solve(z, u, theta, slopes, near, kink, resolution):
         flat = left.reshape(-1, z.shape[1])
         C[c] = flat.T @ flat / dof
         for a in range(dim):
-            D[c, :, a] = sum(slopes[block, k, a] @ along[k][block] for k in range(dim))
+            D[c, :, a] = sum(slopes[block, k, a] @ along[k][block] for k in range(u.shape[1]))
     around = KDTree(centres).query(centres, min(9, len(centres)))[1].reshape(len(centres), -1)
     around = around[:, 1:] if len(centres) > 1 else around
     weights = np.ones((len(centres), dim))

@@ -1,7 +1,5 @@
 """The U2-Net: a U of small Us (Qin et al. 2020), here with one fused map as output and no sigmoid."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,7 +16,6 @@ DECODERS = {
     "small": [(0, 16, 64), (4, 16, 64), (5, 16, 64), (6, 16, 64), (7, 16, 64)],
     "tiny": [(0, 8, 16), (4, 8, 16), (5, 8, 16), (6, 8, 16), (7, 8, 16)],
 }
-SIZES = tuple(ENCODERS)
 _DILATIONS = (1, 2, 4, 8)  # of a dilated block
 
 
@@ -86,5 +83,5 @@ class U2Net(nn.Module):
         maps = [passed.pop()]
         for block, beside in zip(self.decoders, reversed(passed), strict=True):
             maps.append(block(torch.cat([_enlarged(maps[-1], beside), beside], dim=1)))
-        sides: Iterable[Tensor] = (_enlarged(side(y), x) for side, y in zip(self.sides, maps, strict=True))
-        return self.fuse(torch.cat(list(sides), dim=1))[:, 0]
+        sides = [_enlarged(side(y), x) for side, y in zip(self.sides, maps, strict=True)]
+        return self.fuse(torch.cat(sides, dim=1))[:, 0]

@@ -127,6 +127,8 @@ class ExponentialFamilyPosterior:
         components = (z - self._center) @ vectors
         varied = components.std(axis=0) > 1e-6 * components.std(axis=0).max()  # else a combination is constant
         self._rotation, components = vectors[:, varied], components[:, varied]
+        if self.sufficient:
+            self._rotation, components = np.eye(dim), z - self._center
         self.box_ = np.stack([theta.min(axis=0), theta.max(axis=0)])
         at = Parameters.of(given, theta, self.to_natural)
         known = self._rotation.T if self.sufficient else None

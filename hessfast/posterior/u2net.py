@@ -1,5 +1,6 @@
 """The posterior of the paper: a U2-Net that maps a few samples of nearly one parameter to a map over parameters."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ class U2NetPosterior:
         num_neighbours: from which a bundle is drawn.
         bump_width: standard deviation of the bumps, in units of the box's sides.
         num_steps, batch_size, learning_rate: of Adam.
-        checkpoint: file in which training is kept, and gone on with; None for none.
+        checkpoint: file in which training is kept, and gone on with; None for none. Under torchrun on a disk that all
+            ranks see.
         device: "cpu" or "cuda".
         seed: of weights and bundles.
         progress: show a bar.
@@ -122,12 +124,14 @@ class U2NetPosterior:
 
         shared = distributed.is_available() and distributed.is_initialized()
         rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
+        if self.batch_size % ranks or self.batch_size // ranks < 2:
+            raise ValueError(f"batch_size must give each of {ranks} ranks as many, 2 or more, got {self.batch_size}.")
         network = self._network.train()
         trained = torch.nn.parallel.DistributedDataParallel(network) if shared else network
         optimiser = torch.optim.Adam(network.parameters(), self.learning_rate)
         plan = {name: getattr(self, name) for name in ("size", "bundle", "num_neighbours", "bump_width", "num_steps")}
         plan |= {"batch_size": self.batch_size, "learning_rate": self.learning_rate, "seed": self.seed}
-        plan |= {"box": self.box, "images": images.shape, "sum": float(images.sum(dtype=np.float64) + place.sum())}
+        plan |= {"box": self.box, "images": images.shape, "samples": _digest(images, place)}
         done = 0 if self.checkpoint is None else _checkpoint.load(self.checkpoint, network, optimiser, plan)
         axes = [(np.arange(size) + 0.5) / size for size in self.grid_.shape]
         losses = []
@@ -195,3 +199,11 @@ class U2NetPosterior:
         if ((place < 0) | (place > 1)).any():
             raise ValueError(f"parameters must lie in the box, {self.box[0]} to {self.box[1]}.")
         return place
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    """SHA-256 of the bytes of arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

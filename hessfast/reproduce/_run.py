@@ -4,6 +4,7 @@ import io
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def run(
         model: "ising" or "tasep".
         preset: "quick" (20,000 samples, minutes) or "paper" (540,000 or 150,000 samples).
         out: the folder; a run that was interrupted goes on in it.
-        num: samples, if not the preset's.
+        num: samples, if not the preset's; 5,000 or more.
         size: side of the lattice, or of the square into which a chain is wrapped, a multiple of 32; the truth for
             lattices is that of size 128.
         seed: of everything.
@@ -58,28 +59,29 @@ def run(
     _checks.choice("model", model, tuple(MODELS))
     _checks.choice("preset", preset, tuple(PRESETS))
     chosen = Preset(**(PRESETS[preset].__dict__ | changes))
-    num = _checks.integer("num", num or chosen.num or MODELS[model].num, 1000)
+    num = _checks.integer("num", num or chosen.num or MODELS[model].num, 5000)
     seed, size = _checks.seed(seed), _checks.integer("size", size, 1)
     if size < 32 or size % 32:
         raise ValueError(f"size must be a multiple of 32, got {size}.")
     settings = {"model": model, "preset": preset, "num": num, "size": size, "seed": seed}
-    settings |= {"changes": changes}
+    settings |= {"all": asdict(chosen)}
     subject = MODELS[model](size)
     known = rows_of(subject)
     wanted = {_checks.choice("rows", name, tuple(known)): known[name] for name in (known if rows is None else rows)}
+    plan = subject.plan(num, seed)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, settings)
     start = time.perf_counter()
-    plan = subject.plan(num, seed)
     store = shards.fill(folder / "samples", plan, datasets.maker(plan), progress=progress)
     sampling = time.perf_counter() - start
     study = _study(subject, chosen, store, seed, folder, progress)
-    learned = {}
     bar = tqdm(wanted.items(), "rows", disable=not progress)
     for name, function in bar:
         bar.set_postfix_str(name)
-        learned[name] = _kept(folder / "rows" / name, lambda function=function: function(study), subject)
+        _keep(folder / "rows" / name, lambda function=function: function(study), subject)
+    entries = {name: folder / "rows" / f"{name}.json" for name in known}
+    learned = {name: json.loads(entry.read_text()) for name, entry in entries.items() if entry.exists()}
     report = {
         "model": model, "preset": preset, "num_samples": num, "size": size, "seed": seed, "alignment": ALIGNMENT,
         "quantities": subject.quantities, "rows": learned,
@@ -115,11 +117,11 @@ def _study(model, preset: Preset, store, seed: int, folder: Path, progress: bool
     return Study(model, preset, parameters, seed=seed, folder=folder, progress=progress, **arrays)
 
 
-def _kept(path: Path, learn, model) -> dict[str, Any]:
-    """The row's entry in the report; learned now, unless it was before."""
+def _keep(path: Path, learn, model) -> None:
+    """Write a row's errors and its log Z, unless they were written before."""
     entry = path.with_suffix(".json")
     if entry.exists():
-        return json.loads(entry.read_text())
+        return
     path.parent.mkdir(exist_ok=True)
     start = time.perf_counter()
     learned: Learned = learn()
@@ -133,4 +135,3 @@ def _kept(path: Path, learn, model) -> dict[str, Any]:
     row = errors(model, learned.log_z, learned.means, learned.free_scale)
     row |= {"nats_gap": gap, "num_samples": learned.num_samples, "seconds": seconds, "notes": learned.notes}
     _atomic.write(entry, [(json.dumps(row, indent=1) + "\n").encode()])
-    return row

@@ -21,11 +21,6 @@ def available() -> bool:
 
 def draw(model, folder: Path, row: str = "ours") -> list[Path]:
     """Write figures of a row to `folder/figures`; the paths."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     kept = np.load(folder / "rows" / f"{row}.npz")
     theta = model.natural(model.grid.points.reshape(-1, 2))
     constant, slope = affine_fit(model.log_z - kept["log_z"], theta)
@@ -34,13 +29,12 @@ def draw(model, folder: Path, row: str = "ours") -> list[Path]:
     (folder / "figures").mkdir(exist_ok=True)
     paths = []
     for name, figure in (
-        ("derivatives", _maps(pyplot, model, learned, truth)),
-        ("metric", _metric(pyplot, model, kept["means"])),
+        ("derivatives", _maps(model, learned, truth)),
+        ("metric", _metric(model, kept["means"])),
     ):
         paths += [folder / "figures" / f"{row}_{name}.{kind}" for kind in ("png", "pdf")]
         for path in paths[-2:]:
             figure.savefig(path, dpi=150)
-        pyplot.close(figure)
     return paths
 
 
@@ -57,9 +51,12 @@ def natural_metric(model, means: np.ndarray) -> np.ndarray:
     return (metric + metric.swapaxes(-1, -2)) / 2
 
 
-def _maps(pyplot, model, learned: np.ndarray, truth: np.ndarray):
+def _maps(model, learned: np.ndarray, truth: np.ndarray):
     x, y, names = _LABELS[model.name]
-    figure, axes = pyplot.subplots(3, 3, figsize=(11, 9), sharex=True, sharey=True, layout="constrained")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 9), layout="constrained")
+    axes = figure.subplots(3, 3, sharex=True, sharey=True)
     for k, name in enumerate(names):
         low, high = np.quantile(truth[k], (0.01, 0.99))
         error = learned[k] - truth[k]
@@ -77,13 +74,16 @@ def _maps(pyplot, model, learned: np.ndarray, truth: np.ndarray):
     return figure
 
 
-def _metric(pyplot, model, means: np.ndarray):
+def _metric(model, means: np.ndarray):
     """Trace and volume density of the metric, whose ridges are the phase boundaries, with ellipses of equal length."""
     x, y, _ = _LABELS[model.name]
     metric = natural_metric(model, means)
     trace = np.log10(np.maximum(np.trace(metric, axis1=-2, axis2=-1), 1e-6))
     volume = np.log10(np.maximum(np.linalg.det(metric), 1e-12)) / 2
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.6), sharex=True, sharey=True, layout="constrained")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
     titles = r"$\log_{10}$ tr $g$ per site, ellipses of equal length", r"$\log_{10}\sqrt{\det g}$"
     for axis, values, title in zip(axes, (trace, volume), titles, strict=True):
         picture = _picture(

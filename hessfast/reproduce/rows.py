@@ -65,13 +65,19 @@ class Study:
         """Natural parameters of the nodes at which errors are measured."""
         return self.model.natural(self.model.grid.points.reshape(-1, 2))
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019  # a study lives as long as its run
-    def held_out(self, grid: Grid, bundle: int):
-        """Samples at random nodes of a grid, `bundle` at each, and their exact posterior."""
+    @functools.cached_property
+    def _held_out(self) -> dict[tuple[Grid, int], tuple[Any, Posterior]]:
+        return {}
+
+    def held_out(self, grid: Grid, bundle: int) -> tuple[Any, Posterior]:
+        """Samples at random nodes of a grid, `bundle` at each, and their exact posterior; kept once made."""
+        if (grid, bundle) in self._held_out:
+            return self._held_out[grid, bundle]
         rng = np.random.default_rng([self.seed, _HELD_OUT])
         nodes = grid.points.reshape(-1, 2)[rng.integers(grid.num_nodes, size=self.preset.held_out)]
         samples = self.model.sample(np.repeat(nodes, bundle, axis=0), self.seed + _HELD_OUT)
-        return samples, self.model.exact().log_posterior(samples, grid, bundle=bundle)
+        self._held_out[grid, bundle] = samples, self.model.exact().log_posterior(samples, grid, bundle=bundle)
+        return self._held_out[grid, bundle]
 
     @functools.cached_property
     def network(self) -> U2NetPosterior:
