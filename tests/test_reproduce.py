@@ -31,7 +31,11 @@ def finished(tmp_path_factory):
     return folder, reproduce.run("ising", "quick", folder, progress=False, **SMALL)
 
 
-@pytest.mark.parametrize("model", [Ising(), Tasep()])
+@pytest.fixture(scope="module", params=[Ising, Tasep])
+def model(request):
+    return request.param()
+
+
 def test_values_are_the_derivatives_of_the_first(model):
     """By differences on the grid, away from the first-order line, for the truth that rows are compared with."""
     values = model.values(model.log_z, model.means).reshape(3, 128, 128)
@@ -45,7 +49,6 @@ def test_values_are_the_derivatives_of_the_first(model):
         assert max(np.abs(difference[low, high]).max(), np.abs(difference[high, low]).max()) > 0.1
 
 
-@pytest.mark.parametrize("model", [Ising(), Tasep()])
 def test_the_truth_is_right_up_to_an_affine_function(model):
     theta = model.natural(model.grid.points.reshape(-1, 2))
     slope = np.array([2.0, -1.0])

@@ -14,9 +14,11 @@ FLOOR = 1.0
 _COARSE = 4  # intervals of the field of spreads
 _CELL = 256  # samples of a cell, or more
 _BLOCK = 4096  # neighbourhoods at a time
-# Of a relative misfit of the score identity; from lenient to strict, not to be led astray by a bad start. Weights follow
-# each solution, so that the last solution has those of the last but one.
+# Of a relative misfit of the score identity: from lenient to strict, not to be led astray by a bad start. Weights
+# follow a solution; the last solution has those of the last but one.
 _TOLERANCES = (4.0, 2.0, 1.0, 1.0)
+_JUMP = 25.0  # times the variance around it, or more, is the spread of neighbours across a jump
+_FEWEST_JUMPS = 20
 
 
 def neighbours(theta: np.ndarray) -> np.ndarray:
