@@ -150,9 +150,9 @@ class JumpingBasis:
             self.parts.append(family(points, min(jump_resolution, resolution)))
         self.roughness = np.asarray(linalg.block_diag(*(part.roughness for part in self.parts)))
 
-    def __call__(self, along: int | None = None) -> sparse.csr_array:
-        """[n, size] at the points, +1 and -1 on the sides: values, or derivatives along a coordinate."""
-        orders = np.zeros(self.dim, int) if along is None else np.eye(self.dim, dtype=int)[along]
+    def __call__(self) -> sparse.csr_array:
+        """[n, size] at the points, +1 and -1 on the sides."""
+        orders = np.zeros(self.dim, int)
         columns = [self.parts[0](self.points, orders)]
         if self.side is not None:
             columns.append(scaled(self.parts[1](self.points, orders), self.side))

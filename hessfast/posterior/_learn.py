@@ -1,16 +1,17 @@
 """The fit of an exponential family: statistics, kink and potential from features at known parameters."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from . import _potential, _score_identity
-from ._basis import Basis
+from . import _pairs
+from ._basis import Basis, JumpingBasis, smooth
+from ._kink import find_kink
+from ._normaliser import calibrate
+from ._potential import fit_potential
 
 _MOST_FUNCTIONS = 1000  # of a basis; their pencil is diagonalised a few times
-_STEP = 1e-8  # of the range of a parameter, to differentiate by
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Fit:
     basis: Basis
     coefficients: np.ndarray
     mixing: np.ndarray
+    normaliser: np.ndarray  # coefficients of phi as posteriors need it
+
+    def log_normaliser(self, theta: np.ndarray) -> np.ndarray:
+        """phi, less exact in its gradient and more in its value: what exponents are reduced by."""
+        return self.basis.values(theta) @ self.normaliser
 
     def phi(self, theta: np.ndarray) -> np.ndarray:
         return self.basis.values(theta) @ self.coefficients
@@ -37,61 +43,49 @@ class Fit:
         return metric
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """Those of the samples as given, `u`, natural ones, `theta`, and d u / d theta `[n, dim of u, dim]`."""
-
-    u: np.ndarray
-    theta: np.ndarray
-    slopes: np.ndarray
-
-    @classmethod
-    def of(cls, u: np.ndarray, theta: np.ndarray, to_natural: Callable[[np.ndarray], np.ndarray] | None):
-        if to_natural is None:
-            return cls(u, theta, np.broadcast_to(np.eye(u.shape[1]), (*theta.shape, theta.shape[1])))
-        jacobian = np.empty((*theta.shape, u.shape[1]))
-        for k, step in enumerate(np.diag(_STEP * np.ptp(u, axis=0))):
-            above, below = np.minimum(u + step, u.max(axis=0)), np.maximum(u - step, u.min(axis=0))
-            change = np.asarray(to_natural(above)) - np.asarray(to_natural(below))
-            jacobian[:, :, k] = change / (above - below)[:, k, None]
-        return cls(u, theta, np.linalg.pinv(jacobian))
-
-    def __getitem__(self, rows: np.ndarray) -> "Parameters":
-        return Parameters(self.u[rows], self.theta[rows], self.slopes[rows])
-
-
 def learn(
     z: np.ndarray,
-    at: Parameters,
+    u: np.ndarray,
+    theta: np.ndarray,
     gauge: np.ndarray,
     num_sites: int,
     kink: bool,
     resolution: int | None,
     known: np.ndarray | None,
+    seed: int,
+    calibrated: bool = False,
 ) -> Fit:
     """Statistics and potential of features z; phi and grad phi have mean zero over the natural parameters `gauge`.
 
-    With `known` the statistics are known^T z per site, and phi is all there is to learn.
+    `u` are the parameters as given, in which neighbours are sought and means are smoothed. With `known` the statistics
+    are known^T z per site, and phi is all there is to learn. A fit that is not `calibrated` is as
+    good for phi, and takes less time, but its posteriors are not.
     """
-    num, dim = at.theta.shape
-    near = _score_identity.neighbours(at.u)
-    plane = _score_identity.find_kink(z, at.u, at.theta, near) if kink else None
+    dim = theta.shape[1]
+    plane = find_kink(z, u, theta) if kink else None
     if known is None:
+        S = _pairs.solve(z, u, theta, np.random.default_rng(seed), far=calibrated)
+        side = None if plane is None else np.sign(plane(theta))
         coarse = resolution or _resolution(len(gauge), dim, 1)
-        S, means, variances = _score_identity.solve(z, at.u, at.theta, at.slopes, near, plane, coarse)
-        smooth = means @ S
-        error = math.sqrt(z.shape[1] / num)  # of a regression on so many features
+        jumping = JumpingBasis(u, side, coarse, max(coarse // 2, 2))
+        A = jumping()
+        means = A @ smooth(A, z @ S, np.ones(len(z)), jumping.roughness)
+        error = math.sqrt(z.shape[1] / len(z))  # of a regression on so many features
     else:
-        S, smooth, variances, error = known * num_sites, None, np.ones_like(at.theta), 0.0
+        S, means, error = known * num_sites, None, 0.0
     resolution = resolution or _resolution(len(gauge), dim, 2)
-    basis = Basis(at.theta, plane, resolution, max(resolution // 2, 2))
-    c, B = _potential.fit_potential(basis, at.theta, z @ S, smooth, variances, error)
+    basis = Basis(theta, plane, resolution, max(resolution // 2, 2))
+    c, B = fit_potential(basis, theta, z @ S, means, error)
     directions = S @ (np.eye(dim) + B).T
     slope = np.array([(basis.gradient(gauge, a) @ c).mean() for a in range(dim)])
     linear, constant = basis.affine()
     c = c - linear @ slope
     c = c - constant * (basis.values(gauge) @ c).mean()
-    return Fit(directions / num_sites, -slope / num_sites, basis, c / num_sites, B)
+    directions, offset, c = directions / num_sites, -slope / num_sites, c / num_sites
+    normaliser = c
+    if calibrated:
+        normaliser = calibrate(basis, theta, z @ directions + offset, c, num_sites, np.random.default_rng([seed, 1]))
+    return Fit(directions, offset, basis, c, B, normaliser)
 
 
 def _resolution(num: int, dim: int, factor: int) -> int:

@@ -4,7 +4,6 @@ import numpy as np
 from scipy import sparse
 
 from ._basis import penalized_least_squares, weighted_gram
-from ._score_identity import FLOOR
 
 _HUBER = 2.5  # standard deviations from which residuals count linearly
 
@@ -15,18 +14,17 @@ def mixings(dim: int) -> np.ndarray:
     return np.delete(full, np.s_[:: dim + 1], axis=0)
 
 
-def fit_potential(basis, theta, statistics, means, variances, error, passes=3):
+def fit_potential(basis, theta, statistics, means, error, passes=3):
     """Coefficients c of phi, and B of zero diagonal, of the least squares of grad phi(t) = f + B E[f|t].
 
     A gradient is free of curl, which a mixing of its components is not: where the metric varies, this determines B. Its
-    diagonal is left to the score identity: the fit would choose the scales of smaller misfit. `error` is the standard
+    diagonal is left to the pairs: the fit would choose the scales of smaller misfit. `error` is the standard
     deviation of B before the fit, relative to the components' ranges; it decides where curl does not, as at a constant
-    metric. The means stand beside B because the noise of f would shrink it; without them B is 0. Weights: Huber's, by
-    smooth variances.
+    metric. The means stand beside B because the noise of f would shrink it; without them B is 0. Weights: Huber's.
     """
     num, dim = theta.shape
     unit = statistics.std()
-    statistics, variances = statistics / unit, variances / unit**2
+    statistics = statistics / unit
     designs = [basis.gradient(theta, a) for a in range(dim)]
     directions, prior = np.zeros((0, dim, dim)), np.zeros(0)
     if means is not None:
@@ -38,8 +36,7 @@ def fit_potential(basis, theta, statistics, means, variances, error, passes=3):
     size = basis.size + len(directions)
     roughness = np.zeros((size, size))
     roughness[: basis.size, : basis.size] = basis.roughness
-    variances = variances + FLOOR * variances.mean(axis=0)
-    weights = 1 / variances
+    weights = np.ones_like(theta)
     for _ in range(passes):
         gram = np.sum([weighted_gram(A, weights[:, a]) for a, A in enumerate(designs)], axis=0)
         gram[basis.size :, basis.size :] += np.diag(prior)
@@ -47,8 +44,7 @@ def fit_potential(basis, theta, statistics, means, variances, error, passes=3):
         square = np.array([(weights * statistics**2).sum()])
         solution = penalized_least_squares(gram, moment, square, num * dim, roughness)[:, 0]
         rest = statistics - np.stack([A @ solution for A in designs], axis=1)
-        deviation = np.abs(rest) / np.sqrt(variances)
-        scale = np.median(deviation, axis=0) / 0.6745
-        weights = np.minimum(1, _HUBER * scale / np.maximum(deviation, 1e-300)) / variances
+        scale = np.median(np.abs(rest), axis=0) / 0.6745
+        weights = np.minimum(1, _HUBER * scale / np.maximum(np.abs(rest), 1e-300))
     B = np.tensordot(solution[basis.size :], directions, 1)
     return unit * solution[: basis.size], B

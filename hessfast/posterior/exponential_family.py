@@ -10,11 +10,11 @@ from scipy.special import logsumexp
 from hessfast import _checks
 
 from ._basis import Hyperplane
-from ._learn import Fit, Parameters, learn
+from ._learn import Fit, learn
 from .grid import Grid
 from .result import Posterior, bundled, normalise
 
-_SAMPLES_A_COMPONENT = 100  # at least; with fewer S would be noise
+_SAMPLES_A_COMPONENT = 300  # at least; with fewer S would be noise
 _MARGIN = 0.05  # of the range of the parameters of the fit: so far beyond it phi is extrapolated
 
 
@@ -65,7 +65,7 @@ class ExponentialFamilyPosterior:
         features: Callable[[Any], Any] | None = None,
         to_natural: Callable[[np.ndarray], Any] | None = None,
         *,
-        num_components: int = 64,
+        num_components: int = 128,
         resolution: int | None = None,
         kink: bool = True,
         sufficient: bool = False,
@@ -77,7 +77,7 @@ class ExponentialFamilyPosterior:
             num_sites: N, by which exponents are divided; f, phi and metric are per site.
             features: maps what `fit` and others are given as samples to z, `[n, num_features]`; None if they are z.
             to_natural: maps the parameters, `[n, dim]`, to natural ones; None if they are natural.
-            num_components: most principal components of the features that are kept; one for 100 samples at most.
+            num_components: most principal components of the features that are kept; one for 300 samples at most.
             resolution: intervals of the splines (degree of the polynomials); by default from the number of samples.
             kink: whether to look for one.
             sufficient: whether the features are the sufficient statistics, dim of them, per site: then only phi is
@@ -130,16 +130,15 @@ class ExponentialFamilyPosterior:
         if self.sufficient:
             self._rotation, components = np.eye(dim), z - self._center
         self.box_ = np.stack([theta.min(axis=0), theta.max(axis=0)])
-        at = Parameters.of(given, theta, self.to_natural)
         known = self._rotation.T if self.sufficient else None
-        options = theta, self.num_sites, self.kink, self.resolution, known
-        self._fit = learn(components, at, *options)
+        options = theta, self.num_sites, self.kink, self.resolution, known, self.seed
+        self._fit = learn(components, given, theta, *options, calibrated=True)
         rng = np.random.default_rng(self.seed)
         self._halves = []
         for _ in range(self.num_splits):
             order = rng.permutation(num)
             pair = (np.sort(half) for half in (order[: num // 2], order[num // 2 :]))
-            self._halves.append(tuple(learn(components[half], at[half], *options) for half in pair))
+            self._halves.append(tuple(learn(components[half], given[half], theta[half], *options) for half in pair))
         self.directions_, self.offset_ = self._rotation @ self._fit.directions, self._fit.offset
         self.kink_: Hyperplane | None = self._fit.basis.kink
         self.mixing_ = self._fit.mixing
@@ -210,7 +209,7 @@ class ExponentialFamilyPosterior:
         if len(theta) != len(exponents):
             raise ValueError(f"parameters must be one row for each of the {len(exponents)} bundles, got {len(theta)}.")
         statistics = self.statistics(samples).reshape(len(theta), -1, theta.shape[1]).sum(axis=1)
-        own = self.num_sites * ((statistics * theta).sum(axis=1) - bundle * self._fit.phi(theta))
+        own = self.num_sites * ((statistics * theta).sum(axis=1) - bundle * self._fit.log_normaliser(theta))
         return float(np.mean(own - logsumexp(exponents, axis=1) + math.log(exponents.shape[1])))
 
     def _features(self, samples: Any) -> np.ndarray:
@@ -262,7 +261,7 @@ class ExponentialFamilyPosterior:
         theta = self._inside("points", self._natural("points", self._given("points", points)))
         f = bundled(self.statistics(samples), bundle)
         flat = theta.reshape(-1, theta.shape[-1])
-        return self.num_sites * (f @ flat.T - bundle * self._fit.phi(flat))
+        return self.num_sites * (f @ flat.T - bundle * self._fit.log_normaliser(flat))
 
     def _fitted(self) -> Fit:
         if not hasattr(self, "_fit"):

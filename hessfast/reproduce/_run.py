@@ -19,8 +19,8 @@ from .rows import Learned, Preset, Study, errors, rows_of
 from .table import table
 
 PRESETS = {
-    "quick": Preset(20_000, 40, "tiny", 240, 64, 300, 1500, 1),
-    "paper": Preset(0, 300, "tiny", 3000, 64, 3000, 4000, 1),  # num: the model's own
+    "quick": Preset(20_000, 40, "tiny", 240, 64, 300, 1500, 4),
+    "paper": Preset(0, 100, "tiny", 3000, 64, 3000, 4000, 2),  # num: the model's own
 }
 ALIGNMENT = (
     "an affine function of the natural parameters is added to log Z, three coefficients by least squares; the paper's "
@@ -65,7 +65,7 @@ def run(
         raise ValueError(f"size must be a multiple of 32, got {size}.")
     settings = {"model": model, "preset": preset, "num": num, "size": size, "seed": seed}
     settings |= {"all": asdict(chosen)}
-    subject = MODELS[model](size)
+    subject = MODELS[model](size, num)
     known = rows_of(subject)
     wanted = {_checks.choice("rows", name, tuple(known)): known[name] for name in (known if rows is None else rows)}
     plan = subject.plan(num, seed)

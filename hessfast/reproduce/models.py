@@ -10,6 +10,7 @@ from hessfast.posterior import ExactPosterior, Grid, ising_patterns, tasep_profi
 CELLS = (128, 128)  # their centres are where errors are measured
 _PIXELS = 32  # a side of the images that networks see
 _CHUNK = 4096  # samples at a time
+_MANY = 100_000  # samples
 
 
 class Ising:
@@ -22,7 +23,7 @@ class Ising:
     num = 540_000  # of the paper
     bump_width = 1 / 50
 
-    def __init__(self, size: int = 128):
+    def __init__(self, size: int = 128, num: int = num):
         self.size, self.num_sites, self.grid = size, size**2, Grid.cells(*self.box, CELLS)
         self.T, self.H = self.grid.points.reshape(-1, 2).T
         table = ising.LogPartitionTable.load()
@@ -79,8 +80,10 @@ class Tasep:
     num = 150_000
     bump_width = 1 / 150
 
-    def __init__(self, size: int = 128):
+    def __init__(self, size: int = 128, num: int = num):
         self.num_sites, self.grid = size**2, Grid.cells(*self.box, CELLS)
+        # One of an odd number of hats is at 1/2; f is piecewise linear in the density, and needs samples in each piece.
+        self.num_densities = 65 if num < _MANY else 129
         self.rates = self.grid.points.reshape(-1, 2)
         current = tasep.current(*self.rates.T, num_sites=self.num_sites)
         fewer, all_sites = (
@@ -104,7 +107,7 @@ class Tasep:
         return tasep.TasepChain(np.asarray(store["words"][rows]), self.num_sites, "exact")
 
     def features(self, batch: Any) -> np.ndarray:
-        return tasep_profile(batch)
+        return tasep_profile(batch, num_densities=self.num_densities)
 
     def images(self, batch: Any) -> np.ndarray:
         side = int(self.num_sites**0.5)

@@ -1,4 +1,4 @@
-"""Sufficient statistics from the score identity d E[z|t] / dt = N Cov(z|t) S; the kink from neighbours that jump."""
+"""The hyperplane in parameter space across which samples jump, as at a first-order transition."""
 
 import numpy as np
 from scipy import linalg, optimize
@@ -8,26 +8,19 @@ from scipy.stats import rankdata
 
 from ._basis import Hyperplane, JumpingBasis, smooth
 
-# This much of the mean variance is added to all before they weigh: where statistics hardly fluctuate (frozen lattices,
-# the other phase) a small misfit of the features would otherwise outweigh everything.
-FLOOR = 1.0
 _COARSE = 4  # intervals of the field of spreads
-_CELL = 256  # samples of a cell, or more
 _BLOCK = 4096  # neighbourhoods at a time
-# Of a relative misfit of the score identity: from lenient to strict, not to be led astray by a bad start. Weights
-# follow a solution; the last solution has those of the last but one.
-_TOLERANCES = (4.0, 2.0, 1.0, 1.0)
 _JUMP = 25.0  # times the variance around it, or more, is the spread of neighbours across a jump
 _FEWEST_JUMPS = 20
 
 
-def neighbours(theta: np.ndarray) -> np.ndarray:
+def _neighbours(theta: np.ndarray) -> np.ndarray:
     """int [n, k]: each sample and its nearest in the ranks of the coordinates."""
     ranks = rankdata(theta, axis=0) / len(theta)
     return np.asarray(KDTree(ranks).query(ranks, min(3 * theta.shape[1] + 6, len(theta)))[1])
 
 
-def residuals(values: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, int]:
+def _residuals(values: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, int]:
     """[n, k, columns]: what a linear fit over each neighbourhood of k leaves, and its degrees of freedom.
 
     Divided by these, sums of products of residuals are unbiased for Cov(values | t) if means are locally linear.
@@ -40,11 +33,12 @@ def residuals(values: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, int]:
     return spread, points.shape[1] - 1 - points.shape[2]
 
 
-def find_kink(z: np.ndarray, u: np.ndarray, theta: np.ndarray, near: np.ndarray) -> Hyperplane | None:
-    """The hyperplane in theta across which samples jump, as at a first-order transition; None if there is none.
+def find_kink(z: np.ndarray, u: np.ndarray, theta: np.ndarray) -> Hyperplane | None:
+    """The hyperplane in theta across which samples jump; None if there is none.
 
     A jump shows in the features, or, where these vary in many other ways, in the linear prediction of u from them.
     """
+    near = _neighbours(u)
     centred = z - z.mean(axis=0)
     predicted = centred @ linalg.lstsq(centred, (u - u.mean(axis=0)) / u.std(axis=0))[0]  # pyright: ignore[reportOptionalSubscript]
     planes = (_plane_of_jumps(seen, u, theta, near) for seen in (predicted, z))
@@ -57,7 +51,7 @@ def _plane_of_jumps(z: np.ndarray, u: np.ndarray, theta: np.ndarray, near: np.nd
     """
     spread = np.empty(len(z))
     for block in np.array_split(np.arange(len(z)), len(z) // _BLOCK + 1):
-        left, dof = residuals(z[near[block]], u[near[block]])
+        left, dof = _residuals(z[near[block]], u[near[block]])
         spread[block] = (left**2).sum(axis=(1, 2)) / dof
     floor = 1e-12 * spread.mean() + 1e-300
     log_spread = np.log(spread + floor)
@@ -128,70 +122,3 @@ def _dividing_plane(points: np.ndarray, up: np.ndarray, start: np.ndarray) -> np
         return (design * (chance * (1 - chance))[:, None]).T @ design / len(up) + np.diag(ridge)
 
     return optimize.minimize(loss, weights, jac=slope, hess=curvature, method="trust-exact").x
-
-
-def solve(z, u, theta, slopes, near, kink, resolution):
-    """S [features, dim] of f = S^T z with the absolute scale; the smooth mean of z; the smooth variances of f.
-
-    S_a = (sum_c w_ca C_c)^-1 sum_c w_ca D_c with D = d E[z|t]/dt of a smooth fit, C = Cov(z|t) of the residuals between
-    neighbours, both summed over cells c. The weights w_ca = 1 / (variance of f_a around c) keep clear of the variance
-    of the cell itself, and so of its own residuals: weights that follow these would bias the scale by a fifth. They
-    fall off where the identity fails for f_a, S_a C_c S_a against S_a D_c: there features fluctuate in ways that t does
-    not move, as in the maximal-current phase of the TASEP, and this would pass for information elsewhere.
-
-    Args:
-        u: parameters in which E[z|t] is smoothed; slopes: du/dt `[n, dim of u, dim]` there.
-    """
-    num, dim = theta.shape
-    side = None if kink is None else np.sign(kink(theta))
-    inside = np.ones(num, bool)
-    if side is not None:
-        inside = (side[near] == side[:, None]).all(axis=1)
-        inside = inside[near].all(axis=1)
-    basis = JumpingBasis(u, side, resolution, max(resolution // 2, 2))
-    A = basis()
-    mean = smooth(A, z, np.maximum(inside, 1e-3), basis.roughness)
-    fitted = A @ mean
-    along = [basis(k) @ mean for k in range(u.shape[1])]
-    cells, centres = partition(u)
-    counts = np.maximum(np.bincount(cells, inside), 1)
-    C, D = np.zeros((len(centres), z.shape[1], z.shape[1])), np.zeros((len(centres), z.shape[1], dim))
-    for c, block in enumerate(np.split(np.argsort(cells, kind="stable"), np.cumsum(np.bincount(cells))[:-1])):
-        block = block[inside[block]]
-        left, dof = residuals(z[near[block]] - fitted[near[block]], u[near[block]])
-        flat = left.reshape(-1, z.shape[1])
-        C[c] = flat.T @ flat / dof
-        for a in range(dim):
-            D[c, :, a] = sum(slopes[block, k, a] @ along[k][block] for k in range(u.shape[1]))
-    around = KDTree(centres).query(centres, min(9, len(centres)))[1].reshape(len(centres), -1)
-    around = around[:, 1:] if len(centres) > 1 else around
-    weights = np.ones((len(centres), dim))
-    for tolerance in _TOLERANCES:
-        S = np.stack(
-            [
-                linalg.lstsq(np.tensordot(w, C, 1), np.tensordot(w, D[:, :, a], 1), cond=1e-12)[0]  # pyright: ignore[reportOptionalSubscript]
-                for a, w in enumerate(weights.T)
-            ],
-            axis=1,
-        )
-        spread = np.einsum("ia,cij,ja->ca", S, C, S) / counts[:, None]
-        moved = np.einsum("ia,cia->ca", S, D) / counts[:, None]
-        variances = np.median(spread[around], axis=1)
-        size = spread + np.abs(moved) + 0.1 * spread.mean(axis=0)
-        weights = 1 / (1 + (2 * (spread - moved) / size / tolerance) ** 2)
-        weights /= variances + FLOOR * variances.mean(axis=0)
-    return S, fitted, variances[cells]
-
-
-def partition(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Halve the points along each coordinate in turn: the cell of each, and the centres in units of the spread."""
-    depth = int(np.clip(np.log2(max(len(points), 1) / _CELL), 0, 7))
-    cells = np.zeros(len(points), np.int64)
-    for level in range(depth):
-        order = np.lexsort((points[:, level % points.shape[1]], cells))
-        sizes = np.bincount(cells)
-        upper = np.concatenate([np.arange(size) >= size // 2 for size in sizes])
-        cells[order] = 2 * cells[order] + upper
-    counts = np.bincount(cells)
-    scaled = points / points.std(axis=0)
-    return cells, np.stack([np.bincount(cells, column) / counts for column in scaled.T], axis=1)

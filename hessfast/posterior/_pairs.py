@@ -1,0 +1,127 @@
+"""Sufficient statistics from pairs of samples: of two samples and two parameters, which belongs to which?
+
+If p(x|t) ~ h(x) exp(N <f(x), t> - N phi(t)), the odds are exp(N <f(x) - f(x'), t - t'>): h and phi cancel, whatever they
+are and however far apart the two are (Kalbfleisch 1978; Liang and Qin 2000). With f = S^T z this is a logistic
+regression. It has one optimum and knows the absolute scale of f, with nothing smoothed and nothing else to be fitted.
+"""
+
+import numpy as np
+from scipy import linalg
+from scipy.special import expit
+from scipy.stats import rankdata
+
+_FIRST_CELL = 12  # samples; pairs come from one cell
+_CLEAR = 1.0  # log odds; pairs of less tell little, pairs of more nothing new
+_WIDENINGS = 3
+_PAIRS = 600_000  # as many, if that is 1 to 8 for each sample
+_ROWS = 1 << 16  # of pairs at a time
+_STEPS, _ENOUGH = 40, 1e-7  # Newton's; gain of log likelihood a pair
+
+
+def solve(z: np.ndarray, u: np.ndarray, theta: np.ndarray, rng: np.random.Generator, far: bool) -> np.ndarray:
+    """N S `[features, dim]`, from pairs near in u: as near as it takes for typical odds of e to one.
+
+    Nearer pairs of the same number would say less, farther ones would ask more of f than that it is right locally. With
+    `far`, pairs from all over are added. Few of them are in doubt, but these are: samples alike, of parameters far apart
+    in a direction that neither tells. They hold f to what it cannot see, by which posteriors would else be misled.
+    """
+    num, dim = theta.shape
+    rounds = int(np.clip(2 * _PAIRS // num, 2, 16))
+    ranks = rankdata(u, axis=0)
+    size, S, pairs = _FIRST_CELL, None, []
+    for _ in range(_WIDENINGS):
+        pairs = [draw(ranks, size, rounds, rng)]
+        S = logistic(z, theta, pairs, S)
+        odds = float(np.median(np.abs(_log_odds(z, theta, *pairs[0], S))))
+        wider = min(size * (_CLEAR / max(odds, 1e-3)) ** dim, num / 4)
+        if wider < 2 * size:
+            break
+        size = int(wider)
+    assert S is not None
+    return logistic(z, theta, [*pairs, draw(ranks, num // 2, max(rounds // 4, 1), rng)], S) if far else S
+
+
+def draw(u: np.ndarray, size: int, rounds: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of samples: in each round space is halved at random into cells of about `size`, and each is paired off."""
+    pairs = []
+    for _ in range(rounds):
+        cells = _cells(u, size, rng)
+        order = np.lexsort((rng.random(len(u)), cells))
+        first, second = order[: len(u) // 2 * 2 : 2], order[1::2]
+        together = cells[first] == cells[second]
+        pairs.append((first[together], second[together]))
+    return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
+
+
+def _cells(u: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    num, dim = u.shape
+    cells = np.zeros(num, np.int64)
+    axis = int(rng.integers(dim))
+    for level in range(max(round(np.log2(num / size)), 0)):
+        order = np.lexsort((u[:, (axis + level) % dim], cells))
+        sizes = np.bincount(cells)
+        cut = rng.uniform(0.35, 0.65, len(sizes)) * sizes  # so that no two rounds have the same walls
+        place = np.arange(num) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        cells[order] = 2 * cells[order] + (place >= np.repeat(cut, sizes))
+        cells = np.unique(cells, return_inverse=True)[1].reshape(-1)
+    return cells
+
+
+def logistic(z, theta, pairs, start=None) -> np.ndarray:
+    """N S that maximises sum w log sigmoid(N (z - z')^T S (t - t')) over groups of pairs, by Newton's method.
+
+    Any weights of the parameters alone leave it consistent. Here w falls off as the square of t - t' beyond the median
+    of its group: where t is stretched, as logits are at their ends, a family that does not quite hold would otherwise
+    rule all.
+    """
+    unit = z.std(axis=0)
+    weights = []
+    for one, other in pairs:
+        steps = theta[one] - theta[other]
+        weights.append(1 / (1 + ((steps / np.median(np.abs(steps), axis=0)) ** 2).sum(axis=1)))
+    first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    weights, steps = np.concatenate(weights), theta[first] - theta[second]
+    weights /= weights.sum()
+    size, dim = z.shape[1], theta.shape[1]
+    S = np.zeros((size, dim)) if start is None else start * unit[:, None]
+    value, slope, curvature = _likelihood(z / unit, steps, first, second, weights, S)
+    for _ in range(_STEPS):
+        ridge = 1e-10 * np.trace(curvature) / len(curvature)
+        change = linalg.solve(curvature + ridge * np.eye(len(curvature)), slope.T.ravel(), assume_a="pos")
+        change = change.reshape(dim, size).T
+        for _ in range(20):
+            after = _likelihood(z / unit, steps, first, second, weights, S + change)
+            if after[0] >= value:
+                break
+            change = change / 2
+        else:
+            break
+        S, gain = S + change, after[0] - value
+        value, slope, curvature = after
+        if gain < _ENOUGH:
+            break
+    return S / unit[:, None]
+
+
+def _log_odds(z, theta, first, second, S) -> np.ndarray:
+    return (((z @ S)[first] - (z @ S)[second]) * (theta[first] - theta[second])).sum(axis=1)
+
+
+def _likelihood(z, steps, first, second, weights, S) -> tuple[float, np.ndarray, np.ndarray]:
+    """Weighted log likelihood, its gradient `[size, dim]`, and minus its Hessian, dim blocks of size a side."""
+    size, dim = S.shape
+    value, slope, curvature = 0.0, np.zeros(S.shape), np.zeros((dim, size, dim, size))
+    for start in range(0, len(first), _ROWS):
+        rows = slice(start, start + _ROWS)
+        apart, step, weight = z[first[rows]] - z[second[rows]], steps[rows], weights[rows]
+        odds = ((apart @ S) * step).sum(axis=1)
+        value -= weight @ np.logaddexp(0, -odds)
+        doubt = weight * expit(-odds)
+        slope += apart.T @ (doubt[:, None] * step)
+        for a in range(dim):
+            for b in range(a + 1):
+                block = apart.T @ (apart * (doubt * expit(odds) * step[:, a] * step[:, b])[:, None])
+                curvature[a, :, b] += block
+                if a != b:
+                    curvature[b, :, a] += block
+    return value, slope, curvature.reshape(dim * size, dim * size)
