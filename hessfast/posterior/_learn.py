@@ -1,5 +1,6 @@
 """The fit of an exponential family: statistics, kink and potential from features at known parameters."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -23,11 +24,6 @@ class Fit:
     basis: Basis
     coefficients: np.ndarray
     mixing: np.ndarray
-    normaliser: np.ndarray  # coefficients of phi as posteriors need it
-
-    def log_normaliser(self, theta: np.ndarray) -> np.ndarray:
-        """phi, less exact in its gradient and more in its value: what exponents are reduced by."""
-        return self.basis.values(theta) @ self.normaliser
 
     def phi(self, theta: np.ndarray) -> np.ndarray:
         return self.basis.values(theta) @ self.coefficients
@@ -53,26 +49,52 @@ def learn(
     resolution: int | None,
     known: np.ndarray | None,
     seed: int,
-    calibrated: bool = False,
 ) -> Fit:
     """Statistics and potential of features z; phi and grad phi have mean zero over the natural parameters `gauge`.
 
     `u` are the parameters as given, in which neighbours are sought and means are smoothed. With `known` the statistics
-    are known^T z per site, and phi is all there is to learn. A fit that is not `calibrated` is as
-    good for phi, and takes less time, but its posteriors are not.
+    are known^T z per site, and phi is all there is to learn.
     """
-    dim = theta.shape[1]
     plane = find_kink(z, u, theta) if kink else None
+    if known is not None:
+        return _with_potential(z, u, theta, gauge, num_sites, plane, resolution, known * num_sites, False)
+    S = _pairs.near(z, u, theta, np.random.default_rng([seed, 0]))
+    return _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, True)
+
+
+def sharpen(
+    fit: Fit,
+    z: np.ndarray,
+    u: np.ndarray,
+    theta: np.ndarray,
+    num_sites: int,
+    resolution: int | None,
+    known: np.ndarray | None,
+    seed: int,
+) -> Fit:
+    """The fit that posteriors need: statistics also from pairs far apart, phi calibrated to a fraction of 1 / N.
+
+    Of an exponential family both are the same. Of what is none, as the TASEP, the best posterior of this form belongs
+    to other statistics than the best log Z: those are right near every t, these across all of parameter space.
+    """
     if known is None:
-        S = _pairs.solve(z, u, theta, np.random.default_rng(seed), far=calibrated)
-        side = None if plane is None else np.sign(plane(theta))
+        S = _pairs.far(z, u, theta, fit.directions * num_sites, np.random.default_rng([seed, 1]))
+        fit = _with_potential(z, u, theta, theta, num_sites, fit.basis.kink, resolution, S, True)
+    f = z @ fit.directions + fit.offset
+    c = calibrate(fit.basis, theta, f, fit.coefficients, num_sites, np.random.default_rng([seed, 2]))
+    return dataclasses.replace(fit, coefficients=c)
+
+
+def _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, mixed: bool) -> Fit:
+    """The fit of phi to the statistics S^T z, which `mixed` allows to be mixed with one another."""
+    dim, means, error = theta.shape[1], None, 0.0
+    if mixed:
         coarse = resolution or _resolution(len(gauge), dim, 1)
+        side = None if plane is None else np.sign(plane(theta))
         jumping = JumpingBasis(u, side, coarse, max(coarse // 2, 2))
         A = jumping()
         means = A @ smooth(A, z @ S, np.ones(len(z)), jumping.roughness)
         error = math.sqrt(z.shape[1] / len(z))  # of a regression on so many features
-    else:
-        S, means, error = known * num_sites, None, 0.0
     resolution = resolution or _resolution(len(gauge), dim, 2)
     basis = Basis(theta, plane, resolution, max(resolution // 2, 2))
     c, B = fit_potential(basis, theta, z @ S, means, error)
@@ -81,11 +103,7 @@ def learn(
     linear, constant = basis.affine()
     c = c - linear @ slope
     c = c - constant * (basis.values(gauge) @ c).mean()
-    directions, offset, c = directions / num_sites, -slope / num_sites, c / num_sites
-    normaliser = c
-    if calibrated:
-        normaliser = calibrate(basis, theta, z @ directions + offset, c, num_sites, np.random.default_rng([seed, 1]))
-    return Fit(directions, offset, basis, c, B, normaliser)
+    return Fit(directions / num_sites, -slope / num_sites, basis, c / num_sites, B)
 
 
 def _resolution(num: int, dim: int, factor: int) -> int:

@@ -1,8 +1,8 @@
-"""The normaliser of the posterior, to a fraction of a nat: phi is to be right to 1 / N of one, which means do not give.
+"""The normaliser of the posterior, right to a fraction of a nat: N phi is, which the means of f do not give.
 
-The gradient of phi is the mean of f; integrated along a direction in which a sample says nothing, its noise times N adds
-up to tens of nats, and the posterior goes where phi happens to be low. What a posterior needs is seen by ranking: of the
-parameters of many samples, drawn from one prior, which is this one's? Their odds are exp(N <f, t> - N phi(t)).
+The gradient of phi is the mean of f. Integrated along a direction in which a sample says nothing, its noise times N
+adds up to tens of nats, and the posterior goes where phi happens to be low. What a posterior needs is seen by ranking:
+of the parameters of many samples, drawn from one prior, which is this one's? Their odds are exp(N <f, t> - N phi(t)).
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Sufficient statistics from pairs of samples: of two samples and two parameters, which belongs to which?
 
-If p(x|t) ~ h(x) exp(N <f(x), t> - N phi(t)), the odds are exp(N <f(x) - f(x'), t - t'>): h and phi cancel, whatever they
-are and however far apart the two are (Kalbfleisch 1978; Liang and Qin 2000). With f = S^T z this is a logistic
+If p(x|t) ~ h(x) exp(N <f(x), t> - N phi(t)), the odds are exp(N <f(x) - f(x'), t - t'>): h and phi cancel, whatever
+they are and however far apart the two are (Kalbfleisch 1978; Liang and Qin 2000). With f = S^T z this is a logistic
 regression. It has one optimum and knows the absolute scale of f, with nothing smoothed and nothing else to be fitted.
 """
 
@@ -14,31 +14,60 @@ _FIRST_CELL = 12  # samples; pairs come from one cell
 _CLEAR = 1.0  # log odds; pairs of less tell little, pairs of more nothing new
 _WIDENINGS = 3
 _PAIRS = 600_000  # as many, if that is 1 to 8 for each sample
+_REGION, _REGIONS = 256, 64  # samples of a region, or more; regions, or fewer
+_PASSES = 2  # of weights by trust
 _ROWS = 1 << 16  # of pairs at a time
 _STEPS, _ENOUGH = 40, 1e-7  # Newton's; gain of log likelihood a pair
 
 
-def solve(z: np.ndarray, u: np.ndarray, theta: np.ndarray, rng: np.random.Generator, far: bool) -> np.ndarray:
+def near(z: np.ndarray, u: np.ndarray, theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """N S `[features, dim]`, from pairs near in u: as near as it takes for typical odds of e to one.
 
-    Nearer pairs of the same number would say less, farther ones would ask more of f than that it is right locally. With
-    `far`, pairs from all over are added. Few of them are in doubt, but these are: samples alike, of parameters far apart
-    in a direction that neither tells. They hold f to what it cannot see, by which posteriors would else be misled.
+    Nearer pairs of the same number would say less, farther ones would ask more of f than that it is right locally.
     """
     num, dim = theta.shape
-    rounds = int(np.clip(2 * _PAIRS // num, 2, 16))
     ranks = rankdata(u, axis=0)
-    size, S, pairs = _FIRST_CELL, None, []
+    size, S = _FIRST_CELL, np.zeros((z.shape[1], dim))
     for _ in range(_WIDENINGS):
-        pairs = [draw(ranks, size, rounds, rng)]
-        S = logistic(z, theta, pairs, S)
-        odds = float(np.median(np.abs(_log_odds(z, theta, *pairs[0], S))))
+        pairs = draw(ranks, size, _rounds(num), rng)
+        S = logistic(z, theta, [pairs], S)
+        odds = float(np.median(np.abs(_log_odds(z, theta, *pairs, S))))
         wider = min(size * (_CLEAR / max(odds, 1e-3)) ** dim, num / 4)
         if wider < 2 * size:
             break
         size = int(wider)
-    assert S is not None
-    return logistic(z, theta, [*pairs, draw(ranks, num // 2, max(rounds // 4, 1), rng)], S) if far else S
+    regions = _cells(ranks, max(_REGION, num // _REGIONS), rng)
+    for _ in range(_PASSES):
+        S = logistic(z, theta, [pairs], S, _trust(_log_odds(z, theta, *pairs, S), regions[pairs[0]], _rounds(num)))
+    return S
+
+
+def _trust(odds: np.ndarray, regions: np.ndarray, repeats: int) -> np.ndarray:
+    """Weights of pairs, from 1 down, by how far the odds are off in their region; noise of that alone is forgiven.
+
+    Were all odds of a region multiplied by s, its likelihood would be highest at s = 1 + step. Where features fluctuate
+    in ways that t does not move, as in the maximal-current phase of the TASEP, s is 0: taken for information this would
+    lower the scale of f everywhere.
+    """
+    slope = np.bincount(regions, odds * expit(-odds))
+    curvature = np.bincount(regions, odds**2 * expit(odds) * expit(-odds)) + 1e-300
+    excess = np.maximum((slope / curvature) ** 2 - repeats / curvature, 0)
+    return (1 / (1 + 4 * excess))[regions]
+
+
+def far(z: np.ndarray, u: np.ndarray, theta: np.ndarray, S: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """N S from near pairs and pairs from all over, beginning at N S of near ones.
+
+    Few of the far ones are in doubt, but these are: samples alike, of parameters far apart in a direction that neither
+    tells. They keep f constant where it says nothing; a little noise there would move posteriors by tens of nats.
+    """
+    ranks, rounds = rankdata(u, axis=0), _rounds(len(z))
+    few = draw(ranks, len(z) // 2, max(rounds // 4, 1), rng)
+    return logistic(z, theta, [draw(ranks, _FIRST_CELL, rounds, rng), few], S)
+
+
+def _rounds(num: int) -> int:
+    return int(np.clip(2 * _PAIRS // num, 2, 16))
 
 
 def draw(u: np.ndarray, size: int, rounds: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +96,7 @@ def _cells(u: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     return cells
 
 
-def logistic(z, theta, pairs, start=None) -> np.ndarray:
+def logistic(z, theta, pairs, start, trust: np.ndarray | None = None) -> np.ndarray:
     """N S that maximises sum w log sigmoid(N (z - z')^T S (t - t')) over groups of pairs, by Newton's method.
 
     Any weights of the parameters alone leave it consistent. Here w falls off as the square of t - t' beyond the median
@@ -81,9 +110,10 @@ def logistic(z, theta, pairs, start=None) -> np.ndarray:
         weights.append(1 / (1 + ((steps / np.median(np.abs(steps), axis=0)) ** 2).sum(axis=1)))
     first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
     weights, steps = np.concatenate(weights), theta[first] - theta[second]
+    weights = weights if trust is None else weights * trust
     weights /= weights.sum()
     size, dim = z.shape[1], theta.shape[1]
-    S = np.zeros((size, dim)) if start is None else start * unit[:, None]
+    S = start * unit[:, None]
     value, slope, curvature = _likelihood(z / unit, steps, first, second, weights, S)
     for _ in range(_STEPS):
         ridge = 1e-10 * np.trace(curvature) / len(curvature)

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from hessfast import _checks
 
 from ._basis import Hyperplane
-from ._learn import Fit, learn
+from ._learn import Fit, learn, sharpen
 from .grid import Grid
 from .result import Posterior, bundled, normalise
 
@@ -132,7 +132,8 @@ class ExponentialFamilyPosterior:
         self.box_ = np.stack([theta.min(axis=0), theta.max(axis=0)])
         known = self._rotation.T if self.sufficient else None
         options = theta, self.num_sites, self.kink, self.resolution, known, self.seed
-        self._fit = learn(components, given, theta, *options, calibrated=True)
+        self._fit = learn(components, given, theta, *options)
+        self._sharp = sharpen(self._fit, components, given, theta, self.num_sites, self.resolution, known, self.seed)
         rng = np.random.default_rng(self.seed)
         self._halves = []
         for _ in range(self.num_splits):
@@ -148,11 +149,7 @@ class ExponentialFamilyPosterior:
 
     def statistics(self, samples: Any) -> np.ndarray:
         """f(x), float64 [n, dim], per site."""
-        self._fitted()
-        z = self._features(samples)
-        if z.shape[1] != len(self._center):
-            raise ValueError(f"samples must have {len(self._center)} features as in fit, got {z.shape[1]}.")
-        return (z - self._center) @ self.directions_ + self.offset_
+        return self._statistics(samples, self._fitted())
 
     def phi(self, theta: Any) -> np.ndarray:
         """log Z / N up to an affine function, at natural parameters [*batch, dim]: float64 [*batch]."""
@@ -208,9 +205,15 @@ class ExponentialFamilyPosterior:
         theta = self._inside("parameters", self._natural("parameters", self._given("parameters", parameters)))
         if len(theta) != len(exponents):
             raise ValueError(f"parameters must be one row for each of the {len(exponents)} bundles, got {len(theta)}.")
-        statistics = self.statistics(samples).reshape(len(theta), -1, theta.shape[1]).sum(axis=1)
-        own = self.num_sites * ((statistics * theta).sum(axis=1) - bundle * self._fit.log_normaliser(theta))
+        f = bundled(self._statistics(samples, self._sharp), bundle)
+        own = self.num_sites * ((f * theta).sum(axis=1) - bundle * self._sharp.phi(theta))
         return float(np.mean(own - logsumexp(exponents, axis=1) + math.log(exponents.shape[1])))
+
+    def _statistics(self, samples: Any, fit: Fit) -> np.ndarray:
+        z = self._features(samples)
+        if z.shape[1] != len(self._center):
+            raise ValueError(f"samples must have {len(self._center)} features as in fit, got {z.shape[1]}.")
+        return (z - self._center) @ (self._rotation @ fit.directions) + fit.offset
 
     def _features(self, samples: Any) -> np.ndarray:
         z = _checks.float_array("features", samples if self.features is None else self.features(samples))
@@ -259,9 +262,9 @@ class ExponentialFamilyPosterior:
         self._fitted()
         bundle = _checks.integer("bundle", bundle, 1)
         theta = self._inside("points", self._natural("points", self._given("points", points)))
-        f = bundled(self.statistics(samples), bundle)
+        f = bundled(self._statistics(samples, self._sharp), bundle)
         flat = theta.reshape(-1, theta.shape[-1])
-        return self.num_sites * (f @ flat.T - bundle * self._fit.log_normaliser(flat))
+        return self.num_sites * (f @ flat.T - bundle * self._sharp.phi(flat))
 
     def _fitted(self) -> Fit:
         if not hasattr(self, "_fit"):
