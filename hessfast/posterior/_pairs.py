@@ -14,8 +14,9 @@ _FIRST_CELL = 12  # samples; pairs come from one cell
 _CLEAR = 1.0  # log odds; pairs of less tell little, pairs of more nothing new
 _WIDENINGS = 3
 _PAIRS = 600_000  # as many, if that is 1 to 8 for each sample
-_REGION, _REGIONS = 256, 64  # samples of a region, or more; regions, or fewer
-_PASSES = 2  # of weights by trust
+_REGION, _REGIONS = 256, 128  # samples of a region, or more; regions, or fewer
+_PASSES = 3  # of weights by trust
+_STRICT = 16  # odds off by a quarter halve the weight
 _ROWS = 1 << 16  # of pairs at a time
 _STEPS, _ENOUGH = 40, 1e-7  # Newton's; gain of log likelihood a pair
 
@@ -52,7 +53,7 @@ def _trust(odds: np.ndarray, regions: np.ndarray, repeats: int) -> np.ndarray:
     slope = np.bincount(regions, odds * expit(-odds))
     curvature = np.bincount(regions, odds**2 * expit(odds) * expit(-odds)) + 1e-300
     excess = np.maximum((slope / curvature) ** 2 - repeats / curvature, 0)
-    return (1 / (1 + 4 * excess))[regions]
+    return (1 / (1 + _STRICT * excess))[regions]
 
 
 def far(z: np.ndarray, u: np.ndarray, theta: np.ndarray, S: np.ndarray, rng: np.random.Generator) -> np.ndarray:
