@@ -1,5 +1,6 @@
 """log Z learned from posteriors, and with it the means and the Fisher metric: its gradient and its Hessian."""
 
+import itertools
 import json
 import warnings
 from collections.abc import Callable
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from hessfast import _arrays, _atomic, _checks, potentials
-from hessfast.posterior import Posterior
+from hessfast.posterior import ExponentialFamilyPosterior, Posterior
 
 LOSSES = ("jensen-shannon", "mse")
 _FORMAT = 1
+_CLOSED_FORM = "closed form"  # in settings.json
 
 
 class LogPartition:
@@ -109,8 +111,8 @@ class LogPartition:
     def fit_mean(self, theta: Any, mean: Any) -> "LogPartition":
         """Fit phi to statistics of samples, or to means of them: grad phi(theta) = E[f | theta], by least squares.
 
-        This is how log Z is taken over from an `ExponentialFamilyPosterior`, as
-        ``LogPartition().fit_mean(theta, posterior.mean(theta))``, and by "convex" made convex everywhere.
+        ``LogPartition().fit_mean(theta, posterior.mean(theta))`` makes that of an `ExponentialFamilyPosterior` convex
+        everywhere.
 
         Args:
             theta: natural parameters `[n, dim]`, whatever `to_natural` is.
@@ -138,6 +140,20 @@ class LogPartition:
         self.losses_ = self._descend(len(points), loss)
         return self
 
+    @classmethod
+    def from_posterior(cls, posterior: ExponentialFamilyPosterior) -> "LogPartition":
+        """log Z of a fitted `ExponentialFamilyPosterior`, the same function; beyond its `box_` it is extrapolated.
+
+        Example:
+            >>> t = np.random.default_rng(0).uniform(-2, 2, (2000, 1))  # x ~ N(t, 1): the metric is 1
+            >>> posterior = ExponentialFamilyPosterior().fit(t + np.random.default_rng(1).normal(size=t.shape), t)
+            >>> bool(abs(LogPartition.from_posterior(posterior).fisher_metric([[0.5]])[0, 0, 0] - 1) < 0.2)
+            True
+        """
+        fitted = cls(posterior.potential(), scale=posterior.num_sites)
+        fitted.potential_ = _in_own_units(posterior.potential(), posterior.box_.shape[1])
+        return fitted
+
     def _initial(self, nodes: Tensor) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed % 2**63)
@@ -161,6 +177,8 @@ class LogPartition:
 
     def _descend(self, num: int, loss_of: Callable[[Tensor], Tensor]) -> np.ndarray:
         """Adam on random rows of `num`; the losses."""
+        if not any(True for _ in self.potential_.parameters()):
+            raise ValueError("potential must have weights to be fitted, got none.")
         generator = torch.Generator().manual_seed(self.seed % 2**63)
         optimiser = torch.optim.Adam(self.potential_.parameters(), self.learning_rate)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.num_steps)
@@ -207,14 +225,15 @@ class LogPartition:
         from safetensors.torch import save
 
         self._fitted()
-        if not isinstance(self.potential, str):
+        kind = _CLOSED_FORM if isinstance(self.potential, potentials.CLOSED_FORMS) else self.potential
+        if not isinstance(kind, str):
             raise TypeError(
                 "potential must be one of the package's to be saved; save a module of your own with safetensors."
             )
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         _atomic.write(folder / "weights.safetensors", [save(self.potential_.state_dict())])
-        settings = {"format": _FORMAT, "potential": self.potential, "width": self.width, "depth": self.depth}
+        settings = {"format": _FORMAT, "potential": kind, "width": self.width, "depth": self.depth}
         settings |= {
             "scale": self.scale,
             "loss": self.loss,
@@ -236,10 +255,15 @@ class LogPartition:
             raise FileNotFoundError(
                 f"path must be a folder written by LogPartition.save, got {str(path)!r}."
             ) from error
-        fitted = cls(settings["potential"], scale=settings["scale"], loss=settings["loss"], seed=settings["seed"],
-                     width=settings["width"], depth=settings["depth"])  # fmt: skip
-        network = potentials.build(settings["potential"], settings["dim"], settings["width"], settings["depth"])
-        fitted.potential_ = potentials.Standardised(network, [0.0] * settings["dim"], [1.0] * settings["dim"])
+        kind, dim, width, depth = (settings[name] for name in ("potential", "dim", "width", "depth"))
+        if kind == _CLOSED_FORM:
+            own = {name.removeprefix("potential."): x for name, x in weights.items() if name.startswith("potential.")}
+            kind = module = potentials.restored(own)
+        else:
+            module = potentials.build(kind, dim, width, depth)
+        scale, loss, seed = (settings[name] for name in ("scale", "loss", "seed"))
+        fitted = cls(kind, scale=scale, loss=loss, seed=seed, width=width, depth=depth)
+        fitted.potential_ = _in_own_units(module, dim)
         fitted.potential_.load_state_dict(weights)
         return fitted
 
@@ -255,13 +279,21 @@ class LogPartition:
     def _map(self, function: Callable[[Tensor], Tensor], theta: Any) -> Any:
         """`function` of a flat batch of points, in the shape and the kind of array that came in."""
         points = _checks.float_array("theta", theta)
-        dim = len(self._fitted().get_buffer("centre"))
+        centre = self._fitted().get_buffer("centre")
+        dim = len(centre)
         if points.ndim < 1 or points.shape[-1] != dim:
             raise ValueError(f"theta must have shape [..., {dim}], got {points.shape}.")
-        flat = torch.as_tensor(points.reshape(-1, dim), dtype=torch.float32)
+        flat = torch.as_tensor(points.reshape(-1, dim), dtype=centre.dtype)
         result = function(flat).detach()
         result = result.reshape(*points.shape[:-1], *result.shape[1:]).double()
         return result.to(theta.device) if _arrays.is_tensor(theta) else result.numpy()
+
+
+def _in_own_units(potential: nn.Module, dim: int) -> potentials.Standardised:
+    """Of the dtype of the potential."""
+    tensors = itertools.chain(potential.parameters(), potential.buffers())
+    dtype = next(x.dtype for x in tensors if x.is_floating_point())
+    return potentials.Standardised(potential, [0.0] * dim, [1.0] * dim).to(dtype)
 
 
 def _divergence(loss: str, target: Tensor, log_model: Tensor) -> Tensor:

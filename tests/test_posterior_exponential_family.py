@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hessfast import ising, tasep
+from hessfast.log_partition import LogPartition
 from hessfast.posterior import ExponentialFamilyPosterior, Grid, ising_patterns, tasep_profile
 
 
@@ -49,6 +50,25 @@ def test_mean_is_the_gradient_of_phi_and_the_metric_its_derivative():
         np.testing.assert_allclose(posterior.mean(points)[:, a], slope, atol=1e-7)
         bend = (posterior.mean(points + shift) - posterior.mean(points - shift)) / (2 * step)
         np.testing.assert_allclose(posterior.fisher_metric(points)[:, a], bend, atol=1e-4)
+
+
+def test_its_log_partition_is_the_same_function_saved_or_not(tmp_path):
+    """With a kink in two dimensions, and as polynomials in four."""
+    rng = np.random.default_rng(3)
+    for dim in (2, 4):
+        theta = rng.uniform(-1, 1, (4000, dim))
+        z = theta + 0.1 * rng.normal(size=theta.shape)
+        if dim == 2:
+            z = np.column_stack([z, 5 * np.sign(theta[:, 0] - theta[:, 1] + 0.1)])
+        posterior = ExponentialFamilyPosterior(100).fit(z, theta)
+        assert (posterior.kink_ is not None) == (dim == 2)
+        LogPartition.from_posterior(posterior).save(tmp_path / str(dim))
+        loaded, points = LogPartition.load(tmp_path / str(dim)), inner(theta, 100)
+        np.testing.assert_allclose(loaded.log_z(points), posterior.phi(points), atol=1e-11)
+        np.testing.assert_allclose(loaded.mean(points), posterior.mean(points), atol=1e-10)
+        np.testing.assert_allclose(loaded.fisher_metric(points), posterior.fisher_metric(points), atol=1e-8)
+        with pytest.raises(ValueError, match="potential must have weights to be fitted, got none"):
+            loaded.fit_mean(points, points)
 
 
 def test_bernoulli_products_of_100_factors():

@@ -4,9 +4,12 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.polynomial import legendre
 from scipy import linalg, sparse
 from scipy.interpolate import BSpline
+
+from hessfast import potentials
 
 DEGREE = 3
 
@@ -63,6 +66,12 @@ class Splines:
         starts = np.arange(len(points) + 1) * values.shape[1]
         return sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=(len(points), self.size))
 
+    def potential(self, coefficients: np.ndarray) -> potentials.SplinePotential:
+        """Their sum as a torch module."""
+        shape = [axis.c.shape[1] for axis in self.axes]
+        knots = [torch.as_tensor(axis.t) for axis in self.axes]
+        return potentials.SplinePotential(knots, torch.as_tensor(coefficients.reshape(shape)))
+
 
 class Polynomials:
     """Products of Legendre polynomials of total degree up to `degree`: where products of splines would be too many."""
@@ -89,6 +98,12 @@ class Polynomials:
             values = legendre.legvander(scaled[:, k], len(to_derivative) - 1) @ to_derivative * slope[k] ** order
             product *= values[:, self.indices[:, k]]
         return sparse.csr_array(product)
+
+    def potential(self, coefficients: np.ndarray) -> potentials.PolynomialPotential:
+        """Their sum as a torch module."""
+        return potentials.PolynomialPotential(
+            *(torch.as_tensor(x) for x in (self.low, self.high, self.indices, coefficients))
+        )
 
 
 class Basis:
@@ -117,6 +132,16 @@ class Basis:
     def hessian(self, points: np.ndarray, first: int, second: int) -> sparse.csr_array:
         """[n, size]: second derivatives, without the delta function on the kink."""
         return self._derivative(points, (first, second))
+
+    def potential(self, coefficients: np.ndarray) -> torch.nn.Module:
+        """basis . coefficients as a torch module."""
+        size = self.parts[0].size
+        smooth = self.parts[0].potential(coefficients[:size])
+        if self.kink is None:
+            return smooth
+        bent = self.parts[1].potential(coefficients[size:])
+        normal, offset = torch.as_tensor(self.kink.normal), torch.tensor(self.kink.offset, dtype=torch.float64)
+        return potentials.KinkedPotential(smooth, bent, normal, offset)
 
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients [size, dim] of the functions t_1, ..., t_dim, and [size] of 1."""

@@ -32,14 +32,14 @@ def near(z: np.ndarray, u: np.ndarray, theta: np.ndarray, rng: np.random.Generat
     for _ in range(_WIDENINGS):
         pairs = draw(ranks, size, _rounds(num), rng)
         S = logistic(z, theta, [pairs], S)
-        odds = float(np.median(np.abs(_log_odds(z, theta, *pairs, S))))
+        odds = float(np.median(np.abs(_log_odds(z, theta, pairs, S))))
         wider = min(size * (_CLEAR / max(odds, 1e-3)) ** dim, num / 4)
         if wider < 2 * size:
             break
         size = int(wider)
     regions = _cells(ranks, max(_REGION, num // _REGIONS), rng)
     for _ in range(_PASSES):
-        S = logistic(z, theta, [pairs], S, _trust(_log_odds(z, theta, *pairs, S), regions[pairs[0]], _rounds(num)))
+        S = logistic(z, theta, [pairs], S, _trust(_log_odds(z, theta, pairs, S), regions[pairs[0]], _rounds(num)))
     return S
 
 
@@ -134,7 +134,8 @@ def logistic(z, theta, pairs, start, trust: np.ndarray | None = None) -> np.ndar
     return S / unit[:, None]
 
 
-def _log_odds(z, theta, first, second, S) -> np.ndarray:
+def _log_odds(z, theta, pairs, S) -> np.ndarray:
+    first, second = pairs
     return (((z @ S)[first] - (z @ S)[second]) * (theta[first] - theta[second])).sum(axis=1)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.special import logsumexp
 
 from hessfast import _checks
@@ -22,20 +23,17 @@ class ExponentialFamilyPosterior:
     """p(t | x) ~ exp(N <f(x), t> - N phi(t)), with f and phi learned from samples x of p(x | t) at known t.
 
     Nothing but samples, their natural parameters t and features z(x) enters. The statistics are linear in the features,
-    f = S^T z, and S has its absolute scale from the score identity
-
-        d E[z|t] / dt = N Cov(z|t) S,
-
-    the left side from a smooth fit of E[z|t], the right from differences between neighbours; both in the parameters as
-    given, so give those in which means vary evenly. Where the identity fails for f (features that fluctuate in ways t
-    does not move) it counts less. The means of f are
-    a gradient, E[f|t] = grad phi(t): this corrects the mixing of the components of f, and phi is fitted to them. log Z
-    is N phi up to an affine function of t, which no posterior determines: here phi and its gradient have mean zero over
-    the samples of the fit. A first-order transition is allowed for: if neighbours jump across a hyperplane, phi has
+    f = S^T z. Of two samples and two parameters, which belongs to which? The odds, exp(N <f - f', t - t'>), know no phi:
+    S is a logistic regression on such pairs, near ones for log Z, and ones from all over for posteriors. Nearness is in
+    the parameters as given, so give those in which means vary evenly. Regions whose odds do not hold (features that
+    fluctuate in ways t does not move) count less. The means of f are a gradient, E[f|t] = grad phi(t): this corrects the
+    mixing of the components of f, and phi is fitted to them; that of posteriors is calibrated by ranking parameters.
+    log Z is N phi up to an affine function of t, which no posterior determines: here phi and its gradient have mean zero
+    over the samples of the fit. A first-order transition is allowed for: if neighbours jump across a hyperplane, phi has
     a kink there.
 
-    phi is a product of cubic splines in each coordinate, with knots at quantiles, in one to three dimensions (seconds
-    for 20,000 samples in two; coarse in three), a polynomial of total degree four or less beyond. The bias is that of
+    phi is a product of cubic splines in each coordinate, with knots at quantiles, in one to three dimensions (a
+    minute for 20,000 samples in two; coarse in three), a polynomial of total degree four or less beyond. The bias is that of
     features whose linear functions miss the sufficient statistics, and of means that bend within a few neighbours; the
     errors from halves do not see it, held-out samples (`score`) do.
 
@@ -43,7 +41,7 @@ class ExponentialFamilyPosterior:
         directions_: S, float64 `[num_features, dim]`, per site.
         offset_: of the statistics, float64 `[dim]`.
         kink_: the hyperplane normal . t = offset across which grad phi jumps, or None.
-        mixing_: the matrix B of zero diagonal in f -> (1 + B) f; large entries: the score identity alone erred.
+        mixing_: the matrix B of zero diagonal in f -> (1 + B) f; large entries: the pairs alone erred.
         convexity_: fraction of the samples of the fit at which the metric is positive definite.
         smallest_eigenvalue_: of the metric at those samples.
         box_: lowest and highest natural parameters of the fit, `[2, dim]`; a twentieth of the range beyond it phi is
@@ -162,6 +160,11 @@ class ExponentialFamilyPosterior:
     def fisher_metric(self, theta: Any) -> np.ndarray:
         """The Hessian of phi, float64 [*batch, dim, dim]: per site; N times as much for the whole."""
         return self._evaluate("fisher_metric", theta)
+
+    def potential(self) -> torch.nn.Module:
+        """phi as a torch module of natural parameters, `[..., dim]` to `[...]`, in float64."""
+        fit = self._fitted()
+        return fit.basis.potential(fit.coefficients)
 
     def standard_error(self, quantity: str, theta: Any) -> np.ndarray:
         """The statistical error of "phi", "mean" or "fisher_metric" at theta: half the difference of two halves' fits.

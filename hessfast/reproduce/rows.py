@@ -122,13 +122,10 @@ def ours(study: Study) -> Learned:
     error = np.abs(posterior.mean(study.theta) - truth) / posterior.standard_error("mean", study.theta)
     samples, exact = study.held_out(study.model.grid, 1)
     gap = divergence(exact, posterior.log_posterior(study.model.features(samples), study.model.grid))
-    theta = study.model.natural(study.parameters)
-    network = study.potential("softplus").fit_mean(theta, posterior.mean(theta))
-    network.save(study.folder / "log_partition")
+    LogPartition.from_posterior(posterior).save(study.folder / "log_partition")
     notes = {
         "metric positive definite at": posterior.convexity_,
         "within two standard errors": float((error < 2).mean()),
-        "network": errors(study.model, np.asarray(network.log_z(study.theta)), np.asarray(network.mean(study.theta))),
     }
     return Learned(posterior.phi(study.theta), posterior.mean(study.theta), len(study.parameters), gap=gap, notes=notes)
 
