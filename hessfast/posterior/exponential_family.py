@@ -22,20 +22,20 @@ _MARGIN = 0.05  # of the range of the parameters of the fit: so far beyond it ph
 class ExponentialFamilyPosterior:
     """p(t | x) ~ exp(N <f(x), t> - N phi(t)), with f and phi learned from samples x of p(x | t) at known t.
 
-    Nothing but samples, their natural parameters t and features z(x) enters. The statistics are linear in the features,
-    f = S^T z. Of two samples and two parameters, which belongs to which? The odds, exp(N <f - f', t - t'>), know no phi:
-    S is a logistic regression on such pairs, near ones for log Z, and ones from all over for posteriors. Nearness is in
-    the parameters as given, so give those in which means vary evenly. Regions whose odds do not hold (features that
-    fluctuate in ways t does not move) count less. The means of f are a gradient, E[f|t] = grad phi(t): this corrects the
-    mixing of the components of f, and phi is fitted to them; that of posteriors is calibrated by ranking parameters.
-    log Z is N phi up to an affine function of t, which no posterior determines: here phi and its gradient have mean zero
-    over the samples of the fit. A first-order transition is allowed for: if neighbours jump across a hyperplane, phi has
-    a kink there.
+    Nothing but samples, their natural parameters t and features z(x) enters. The statistics are linear in the
+    features, f = S^T z. Of two samples and two parameters, which belongs to which? The odds, exp(N <f - f', t -
+    t'>), know no phi: S is a logistic regression on such pairs, near ones for log Z, and ones from all over for
+    posteriors. Nearness is in the parameters as given, so give those in which means vary evenly. Regions whose odds
+    do not hold (features that fluctuate in ways t does not move) count less. The means of f are a gradient, E[f|t]
+    = grad phi(t): this corrects the mixing of the components of f, and phi is fitted to them; that of posteriors is
+    calibrated by ranking parameters. log Z is N phi up to an affine function of t, which no posterior determines:
+    here phi and its gradient have mean zero over the samples of the fit. A first-order transition is allowed for:
+    if neighbours jump across a hyperplane, phi has a kink there.
 
     phi is a product of cubic splines in each coordinate, with knots at quantiles, in one to three dimensions (a
-    minute for 20,000 samples in two; coarse in three), a polynomial of total degree four or less beyond. The bias is that of
-    features whose linear functions miss the sufficient statistics, and of means that bend within a few neighbours; the
-    errors from halves do not see it, held-out samples (`score`) do.
+    minute for 20,000 samples in two; coarse in three), a polynomial of total degree four or less beyond. The bias
+    is that of features whose linear functions miss the sufficient statistics, and of means that bend within a few
+    neighbours; the errors from halves do not see it, held-out samples (`score`) do.
 
     Attributes:
         directions_: S, float64 `[num_features, dim]`, per site.
