@@ -1,15 +1,18 @@
 """Smooth functions of the natural parameters, with a kink across one hyperplane, and their penalised fit."""
 
+from __future__ import annotations
+
 import itertools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.polynomial import legendre
 from scipy import linalg, sparse
 from scipy.interpolate import BSpline
 
-from hessfast import potentials
+if TYPE_CHECKING:
+    import torch
 
 DEGREE = 3
 
@@ -66,8 +69,12 @@ class Splines:
         starts = np.arange(len(points) + 1) * values.shape[1]
         return sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=(len(points), self.size))
 
-    def potential(self, coefficients: np.ndarray) -> potentials.SplinePotential:
+    def potential(self, coefficients: np.ndarray) -> torch.nn.Module:
         """Their sum as a torch module."""
+        import torch
+
+        from hessfast import potentials
+
         shape = [axis.c.shape[1] for axis in self.axes]
         knots = [torch.as_tensor(axis.t) for axis in self.axes]
         return potentials.SplinePotential(knots, torch.as_tensor(coefficients.reshape(shape)))
@@ -99,8 +106,12 @@ class Polynomials:
             product *= values[:, self.indices[:, k]]
         return sparse.csr_array(product)
 
-    def potential(self, coefficients: np.ndarray) -> potentials.PolynomialPotential:
+    def potential(self, coefficients: np.ndarray) -> torch.nn.Module:
         """Their sum as a torch module."""
+        import torch
+
+        from hessfast import potentials
+
         return potentials.PolynomialPotential(
             *(torch.as_tensor(x) for x in (self.low, self.high, self.indices, coefficients))
         )
@@ -135,6 +146,10 @@ class Basis:
 
     def potential(self, coefficients: np.ndarray) -> torch.nn.Module:
         """basis . coefficients as a torch module."""
+        import torch
+
+        from hessfast import potentials
+
         size = self.parts[0].size
         smooth = self.parts[0].potential(coefficients[:size])
         if self.kink is None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.special import logsumexp
 
 from hessfast import _checks
@@ -161,7 +160,7 @@ class ExponentialFamilyPosterior:
         """The Hessian of phi, float64 [*batch, dim, dim]: per site; N times as much for the whole."""
         return self._evaluate("fisher_metric", theta)
 
-    def potential(self) -> torch.nn.Module:
+    def potential(self) -> Any:
         """phi as a torch module of natural parameters, `[..., dim]` to `[...]`, in float64."""
         fit = self._fitted()
         return fit.basis.potential(fit.coefficients)
