@@ -145,8 +145,9 @@ class LogPartition:
         """log Z of a fitted `ExponentialFamilyPosterior`, the same function; beyond its `box_` it is extrapolated.
 
         Example:
-            >>> t = np.random.default_rng(0).uniform(-2, 2, (2000, 1))  # x ~ N(t, 1): the metric is 1
-            >>> posterior = ExponentialFamilyPosterior().fit(t + np.random.default_rng(1).normal(size=t.shape), t)
+            >>> rng = np.random.default_rng(0)
+            >>> t = rng.uniform(-2, 2, (2000, 1))  # x ~ N(t, 1): the metric is 1
+            >>> posterior = ExponentialFamilyPosterior().fit(t + rng.normal(size=(2000, 1)), t)
             >>> bool(abs(LogPartition.from_posterior(posterior).fisher_metric([[0.5]])[0, 0, 0] - 1) < 0.2)
             True
         """
