@@ -14,7 +14,7 @@ from tqdm import tqdm
 from hessfast import _atomic, _checks, datasets, shards
 
 from . import figures
-from .models import MODELS, PUBLISHED, gather
+from .models import MODELS, PUBLISHED
 from .rows import Learned, Preset, Study, errors, rows_of
 from .table import table
 
@@ -106,15 +106,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
 
 def _study(model, preset: Preset, store, seed: int, folder: Path, progress: bool) -> Study:
     parameters = np.column_stack([np.asarray(store[name][:]) for name in model.parameters])
-    arrays = {}
-    for name, function in (("features", model.features), ("images", model.images), ("known", model.known_statistics)):
-        path = folder / f"{name}.npy"
-        if not path.exists():
-            whole = io.BytesIO()
-            np.save(whole, gather(function, model, store))
-            _atomic.write(path, [whole.getbuffer()])  # pyright: ignore[reportArgumentType]
-        arrays[name] = np.load(path)
-    return Study(model, preset, parameters, seed=seed, folder=folder, progress=progress, **arrays)
+    return Study(model, preset, parameters, store, seed, folder, progress)
 
 
 def _keep(path: Path, learn, model) -> None:

@@ -6,6 +6,8 @@ paper's rows have no absolute scale (bumps of a chosen width, components of unit
 """
 
 import functools
+import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
+from hessfast import _atomic
 from hessfast.log_partition import LogPartition, affine_fit
 from hessfast.posterior import ExponentialFamilyPosterior, Grid, Posterior, U2NetPosterior
+
+from .models import gather
 
 _HELD_OUT = 0x4E1D  # added to the seed of what is held out
 
@@ -53,12 +58,32 @@ class Study:
     model: Any
     preset: Preset
     parameters: np.ndarray
-    features: np.ndarray
-    images: np.ndarray
-    known: np.ndarray  # the sufficient statistics, for the ceiling alone
+    store: Any
     seed: int
     folder: Path
     progress: bool
+
+    @functools.cached_property
+    def features(self) -> np.ndarray:
+        return self._of_all("features", self.model.features)
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        return self._of_all("images", self.model.images)
+
+    @functools.cached_property
+    def known(self) -> np.ndarray:
+        """The sufficient statistics, for the ceiling alone."""
+        return self._of_all("known", self.model.known_statistics)
+
+    def _of_all(self, name: str, function: Callable[[Any], np.ndarray]) -> np.ndarray:
+        """`function` of all samples, kept in the folder."""
+        path = self.folder / f"{name}.npy"
+        if not path.exists():
+            whole = io.BytesIO()
+            np.save(whole, gather(function, self.model, self.store))
+            _atomic.write(path, [whole.getbuffer()])  # pyright: ignore[reportArgumentType]
+        return np.load(path)
 
     @functools.cached_property
     def theta(self) -> np.ndarray:
