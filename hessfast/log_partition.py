@@ -105,6 +105,7 @@ class LogPartition:
         truth = self._natural(parameters)
         target = torch.as_tensor(posterior.log_mass.reshape(len(posterior), -1), dtype=torch.float32)
         self.potential_ = self._initial(nodes)
+        self.potential_.get_buffer("height").fill_(_precision(self.power * target, nodes) / (self.power * self.scale))
         self.losses_ = self._train(nodes, truth, target)
         return self
 
@@ -295,6 +296,14 @@ def _in_own_units(potential: nn.Module, dim: int) -> potentials.Standardised:
     tensors = itertools.chain(potential.parameters(), potential.buffers())
     dtype = next(x.dtype for x in tensors if x.is_floating_point())
     return potentials.Standardised(potential, [0.0] * dim, [1.0] * dim).to(dtype)
+
+
+def _precision(log_weights: Tensor, nodes: Tensor) -> Tensor:
+    """One over the median variance of rows, where nodes reach from -1 to 1: the curvature that a potential needs."""
+    low, high = nodes.amin(dim=0), nodes.amax(dim=0)
+    nodes = (2 * nodes - low - high) / (high - low)
+    weights = torch.softmax(log_weights, dim=1)
+    return 1 / (weights @ nodes**2 - (weights @ nodes) ** 2).median()
 
 
 def _divergence(loss: str, target: Tensor, log_model: Tensor) -> Tensor:

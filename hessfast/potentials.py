@@ -166,19 +166,21 @@ def restored(state: Mapping[str, Tensor]) -> nn.Module:
 
 
 class Standardised(nn.Module):
-    """A potential of (x - centre) / width, so that a network sees numbers of order one whatever the unit of x."""
+    """height potential((x - centre) / width): a network sees and gives numbers of order one, whatever the units."""
 
     centre: Tensor
     width: Tensor
+    height: Tensor
 
     def __init__(self, potential: nn.Module, centre: Sequence[float], width: Sequence[float]):
         super().__init__()
         self.potential = potential
         self.register_buffer("centre", torch.tensor(centre, dtype=torch.float32))
         self.register_buffer("width", torch.tensor(width, dtype=torch.float32))
+        self.register_buffer("height", torch.tensor(1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.potential((x - self.centre) / self.width)
+        return self.height * self.potential((x - self.centre) / self.width)
 
 
 def build(kind: str, dim: int, width: int | None = None, depth: int | None = None) -> nn.Module:
