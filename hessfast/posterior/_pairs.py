@@ -13,12 +13,13 @@ from scipy.stats import rankdata
 _FIRST_CELL = 12  # samples; pairs come from one cell
 _CLEAR = 1.0  # log odds; pairs of less tell little, pairs of more nothing new
 _WIDENINGS = 3
-_PAIRS = 600_000  # as many, if that is 1 to 8 for each sample
+_ROUNDS = 16  # pairs of each sample
 _REGION, _REGIONS = 256, 128  # samples of a region, or more; regions, or fewer
 _PASSES = 3  # of weights by trust
 _STRICT = 16  # odds off by a quarter halve the weight
 _ROWS = 1 << 16  # of pairs at a time
 _STEPS, _ENOUGH = 40, 1e-7  # Newton's; gain of log likelihood a pair
+_CURVED = 200_000  # pairs, or fewer, of which the curvature is taken
 
 
 def near(z: np.ndarray, u: np.ndarray, theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -30,16 +31,17 @@ def near(z: np.ndarray, u: np.ndarray, theta: np.ndarray, rng: np.random.Generat
     ranks = rankdata(u, axis=0)
     size, S = _FIRST_CELL, np.zeros((z.shape[1], dim))
     for _ in range(_WIDENINGS):
-        pairs = draw(ranks, size, _rounds(num), rng)
+        pairs = draw(ranks, size, _ROUNDS, rng)
         S = logistic(z, theta, [pairs], S)
-        odds = float(np.median(np.abs(_log_odds(z, theta, pairs, S))))
+        odds = float(np.median(np.abs(_odds(z, theta, S, *pairs))))
         wider = min(size * (_CLEAR / max(odds, 1e-3)) ** dim, num / 4)
         if wider < 2 * size:
             break
         size = int(wider)
     regions = _cells(ranks, max(_REGION, num // _REGIONS), rng)
     for _ in range(_PASSES):
-        S = logistic(z, theta, [pairs], S, _trust(_log_odds(z, theta, pairs, S), regions[pairs[0]], _rounds(num)))
+        trust = _trust(_odds(z, theta, S, *pairs), regions[pairs[0]], _ROUNDS)
+        S = logistic(z, theta, [pairs], S, trust)
     return S
 
 
@@ -62,13 +64,9 @@ def far(z: np.ndarray, u: np.ndarray, theta: np.ndarray, S: np.ndarray, rng: np.
     Few of the far ones are in doubt, but these are: samples alike, of parameters far apart in a direction that neither
     tells. They keep f constant where it says nothing; a little noise there would move posteriors by tens of nats.
     """
-    ranks, rounds = rankdata(u, axis=0), _rounds(len(z))
-    few = draw(ranks, len(z) // 2, max(rounds // 4, 1), rng)
-    return logistic(z, theta, [draw(ranks, _FIRST_CELL, rounds, rng), few], S)
-
-
-def _rounds(num: int) -> int:
-    return int(np.clip(2 * _PAIRS // num, 2, 16))
+    ranks = rankdata(u, axis=0)
+    few = draw(ranks, len(z) // 2, _ROUNDS // 4, rng)
+    return logistic(z, theta, [draw(ranks, _FIRST_CELL, _ROUNDS, rng), few], S)
 
 
 def draw(u: np.ndarray, size: int, rounds: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -85,15 +83,19 @@ def draw(u: np.ndarray, size: int, rounds: int, rng: np.random.Generator) -> tup
 
 def _cells(u: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     num, dim = u.shape
+    ascending = [np.argsort(column, kind="stable") for column in u.T]
     cells = np.zeros(num, np.int64)
     axis = int(rng.integers(dim))
     for level in range(max(round(np.log2(num / size)), 0)):
-        order = np.lexsort((u[:, (axis + level) % dim], cells))
+        along = ascending[(axis + level) % dim]
         sizes = np.bincount(cells)
+        small = np.uint16 if len(sizes) <= 1 << 16 else np.uint32  # of 16 bits numpy sorts by radix
+        order = along[np.argsort(cells[along].astype(small), kind="stable")]
         cut = rng.uniform(0.35, 0.65, len(sizes)) * sizes  # so that no two rounds have the same walls
         place = np.arange(num) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         cells[order] = 2 * cells[order] + (place >= np.repeat(cut, sizes))
-        cells = np.unique(cells, return_inverse=True)[1].reshape(-1)
+        taken = np.bincount(cells) > 0
+        cells = (np.cumsum(taken) - 1)[cells]
     return cells
 
 
@@ -105,55 +107,62 @@ def logistic(z, theta, pairs, start, trust: np.ndarray | None = None) -> np.ndar
     rule all.
     """
     unit = z.std(axis=0)
+    z, S = z / unit, start * unit[:, None]
     weights = []
     for one, other in pairs:
         steps = theta[one] - theta[other]
         weights.append(1 / (1 + ((steps / np.median(np.abs(steps), axis=0)) ** 2).sum(axis=1)))
     first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    weights, steps = np.concatenate(weights), theta[first] - theta[second]
-    weights = weights if trust is None else weights * trust
-    weights /= weights.sum()
-    size, dim = z.shape[1], theta.shape[1]
-    S = start * unit[:, None]
-    value, slope, curvature = _likelihood(z / unit, steps, first, second, weights, S)
+    weights = np.concatenate(weights) if trust is None else np.concatenate(weights) * trust
+    weighted = first, second, weights / weights.sum()
+    some = tuple(part[:: -(-len(first) // _CURVED)] for part in weighted)  # enough for a curvature
+    value, slope = _likelihood(z, theta, S, *weighted)
     for _ in range(_STEPS):
+        curvature = _curvature(z, theta, S, *some) / some[2].sum()
         ridge = 1e-10 * np.trace(curvature) / len(curvature)
         change = linalg.solve(curvature + ridge * np.eye(len(curvature)), slope.T.ravel(), assume_a="pos")
-        change = change.reshape(dim, size).T
+        change = change.reshape(S.T.shape).T
         for _ in range(20):
-            after = _likelihood(z / unit, steps, first, second, weights, S + change)
+            after = _likelihood(z, theta, S + change, *weighted)
             if after[0] >= value:
                 break
             change = change / 2
         else:
             break
         S, gain = S + change, after[0] - value
-        value, slope, curvature = after
+        value, slope = after
         if gain < _ENOUGH:
             break
     return S / unit[:, None]
 
 
-def _log_odds(z, theta, pairs, S) -> np.ndarray:
-    first, second = pairs
-    return (((z @ S)[first] - (z @ S)[second]) * (theta[first] - theta[second])).sum(axis=1)
+def _odds(z, theta, S, first, second) -> np.ndarray:
+    """Their logarithms."""
+    f = z @ S
+    return ((f[first] - f[second]) * (theta[first] - theta[second])).sum(axis=1)
 
 
-def _likelihood(z, steps, first, second, weights, S) -> tuple[float, np.ndarray, np.ndarray]:
-    """Weighted log likelihood, its gradient `[size, dim]`, and minus its Hessian, dim blocks of size a side."""
+def _likelihood(z, theta, S, first, second, weights) -> tuple[float, np.ndarray]:
+    """Weighted log likelihood and its gradient `[size, dim]`."""
+    odds = _odds(z, theta, S, first, second)
+    pulls = (weights * expit(-odds))[:, None] * (theta[first] - theta[second])
+    on = [np.bincount(first, pull, len(z)) - np.bincount(second, pull, len(z)) for pull in pulls.T]
+    return -float(weights @ np.logaddexp(0, -odds)), z.T @ np.stack(on, axis=1)
+
+
+def _curvature(z, theta, S, first, second, weights) -> np.ndarray:
+    """Minus the Hessian of the weighted log likelihood, dim blocks of size a side."""
     size, dim = S.shape
-    value, slope, curvature = 0.0, np.zeros(S.shape), np.zeros((dim, size, dim, size))
+    curvature = np.zeros((dim, size, dim, size))
+    odds = _odds(z, theta, S, first, second)
+    doubts = weights * expit(odds) * expit(-odds)
     for start in range(0, len(first), _ROWS):
-        rows = slice(start, start + _ROWS)
-        apart, step, weight = z[first[rows]] - z[second[rows]], steps[rows], weights[rows]
-        odds = ((apart @ S) * step).sum(axis=1)
-        value -= weight @ np.logaddexp(0, -odds)
-        doubt = weight * expit(-odds)
-        slope += apart.T @ (doubt[:, None] * step)
+        one, other, doubt = (part[start : start + _ROWS] for part in (first, second, doubts))
+        apart, steps = z[one] - z[other], theta[one] - theta[other]
         for a in range(dim):
             for b in range(a + 1):
-                block = apart.T @ (apart * (doubt * expit(odds) * step[:, a] * step[:, b])[:, None])
-                curvature[a, :, b] += block
-                if a != b:
-                    curvature[b, :, a] += block
-    return value, slope, curvature.reshape(dim * size, dim * size)
+                curvature[a, :, b] += apart.T @ (apart * (doubt * steps[:, a] * steps[:, b])[:, None])
+    for a in range(dim):
+        for b in range(a):
+            curvature[b, :, a] = curvature[a, :, b]
+    return curvature.reshape(dim * size, dim * size)

@@ -1,6 +1,7 @@
 """The posterior of the paper: a U2-Net that maps a few samples of nearly one parameter to a map over parameters."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class U2NetPosterior:
         bundle: K.
         num_neighbours: from which a bundle is drawn.
         bump_width: standard deviation of the bumps, in units of the box's sides.
-        num_steps, batch_size, learning_rate: of Adam.
+        num_steps, batch_size, learning_rate: of Adam, with a cosine decay to zero.
         checkpoint: file in which training is kept, and gone on with; None for none. Under torchrun on a disk that all
             ranks see.
         device: "cpu" or "cuda".
@@ -151,6 +152,8 @@ class U2NetPosterior:
             loss = -(torch.as_tensor(target, dtype=torch.float32, device=self.device).flatten(1) * log_p).sum(1).mean()
             optimiser.zero_grad()
             loss.backward()
+            for group in optimiser.param_groups:
+                group["lr"] = self.learning_rate * (1 + math.cos(math.pi * step / self.num_steps)) / 2
             optimiser.step()
             losses.append(loss.item())
             last = step + 1 == self.num_steps
