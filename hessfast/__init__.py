@@ -2,7 +2,7 @@
 
     hessfast.ising      exact samples of the Ising model in a field, its dynamics and its log partition function
     hessfast.tasep      exact samples of the open TASEP, its dynamics and its log partition function
-    hessfast.posterior  p(parameters | samples): exact, learned in closed form, by similarity of features
+    hessfast.posterior  p(parameters | samples): exact, of a learned exponential family, by features, by U2-Net
     hessfast.log_partition  log Z learned from posteriors, and the Fisher metric, its Hessian
     hessfast.reproduce  the paper's tables from samples
     hessfast.shards     the resumable, sharded store behind every long job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,23 +33,24 @@ class Splines:
     """All products of one cubic B-spline for each coordinate.
 
     The knots of a coordinate are its quantiles: between two of them lie equally many samples, whatever the scale.
+    Quantiles that coincide, of values that repeat, are one knot.
     """
 
     def __init__(self, points: np.ndarray, num_intervals: int):
         self.axes = []
         for coordinate in points.T:
-            inner = np.quantile(coordinate, np.linspace(0, 1, num_intervals + 1))
+            inner = np.unique(np.quantile(coordinate, np.linspace(0, 1, num_intervals + 1)))
             knots = np.concatenate([np.repeat(inner[0], DEGREE), inner, np.repeat(inner[-1], DEGREE)])
-            self.axes.append(BSpline(knots, np.eye(num_intervals + DEGREE), DEGREE))
-        size, dim = num_intervals + DEGREE, points.shape[1]
-        self.size = size**dim
+            self.axes.append(BSpline(knots, np.eye(len(knots) - DEGREE - 1), DEGREE))
+        sizes, dim = [axis.c.shape[1] for axis in self.axes], points.shape[1]
+        self.size = math.prod(sizes)
         # Third derivatives times the interval cubed, squared: parabolas are free, whatever the knots.
         bends = []
         for axis in self.axes:
             ends = axis.t[DEGREE:-DEGREE]
             bends.append(axis((ends[1:] + ends[:-1]) / 2, nu=3) * np.diff(ends)[:, None] ** 3)
         self.roughness = sum(
-            np.kron(np.kron(np.eye(size**k), bend.T @ bend), np.eye(size ** (dim - 1 - k)))
+            np.kron(np.kron(np.eye(math.prod(sizes[:k])), bend.T @ bend), np.eye(math.prod(sizes[k + 1 :])))
             for k, bend in enumerate(bends)
         )
         self.constant = np.ones(self.size)
@@ -64,8 +66,9 @@ class Splines:
             inner = np.clip(np.searchsorted(axis.t, coordinate, side="right") - 1, DEGREE, size - 1)
             local = inner[:, None] + np.arange(-DEGREE, 1)  # the functions that live there
             factor = np.take_along_axis(axis(coordinate, nu=order), local, axis=1)
-            values = (values[:, :, None] * factor[:, None, :]).reshape(len(points), -1)
-            columns = (columns[:, :, None] * size + local[:, None, :]).reshape(len(points), -1)
+            shape = len(points), values.shape[1] * (DEGREE + 1)
+            values = (values[:, :, None] * factor[:, None, :]).reshape(shape)
+            columns = (columns[:, :, None] * size + local[:, None, :]).reshape(shape)
         starts = np.arange(len(points) + 1) * values.shape[1]
         return sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=(len(points), self.size))
 
@@ -205,12 +208,13 @@ def scaled(A: sparse.csr_array, factors: np.ndarray) -> sparse.csr_array:
 
 
 def penalized_least_squares(
-    gram: np.ndarray, moment: np.ndarray, square: np.ndarray, num: int, roughness: np.ndarray
+    gram: np.ndarray, moment: np.ndarray, square: np.ndarray, num: int, roughness: np.ndarray, smoother: float = 1.0
 ) -> np.ndarray:
     """Coefficients c that minimise |y - A c|^2 + penalty c^T roughness c, the penalty by generalised cross-validation.
 
     Args:
         gram: A^T A. moment: A^T y, a column for each right-hand side. square: y^T y of each. num: rows of A.
+        smoother: times the penalty so found.
     """
     size = np.sqrt(np.diag(gram)) + 1e-12 * np.sqrt(np.trace(gram))
     rough = np.diag(roughness)
@@ -227,7 +231,7 @@ def penalized_least_squares(
         return np.maximum(residual, 1e-12 * square) / max(1 - shrink.sum() / num, 1e-9) ** 2
 
     penalties = 10.0 ** np.arange(-9, 9.5, 0.5)
-    best = penalties[np.argmin([score(penalty) for penalty in penalties], axis=0)]
+    best = smoother * penalties[np.argmin([score(penalty) for penalty in penalties], axis=0)]
     return vectors @ (projected / (1 + best * gamma[:, None]))
 
 

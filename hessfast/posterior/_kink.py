@@ -16,8 +16,10 @@ _FEWEST_JUMPS = 20
 
 def _neighbours(theta: np.ndarray) -> np.ndarray:
     """int [n, k]: each sample and its nearest in the ranks of the coordinates."""
-    ranks = rankdata(theta, axis=0) / len(theta)
-    return np.asarray(KDTree(ranks).query(ranks, min(3 * theta.shape[1] + 6, len(theta)))[1])
+    num, dim = theta.shape
+    ranks = rankdata(theta, axis=0, method="ordinal") / num
+    # In one dimension a point has no more neighbourhoods than these have samples.
+    return np.asarray(KDTree(ranks).query(ranks, min(3 * dim + 6 if dim > 1 else 2 * _FEWEST_JUMPS, num))[1])
 
 
 def _residuals(values: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, int]:
@@ -79,13 +81,12 @@ def _plane_of_jumps(z: np.ndarray, u: np.ndarray, theta: np.ndarray, near: np.nd
     up, jumps = up[clear], jumps[clear]
     scale = theta.std(axis=0)
     middles = theta[near[jumps]].mean(axis=1) / scale
-    for _ in range(5):  # a plane through them, without the far third each time
-        kept = middles
-        for _ in range(3):
-            center = kept.mean(axis=0)
-            normal = linalg.svd(kept - center, full_matrices=False)[2][-1]
-            distance = np.abs((middles - center) @ normal)
-            kept = middles[distance <= np.quantile(distance, 2 / 3)]
+    kept = middles
+    for _ in range(3):  # a plane through them, without the far third each time
+        center = kept.mean(axis=0)
+        normal = linalg.svd(kept - center, full_matrices=False)[2][-1]
+        distance = np.abs((middles - center) @ normal)
+        kept = middles[distance <= np.quantile(distance, 2 / 3)]
     close = distance <= 4 * np.median(distance)
     points, up = ((theta - center * scale) / scale)[near[jumps[close]]], up[close]
     start = np.append(normal, 0.0) / np.abs(points @ normal).mean()

@@ -47,17 +47,17 @@ def learn(
     num_sites: int,
     kink: bool,
     resolution: int | None,
-    known: np.ndarray | None,
+    sufficient: bool,
     seed: int,
 ) -> Fit:
     """Statistics and potential of features z; phi and grad phi have mean zero over the natural parameters `gauge`.
 
-    `u` are the parameters as given, in which neighbours are sought and means are smoothed. With `known` the statistics
-    are known^T z per site, and phi is all there is to learn.
+    `u` are the parameters as given, in which neighbours are sought and means are smoothed. If z are the sufficient
+    statistics per site, phi is all there is to learn.
     """
     plane = find_kink(z, u, theta) if kink else None
-    if known is not None:
-        return _with_potential(z, u, theta, gauge, num_sites, plane, resolution, known * num_sites, False)
+    if sufficient:
+        return _with_potential(z, u, theta, gauge, num_sites, plane, resolution, num_sites * np.eye(z.shape[1]), False)
     S = _pairs.near(z, u, theta, np.random.default_rng([seed, 0]))
     return _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, True)
 
@@ -69,7 +69,7 @@ def sharpen(
     theta: np.ndarray,
     num_sites: int,
     resolution: int | None,
-    known: np.ndarray | None,
+    sufficient: bool,
     seed: int,
 ) -> Fit:
     """The fit that posteriors need: statistics also from pairs far apart, phi calibrated to a fraction of 1 / N.
@@ -77,7 +77,7 @@ def sharpen(
     Of an exponential family both are the same. Of what is none, as the TASEP, the best posterior of this form belongs
     to other statistics than the best log Z: those are right near every t, these across all of parameter space.
     """
-    if known is None:
+    if not sufficient:
         S = _pairs.far(z, u, theta, fit.directions * num_sites, np.random.default_rng([seed, 1]))
         fit = _with_potential(z, u, theta, theta, num_sites, fit.basis.kink, resolution, S, True)
     f = z @ fit.directions + fit.offset

@@ -10,10 +10,11 @@ from scipy import linalg
 from scipy.special import expit
 from scipy.stats import rankdata
 
-_FIRST_CELL = 12  # samples; pairs come from one cell
+_FIRST_CELL = 12  # samples of different parameters; pairs come from one cell
 _CLEAR = 1.0  # log odds; pairs of less tell little, pairs of more nothing new
 _WIDENINGS = 3
-_ROUNDS = 16  # pairs of each sample
+_SEPARABLE = 100.0  # log odds of neighbours: f is then as steep as Newton's method had time to make it
+_ROUNDS = 8  # pairs of each sample
 _REGION, _REGIONS = 256, 128  # samples of a region, or more; regions, or fewer
 _PASSES = 3  # of weights by trust
 _STRICT = 16  # odds off by a quarter halve the weight
@@ -29,18 +30,23 @@ def near(z: np.ndarray, u: np.ndarray, theta: np.ndarray, rng: np.random.Generat
     """
     num, dim = theta.shape
     ranks = rankdata(u, axis=0)
-    size, S = _FIRST_CELL, np.zeros((z.shape[1], dim))
+    size, S = _first_cell(theta), np.zeros((z.shape[1], dim))
     for _ in range(_WIDENINGS):
         pairs = draw(ranks, size, _ROUNDS, rng)
         S = logistic(z, theta, [pairs], S)
-        odds = float(np.median(np.abs(_odds(z, theta, S, *pairs))))
+        odds = _typical(_log_odds(z, theta, S, *pairs))
+        if odds > _SEPARABLE:
+            raise ValueError(
+                f"samples must leave doubt between neighbouring parameters, got log odds of {odds:.0f}. "
+                "Draw more samples, or use features that are not a function of the parameters."
+            )
         wider = min(size * (_CLEAR / max(odds, 1e-3)) ** dim, num / 4)
         if wider < 2 * size:
             break
         size = int(wider)
     regions = _cells(ranks, max(_REGION, num // _REGIONS), rng)
     for _ in range(_PASSES):
-        trust = _trust(_odds(z, theta, S, *pairs), regions[pairs[0]], _ROUNDS)
+        trust = _trust(_log_odds(z, theta, S, *pairs), regions[pairs[0]], _ROUNDS)
         S = logistic(z, theta, [pairs], S, trust)
     return S
 
@@ -66,7 +72,18 @@ def far(z: np.ndarray, u: np.ndarray, theta: np.ndarray, S: np.ndarray, rng: np.
     """
     ranks = rankdata(u, axis=0)
     few = draw(ranks, len(z) // 2, _ROUNDS // 4, rng)
-    return logistic(z, theta, [draw(ranks, _FIRST_CELL, _ROUNDS, rng), few], S)
+    return logistic(z, theta, [draw(ranks, _first_cell(theta), _ROUNDS, rng), few], S)
+
+
+def _first_cell(theta: np.ndarray) -> int:
+    """Samples of a cell in which a dozen parameters meet, however often each was drawn."""
+    return min(_FIRST_CELL * len(theta) // len(np.unique(theta, axis=0)), len(theta) // 4)
+
+
+def _typical(values: np.ndarray) -> float:
+    """The median size of those that are not zero; 1 of none."""
+    sizes = np.abs(values[values != 0])
+    return float(np.median(sizes)) if sizes.size else 1.0
 
 
 def draw(u: np.ndarray, size: int, rounds: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +128,8 @@ def logistic(z, theta, pairs, start, trust: np.ndarray | None = None) -> np.ndar
     weights = []
     for one, other in pairs:
         steps = theta[one] - theta[other]
-        weights.append(1 / (1 + ((steps / np.median(np.abs(steps), axis=0)) ** 2).sum(axis=1)))
+        typical = [_typical(column) for column in steps.T]
+        weights.append(1 / (1 + ((steps / typical) ** 2).sum(axis=1)))
     first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
     weights = np.concatenate(weights) if trust is None else np.concatenate(weights) * trust
     weighted = first, second, weights / weights.sum()
@@ -136,15 +154,15 @@ def logistic(z, theta, pairs, start, trust: np.ndarray | None = None) -> np.ndar
     return S / unit[:, None]
 
 
-def _odds(z, theta, S, first, second) -> np.ndarray:
-    """Their logarithms."""
+def _log_odds(z, theta, S, first, second) -> np.ndarray:
+    """How much likelier the two are as they are than the other way round, `[pairs]`."""
     f = z @ S
     return ((f[first] - f[second]) * (theta[first] - theta[second])).sum(axis=1)
 
 
 def _likelihood(z, theta, S, first, second, weights) -> tuple[float, np.ndarray]:
     """Weighted log likelihood and its gradient `[size, dim]`."""
-    odds = _odds(z, theta, S, first, second)
+    odds = _log_odds(z, theta, S, first, second)
     pulls = (weights * expit(-odds))[:, None] * (theta[first] - theta[second])
     on = [np.bincount(first, pull, len(z)) - np.bincount(second, pull, len(z)) for pull in pulls.T]
     return -float(weights @ np.logaddexp(0, -odds)), z.T @ np.stack(on, axis=1)
@@ -154,7 +172,7 @@ def _curvature(z, theta, S, first, second, weights) -> np.ndarray:
     """Minus the Hessian of the weighted log likelihood, dim blocks of size a side."""
     size, dim = S.shape
     curvature = np.zeros((dim, size, dim, size))
-    odds = _odds(z, theta, S, first, second)
+    odds = _log_odds(z, theta, S, first, second)
     doubts = weights * expit(odds) * expit(-odds)
     for start in range(0, len(first), _ROWS):
         one, other, doubt = (part[start : start + _ROWS] for part in (first, second, doubts))

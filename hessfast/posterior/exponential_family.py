@@ -1,4 +1,4 @@
-"""The exponential-family posterior: sufficient statistics and log Z learned from samples by linear algebra."""
+"""The exponential-family posterior: statistics by logistic regression on pairs of samples, log Z by splines."""
 
 import math
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class ExponentialFamilyPosterior:
         directions_: S, float64 `[num_features, dim]`, per site.
         offset_: of the statistics, float64 `[dim]`.
         kink_: the hyperplane normal . t = offset across which grad phi jumps, or None.
-        mixing_: the matrix B of zero diagonal in f -> (1 + B) f; large entries: the pairs alone erred.
+        mixing_: B in f -> (1 + B) f, which makes E[f | t] a gradient; large entries: the pairs alone were off.
         convexity_: fraction of the samples of the fit at which the metric is positive definite.
         smallest_eigenvalue_: of the metric at those samples.
         box_: lowest and highest natural parameters of the fit, `[2, dim]`; a twentieth of the range beyond it phi is
@@ -74,7 +74,8 @@ class ExponentialFamilyPosterior:
             num_sites: N, by which exponents are divided; f, phi and metric are per site.
             features: maps what `fit` and others are given as samples to z, `[n, num_features]`; None if they are z.
             to_natural: maps the parameters, `[n, dim]`, to natural ones; None if they are natural.
-            num_components: most principal components of the features that are kept; one for 300 samples at most.
+            num_components: most principal components of the features that are kept; one for 300 samples at most. They
+                are those of largest variance: give features on one scale.
             resolution: intervals of the splines (degree of the polynomials); by default from the number of samples.
             kink: whether to look for one.
             sufficient: whether the features are the sufficient statistics, dim of them, per site: then only phi is
@@ -100,7 +101,7 @@ class ExponentialFamilyPosterior:
 
         Raises:
             ValueError, TypeError: for shapes that do not fit, NaN, features or parameters that do not vary, or fewer
-                than 100 samples for each dimension.
+                than 100 samples for each dimension, linearly dependent parameters, features that tell them exactly.
         """
         given = self._given("parameters", parameters)
         theta = self._natural("parameters", given)
@@ -110,6 +111,8 @@ class ExponentialFamilyPosterior:
             raise ValueError(f"parameters must be one row for each of the {len(z)} samples, got {num}.")
         if self.sufficient and z.shape[1] != dim:
             raise ValueError(f"features must be {dim} to be the sufficient statistics, got {z.shape[1]}.")
+        if not dim or not z.shape[1]:
+            raise ValueError(f"samples and parameters must have columns, got {z.shape[1]} and {dim}.")
         if num < 100 * dim:
             raise ValueError(
                 f"samples must number at least {100 * dim} for {dim} parameters, got {num}. Draw more samples."
@@ -118,29 +121,32 @@ class ExponentialFamilyPosterior:
             constant = np.flatnonzero(np.ptp(columns, axis=0) == 0)
             if (name == "parameters" and constant.size) or constant.size == columns.shape[1]:
                 raise ValueError(f"{name} must vary, got the constant {columns[0, constant[0]]} in a column.")
-        self._center = z.mean(axis=0)
+        if np.linalg.eigvalsh(np.corrcoef(theta, rowvar=False).reshape(dim, dim))[0] < 1e-8:
+            raise ValueError("parameters must not be linearly dependent, got columns that are.")
+        center = z.mean(axis=0)
         _, vectors = np.linalg.eigh(np.cov(z, rowvar=False).reshape(z.shape[1], -1))
         vectors = vectors[:, ::-1][:, : min(self.num_components, max(num // _SAMPLES_A_COMPONENT, dim))]
-        components = (z - self._center) @ vectors
+        components = (z - center) @ vectors
         varied = components.std(axis=0) > 1e-6 * components.std(axis=0).max()  # else a combination is constant
-        self._rotation, components = vectors[:, varied], components[:, varied]
+        rotation, components = vectors[:, varied], components[:, varied]
         if self.sufficient:
-            self._rotation, components = np.eye(dim), z - self._center
-        self.box_ = np.stack([theta.min(axis=0), theta.max(axis=0)])
-        known = self._rotation.T if self.sufficient else None
-        options = theta, self.num_sites, self.kink, self.resolution, known, self.seed
-        self._fit = learn(components, given, theta, *options)
-        self._sharp = sharpen(self._fit, components, given, theta, self.num_sites, self.resolution, known, self.seed)
+            rotation, components = np.eye(dim), z - center
+        options = theta, self.num_sites, self.kink, self.resolution, self.sufficient, self.seed
+        fit = learn(components, given, theta, *options)
+        sharp = sharpen(fit, components, given, theta, self.num_sites, self.resolution, self.sufficient, self.seed)
         rng = np.random.default_rng(self.seed)
-        self._halves = []
+        halves = []
         for _ in range(self.num_splits):
             order = rng.permutation(num)
             pair = (np.sort(half) for half in (order[: num // 2], order[num // 2 :]))
-            self._halves.append(tuple(learn(components[half], given[half], theta[half], *options) for half in pair))
-        self.directions_, self.offset_ = self._rotation @ self._fit.directions, self._fit.offset
-        self.kink_: Hyperplane | None = self._fit.basis.kink
-        self.mixing_ = self._fit.mixing
-        eigenvalues = np.linalg.eigvalsh(self._fit.fisher_metric(theta))[:, 0]
+            halves.append(tuple(learn(components[half], given[half], theta[half], *options) for half in pair))
+        # Nothing is kept of a fit that failed.
+        self._center, self._rotation, self._fit, self._sharp, self._halves = center, rotation, fit, sharp, halves
+        self.box_ = np.stack([theta.min(axis=0), theta.max(axis=0)])
+        self.directions_, self.offset_ = rotation @ fit.directions, fit.offset
+        self.kink_: Hyperplane | None = fit.basis.kink
+        self.mixing_ = fit.mixing
+        eigenvalues = np.linalg.eigvalsh(fit.fisher_metric(theta))[:, 0]
         self.convexity_, self.smallest_eigenvalue_ = float((eigenvalues > 0).mean()), float(eigenvalues.min())
         return self
 
@@ -257,7 +263,7 @@ class ExponentialFamilyPosterior:
         """`function` of a flat batch of natural parameters, in the shape in which they came."""
         theta = self._inside("theta", np.atleast_1d(_checks.float_array("theta", theta)))
         values = function(theta.reshape(-1, theta.shape[-1]))
-        return values.reshape(*theta.shape[:-1], *values.shape[1:])
+        return values.reshape((*theta.shape[:-1], *values.shape[1:]))
 
     def _exponents(self, samples: Any, points: Any, bundle: int) -> np.ndarray:
         """N (<sum f, t> - bundle phi(t)) for each bundle and point, `[n / bundle, points]`."""

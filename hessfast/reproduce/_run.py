@@ -4,7 +4,7 @@ import io
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,37 @@ import numpy as np
 from tqdm import tqdm
 
 from hessfast import _atomic, _checks, datasets, shards
+from hessfast.posterior.u2net import SIZES
 
 from . import figures
-from .models import MODELS, PUBLISHED
+from .models import MODELS, PIXELS, PUBLISHED
 from .rows import Learned, Preset, Study, errors, rows_of
 from .table import table
 
 PRESETS = {
-    "quick": Preset(20_000, 40, "tiny", 240, 64, 300, 1500, 4),
-    "paper": Preset(0, 100, "tiny", 3000, 64, 3000, 4000, 2),  # num: the model's own
+    "quick": Preset(
+        num=20_000,
+        held_out=40,
+        network="tiny",
+        network_steps=240,
+        batch_size=64,
+        vae_steps=300,
+        potential_steps=1500,
+        splits=4,
+    ),
+    "paper": Preset(  # num 0: as many as the model's
+        num=0,
+        held_out=100,
+        network="tiny",
+        network_steps=3000,
+        batch_size=64,
+        vae_steps=3000,
+        potential_steps=4000,
+        splits=2,
+    ),
 }
+_LEAST = {"held_out": 1, "network_steps": 1, "batch_size": 2, "vae_steps": 1, "potential_steps": 1, "splits": 1}
+_ENTRIES = {"F", "dF_dp1", "dF_dp2", "normalised", "nats_gap", "num_samples", "seconds", "notes"}  # of a row
 ALIGNMENT = (
     "an affine function of the natural parameters is added to log Z, three coefficients by least squares; the paper's "
     "three rows also get the best factor"
@@ -58,8 +79,16 @@ def run(
     """
     _checks.choice("model", model, tuple(MODELS))
     _checks.choice("preset", preset, tuple(PRESETS))
-    chosen = Preset(**(PRESETS[preset].__dict__ | changes))
-    num = _checks.integer("num", num or chosen.num or MODELS[model].num, 5000)
+    for name, value in changes.items():
+        _checks.choice("changes", name, tuple(field.name for field in fields(Preset)))
+        if name in _LEAST:
+            changes[name] = _checks.integer(name, value, _LEAST[name])
+        else:
+            _checks.choice(name, value, SIZES)
+    if isinstance(rows, str):
+        raise TypeError(f"rows must be a list of names, got {rows!r}. Pass [{rows!r}].")
+    chosen = replace(PRESETS[preset], **changes)
+    num = _checks.integer("num", (chosen.num or MODELS[model].num) if num is None else num, 5000)
     seed, size = _checks.seed(seed), _checks.integer("size", size, 1)
     if size < 32 or size % 32:
         raise ValueError(f"size must be a multiple of 32, got {size}.")
@@ -81,10 +110,10 @@ def run(
         bar.set_postfix_str(name)
         _keep(folder / "rows" / name, lambda function=function: function(study), subject)
     entries = {name: folder / "rows" / f"{name}.json" for name in known}
-    learned = {name: json.loads(entry.read_text()) for name, entry in entries.items() if entry.exists()}
+    learned = {name: row for name, entry in entries.items() if (row := _kept(entry))}
     report = {
         "model": model, "preset": preset, "num_samples": num, "size": size, "seed": seed, "alignment": ALIGNMENT,
-        "quantities": subject.quantities, "rows": learned,
+        "quantities": subject.quantities, "network": chosen.network, "pixels": PIXELS, "rows": learned,
         "published": {row: dict(zip(("F", "dF_dp1", "dF_dp2"), x, strict=True)) for row, x in PUBLISHED[model].items()},
         "seconds": {"samples": sampling, "rows": sum(row["seconds"] for row in learned.values())},
     }  # fmt: skip
@@ -99,6 +128,9 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Write the settings, or refuse a folder of others."""
     path, text = folder / "settings.json", json.dumps(settings, indent=1) + "\n"
     if not path.exists():
+        found = {each.name for each in folder.iterdir()} - {f"{path.name}.tmp"}
+        if found and "samples" not in found:
+            raise ValueError(f"out must be a new folder or that of a run, got {str(folder)!r}. Choose another.")
         _atomic.write(path, [text.encode()])
     elif path.read_text() != text:
         raise ValueError(f"out must be a new folder or that of the same run, got {str(folder)!r}. Choose another.")
@@ -109,10 +141,19 @@ def _study(model, preset: Preset, store, seed: int, folder: Path, progress: bool
     return Study(model, preset, parameters, store, seed, folder, progress)
 
 
+def _kept(entry: Path) -> dict[str, Any] | None:
+    """A row as it was written; None if it was not, or is damaged."""
+    try:
+        row = json.loads(entry.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return row if isinstance(row, dict) and row.keys() >= _ENTRIES else None
+
+
 def _keep(path: Path, learn, model) -> None:
     """Write a row's errors and its log Z, unless they were written before."""
     entry = path.with_suffix(".json")
-    if entry.exists():
+    if _kept(entry):
         return
     path.parent.mkdir(exist_ok=True)
     start = time.perf_counter()

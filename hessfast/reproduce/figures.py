@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hessfast.log_partition import affine_fit
+from .rows import aligned_values
 
 _LABELS = {
     "ising": (r"$T$", r"$H$", [r"$F$", r"$\partial F/\partial T$", r"$\partial F/\partial H$"]),
@@ -20,11 +20,9 @@ def available() -> bool:
 
 
 def draw(model, folder: Path, row: str = "ours") -> list[Path]:
-    """Write figures of a row to `folder/figures`; the paths."""
+    """Write figures of a row of known scale to `folder/figures`; the paths."""
     kept = np.load(folder / "rows" / f"{row}.npz")
-    theta = model.natural(model.grid.points.reshape(-1, 2))
-    constant, slope = affine_fit(model.log_z - kept["log_z"], theta)
-    learned = model.values(kept["log_z"] + constant + theta @ slope, kept["means"] + slope)
+    learned = aligned_values(model, kept["log_z"], kept["means"])
     truth = model.values(model.log_z, model.means)
     (folder / "figures").mkdir(exist_ok=True)
     paths = []

@@ -100,7 +100,7 @@ class Study:
             return self._held_out[grid, bundle]
         rng = np.random.default_rng([self.seed, _HELD_OUT])
         nodes = grid.points.reshape(-1, 2)[rng.integers(grid.num_nodes, size=self.preset.held_out)]
-        samples = self.model.sample(np.repeat(nodes, bundle, axis=0), self.seed + _HELD_OUT)
+        samples = self.model.sample(np.repeat(nodes, bundle, axis=0), (self.seed + _HELD_OUT) % 2**64)
         self._held_out[grid, bundle] = samples, self.model.exact().log_posterior(samples, grid, bundle=bundle)
         return self._held_out[grid, bundle]
 
@@ -136,7 +136,7 @@ class Study:
 
 
 def ours(study: Study) -> Learned:
-    """Statistics and log Z in closed form from local features: `ExponentialFamilyPosterior`."""
+    """Statistics and log Z learned from local features: `ExponentialFamilyPosterior`."""
     posterior = ExponentialFamilyPosterior(
         study.model.num_sites,
         to_natural=study.model.natural,
@@ -205,10 +205,11 @@ def pca_vae(study: Study) -> Learned:
     straight = np.abs(np.diag(alike)).sum() >= np.abs(alike[[0, 1], [1, 0]]).sum()
     order = [0, 1] if straight else [1, 0]
     signs = np.sign([alike[order[a], a] for a in range(2)])
-    fitted = study.potential("softplus").fit_mean(theta, statistics[:, order] * signs)
+    statistics = statistics[:, order] * signs
+    fitted = study.potential("softplus").fit_mean(theta, statistics)
     samples, truth = study.held_out(study.model.grid, 1)
     own = components(study.model.images(samples))[:, order] * signs
-    gap = _statistics_gap(study, fitted, study.parameters, statistics[:, order] * signs, own, truth)
+    gap = _statistics_gap(study, fitted, study.parameters, statistics, own, truth)
     return _of(study, fitted, gap, {"network steps": study.preset.vae_steps})
 
 
@@ -239,16 +240,20 @@ def rows_of(model) -> dict[str, Any]:
     return rows | {name: functools.partial(guess, name=name) for name in model.guesses()}
 
 
-def errors(model, log_z: np.ndarray, means: np.ndarray, free_scale: bool = False) -> dict[str, Any]:
-    """Root mean square errors over the grid, raw and over the standard deviation of the truth, after alignment."""
+def aligned_values(model, log_z: np.ndarray, means: np.ndarray, free_scale: bool = False) -> np.ndarray:
+    """`model.values`, after the affine function (and the factor) that brings log Z closest to the truth."""
     theta = model.natural(model.grid.points.reshape(-1, 2))
     scale = 1.0
     if free_scale:
         design = np.column_stack([log_z, theta, np.ones(len(theta))])
         scale = np.linalg.lstsq(design, model.log_z, rcond=None)[0][0]
     constant, slope = affine_fit(model.log_z - scale * log_z, theta)
-    learned = model.values(scale * log_z + constant + theta @ slope, scale * means + slope)
-    truth = model.values(model.log_z, model.means)
+    return model.values(scale * log_z + constant + theta @ slope, scale * means + slope)
+
+
+def errors(model, log_z: np.ndarray, means: np.ndarray, free_scale: bool = False) -> dict[str, Any]:
+    """Root mean square errors over the grid, raw and over the standard deviation of the truth, after alignment."""
+    learned, truth = aligned_values(model, log_z, means, free_scale), model.values(model.log_z, model.means)
     raw = np.sqrt(((learned - truth) ** 2).mean(axis=1))
     names = ("F", "dF_dp1", "dF_dp2")
     normalised = raw / truth.std(axis=1)

@@ -20,7 +20,7 @@ def table(report: dict[str, Any]) -> str:
     head = "".join(f"{name:>11}" for name in report["quantities"])
     lines = [
         f"{report['model']}, {report['num_samples']:,} samples of size {report['size']}, seed {report['seed']}: "
-        "root mean square errors on 128 x 128 cells",
+        "root mean square errors",
         f"{'':<34}{head}   {'relative to spread':^24}{'nats':>8}{'s':>7}",
     ]
     for name, row in report["rows"].items():
@@ -32,7 +32,8 @@ def table(report: dict[str, Any]) -> str:
         lines.append(f"{'published: ' + _NAMES[name].split(',')[0]:<34}" + "".join(f"{x:11.4f}" for x in row.values()))
     lines += [
         f"Aligned: {report['alignment']}.",
-        "nats: median divergence of the posterior from the exact one, a held-out sample (U2-Net: bundle of 4).",
-        "The paper's network is the smallest here, and images have 32 x 32 pixels; at full size it needs GPUs.",
+        "nats: median divergence of the posterior from the exact one, per held-out sample (networks: per bundle).",
+        f"The paper's network is reduced ({report['network']}, images of {report['pixels']} x {report['pixels']}); "
+        "at full size it needs GPUs.",
     ]
     return "\n".join(lines)
