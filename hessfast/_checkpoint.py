@@ -23,15 +23,18 @@ def save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step: 
 
 def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, plan: dict) -> int:
     """Put everything back and return the steps done; 0 without a file. Another plan's file is refused."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     if not path.exists():
         return 0
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("plan") != json.dumps(plan, sort_keys=True):
-            raise ValueError(f"checkpoint must be of the same training, got {str(path)!r} of another. Remove it.")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except SafetensorError as error:
+        raise ValueError(f"checkpoint must be a whole safetensors file, got {str(path)!r}. Remove it.") from error
+    if metadata.get("plan") != json.dumps(plan, sort_keys=True):
+        raise ValueError(f"checkpoint must be of the same training, got {str(path)!r} of another. Remove it.")
     module.load_state_dict({name[7:]: tensor for name, tensor in tensors.items() if name.startswith("module.")})
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():

@@ -1,5 +1,6 @@
 """log Z learned from posteriors, and with it the means and the Fisher metric: its gradient and its Hessian."""
 
+import copy
 import itertools
 import json
 import warnings
@@ -17,6 +18,7 @@ from hessfast.posterior import ExponentialFamilyPosterior, Posterior
 LOSSES = ("jensen-shannon", "mse")
 _FORMAT = 1
 _CLOSED_FORM = "closed form"  # in settings.json
+_SETTINGS = ("scale", "power", "loss", "num_steps", "batch_size", "learning_rate", "width", "depth", "seed")
 
 
 class LogPartition:
@@ -33,7 +35,7 @@ class LogPartition:
 
     Args:
         potential: "convex" (positive semi-definite metric by construction), "softplus", "paper" (LayerNorm and ReLU,
-            for parity), or a torch module that maps `[..., dim]` to `[...]`.
+            for parity), or a torch module that maps `[..., dim]` to `[...]`; a copy of it is fitted.
         scale: what phi is divided by: samples a bundle times sites a sample gives log Z per site.
         power: of both rows before they are compared, in (0, 1].
         loss: "jensen-shannon" or "mse" between the rows.
@@ -78,22 +80,26 @@ class LogPartition:
         if not isinstance(potential, nn.Module):
             _checks.choice("potential", potential, potentials.KINDS)
         self.potential = potential
-        self.scale = float(_checks.float_array("scale", scale))
-        if self.scale <= 0:
-            raise ValueError(f"scale must be > 0, got {self.scale:g}.")
-        self.power = float(_checks.float_array("power", power))
-        if not 0 < self.power <= 1:
+        self.scale = _positive("scale", scale)
+        self.power = _positive("power", power)
+        if self.power > 1:
             raise ValueError(f"power must be in (0, 1], got {self.power:g}.")
         self.loss = _checks.choice("loss", loss, LOSSES)
         self.to_natural = to_natural
         self.num_steps = _checks.integer("num_steps", num_steps, 1)
         self.batch_size = _checks.integer("batch_size", batch_size, 1)
-        self.learning_rate = float(learning_rate)
-        self.width, self.depth = width, depth
+        self.learning_rate = _positive("learning_rate", learning_rate)
+        self.width = None if width is None else _checks.integer("width", width, 1)
+        self.depth = None if depth is None else _checks.integer("depth", depth, 1)
         self.seed = _checks.seed(seed)
 
     def fit(self, posterior: Posterior, parameters: Any) -> "LogPartition":
-        """Fit phi to the rows of `posterior`, whose samples come from `parameters` `[n, dim]`."""
+        """Fit phi to the rows of `posterior`, whose samples come from `parameters` `[n, dim]`.
+
+        Raises:
+            ValueError: for shapes that do not fit, NaN, or posteriors all on one node.
+            ArithmeticError: for a loss that is not finite; an earlier fit stays.
+        """
         dim = posterior.grid.dim
         parameters = _checks.float_array("parameters", parameters)
         if parameters.shape != (len(posterior), dim):
@@ -104,10 +110,24 @@ class LogPartition:
         nodes = self._natural(posterior.grid.points.reshape(-1, dim))
         truth = self._natural(parameters)
         target = torch.as_tensor(posterior.log_mass.reshape(len(posterior), -1), dtype=torch.float32)
-        self.potential_ = self._initial(nodes)
-        self.potential_.get_buffer("height").fill_(_precision(self.power * target, nodes) / (self.power * self.scale))
-        self.losses_ = self._train(nodes, truth, target)
-        return self
+        highest = target.amax(dim=1)
+        if not highest.isfinite().all():
+            row = int((~highest.isfinite()).nonzero()[0])
+            raise ValueError(
+                f"posterior must have log masses whose highest is finite, got {highest[row]:g} in row {row}."
+            )
+        potential = self._initial(nodes)
+        variance = _variance(self.power * target, nodes)
+        if not variance > 0:
+            raise ValueError("posterior must be wider than a cell of its grid, got a median variance of 0. Refine it.")
+        potential.height.fill_(1 / (variance * self.power * self.scale))
+
+        def loss(rows: Tensor) -> Tensor:
+            log_ratio = _gradient(potential, truth[rows]) @ nodes.T - potential(nodes)
+            log_model = torch.log_softmax(self.power * self.scale * log_ratio, dim=1)
+            return _divergence(self.loss, torch.softmax(self.power * target[rows], dim=1), log_model)
+
+        return self._descend(potential, len(truth), loss)
 
     def fit_mean(self, theta: Any, mean: Any) -> "LogPartition":
         """Fit phi to statistics of samples, or to means of them: grad phi(theta) = E[f | theta], by least squares.
@@ -130,16 +150,15 @@ class LogPartition:
             raise ValueError(f"theta must have shape [n, dim], got {theta.shape}.")
         if mean.shape != theta.shape:
             raise ValueError(f"mean must have the shape of theta, {theta.shape}, got {mean.shape}.")
-        points, target = (torch.as_tensor(x, dtype=torch.float32) for x in (theta, mean))
-        spread = target.std(dim=0, correction=0)
-        spread[spread == 0] = 1
+        spread = np.where(np.ptp(mean, axis=0) > 0, mean.std(axis=0), 1)
+        points, target, units = (torch.as_tensor(x, dtype=torch.float32) for x in (theta, mean, spread))
+        potential = self._initial(points)
+        potential.height.fill_(float(np.median(spread * np.ptp(theta, axis=0) / 2)))
 
         def loss(rows: Tensor) -> Tensor:
-            return (((self._gradient(points[rows]) - target[rows]) / spread) ** 2).sum(dim=1).mean()
+            return (((_gradient(potential, points[rows]) - target[rows]) / units) ** 2).sum(dim=1).mean()
 
-        self.potential_ = self._initial(points)
-        self.losses_ = self._descend(len(points), loss)
-        return self
+        return self._descend(potential, len(points), loss)
 
     @classmethod
     def from_posterior(cls, posterior: ExponentialFamilyPosterior) -> "LogPartition":
@@ -156,47 +175,43 @@ class LogPartition:
         fitted.potential_ = _in_own_units(posterior.potential(), posterior.box_.shape[1])
         return fitted
 
-    def _initial(self, nodes: Tensor) -> nn.Module:
+    def _initial(self, nodes: Tensor) -> potentials.Standardised:
+        low, high = nodes.amin(dim=0), nodes.amax(dim=0)
+        if not (low < high).all():
+            column = int((low >= high).nonzero()[0])
+            raise ValueError(f"theta must vary in every column, got {low[column]:g} throughout column {column}.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed % 2**63)
-            network = self.potential
+            network = copy.deepcopy(self.potential)
             if isinstance(network, str):
                 network = potentials.build(network, nodes.shape[1], self.width, self.depth)
-        low, high = nodes.amin(dim=0), nodes.amax(dim=0)
         return potentials.Standardised(network, ((low + high) / 2).tolist(), ((high - low) / 2).tolist())
 
-    def _gradient(self, theta: Tensor) -> Tensor:
-        theta = theta.requires_grad_()
-        return torch.autograd.grad(self.potential_(theta).sum(), theta, create_graph=True)[0]
-
-    def _train(self, nodes: Tensor, truth: Tensor, target: Tensor) -> np.ndarray:
-        def loss(rows: Tensor) -> Tensor:
-            log_ratio = self._gradient(truth[rows]) @ nodes.T - self.potential_(nodes)
-            log_model = torch.log_softmax(self.power * self.scale * log_ratio, dim=1)
-            return _divergence(self.loss, torch.softmax(self.power * target[rows], dim=1), log_model)
-
-        return self._descend(len(truth), loss)
-
-    def _descend(self, num: int, loss_of: Callable[[Tensor], Tensor]) -> np.ndarray:
-        """Adam on random rows of `num`; the losses."""
-        if not any(True for _ in self.potential_.parameters()):
+    def _descend(self, potential: nn.Module, num: int, loss_of: Callable[[Tensor], Tensor]) -> "LogPartition":
+        """Adam on random rows of `num`; only then is the potential the fitted one."""
+        if not any(True for _ in potential.parameters()):
             raise ValueError("potential must have weights to be fitted, got none.")
         generator = torch.Generator().manual_seed(self.seed % 2**63)
-        optimiser = torch.optim.Adam(self.potential_.parameters(), self.learning_rate)
+        optimiser = torch.optim.Adam(potential.parameters(), self.learning_rate)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.num_steps)
         losses = np.empty(self.num_steps)
         for step in range(self.num_steps):
             loss = loss_of(torch.randint(num, (self.batch_size,), generator=generator))
             if not torch.isfinite(loss):
-                raise ArithmeticError(
-                    f"learning_rate must let the fit converge, got {self.learning_rate:g}. Use a smaller one."
-                )
+                raise self._divergent()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             decay.step()
             losses[step] = loss.item()
-        return losses
+        if not torch.isfinite(loss_of(torch.arange(min(num, self.batch_size)))):  # the last step may have gone too far
+            raise self._divergent()
+        self.potential_, self.losses_ = potential, losses
+        return self
+
+    def _divergent(self) -> ArithmeticError:
+        sentence = f"learning_rate must let the fit converge, got {self.learning_rate:g}. Use a smaller one."
+        return ArithmeticError(sentence)
 
     def log_z(self, theta: Any) -> Any:
         """phi at natural parameters `[*batch, dim]`, `[*batch]`: log Z / scale up to an affine function of theta."""
@@ -235,13 +250,8 @@ class LogPartition:
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         _atomic.write(folder / "weights.safetensors", [save(self.potential_.state_dict())])
-        settings = {"format": _FORMAT, "potential": kind, "width": self.width, "depth": self.depth}
-        settings |= {
-            "scale": self.scale,
-            "loss": self.loss,
-            "seed": self.seed,
-            "dim": len(self.potential_.get_buffer("centre")),
-        }
+        settings = {"format": _FORMAT, "potential": kind, "dim": len(self.potential_.get_buffer("centre"))}
+        settings |= {name: getattr(self, name) for name in _SETTINGS}
         _atomic.write(folder / "settings.json", [(json.dumps(settings, indent=1) + "\n").encode()])
 
     @classmethod
@@ -257,14 +267,14 @@ class LogPartition:
             raise FileNotFoundError(
                 f"path must be a folder written by LogPartition.save, got {str(path)!r}."
             ) from error
-        kind, dim, width, depth = (settings[name] for name in ("potential", "dim", "width", "depth"))
+        kind, dim = settings["potential"], settings["dim"]
+        options = {name: settings[name] for name in _SETTINGS if name in settings}  # older folders lack some
         if kind == _CLOSED_FORM:
             own = {name.removeprefix("potential."): x for name, x in weights.items() if name.startswith("potential.")}
             kind = module = potentials.restored(own)
         else:
-            module = potentials.build(kind, dim, width, depth)
-        scale, loss, seed = (settings[name] for name in ("scale", "loss", "seed"))
-        fitted = cls(kind, scale=scale, loss=loss, seed=seed, width=width, depth=depth)
+            module = potentials.build(kind, dim, options["width"], options["depth"])
+        fitted = cls(kind, **options)
         fitted.potential_ = _in_own_units(module, dim)
         fitted.potential_.load_state_dict(weights)
         return fitted
@@ -276,6 +286,8 @@ class LogPartition:
 
     def _natural(self, points: np.ndarray) -> Tensor:
         theta = points if self.to_natural is None else _checks.float_array("to_natural", self.to_natural(points))
+        if theta.ndim != 2 or len(theta) != len(points):
+            raise ValueError(f"to_natural must map {points.shape} to [{len(points)}, dim], got {theta.shape}.")
         return torch.as_tensor(theta, dtype=torch.float32)
 
     def _map(self, function: Callable[[Tensor], Tensor], theta: Any) -> Any:
@@ -286,7 +298,8 @@ class LogPartition:
         if points.ndim < 1 or points.shape[-1] != dim:
             raise ValueError(f"theta must have shape [..., {dim}], got {points.shape}.")
         flat = torch.as_tensor(points.reshape(-1, dim), dtype=centre.dtype)
-        result = function(flat).detach()
+        some = flat if len(flat) else flat.new_zeros(1, dim)  # vmap takes no empty batch
+        result = function(some)[: len(flat)].detach()
         result = result.reshape(*points.shape[:-1], *result.shape[1:]).double()
         return result.to(theta.device) if _arrays.is_tensor(theta) else result.numpy()
 
@@ -298,12 +311,25 @@ def _in_own_units(potential: nn.Module, dim: int) -> potentials.Standardised:
     return potentials.Standardised(potential, [0.0] * dim, [1.0] * dim).to(dtype)
 
 
-def _precision(log_weights: Tensor, nodes: Tensor) -> Tensor:
-    """One over the median variance of rows, where nodes reach from -1 to 1: the curvature that a potential needs."""
+def _positive(name: str, value: Any) -> float:
+    array = _checks.float_array(name, value)
+    if array.ndim or array <= 0:
+        raise ValueError(f"{name} must be a number > 0, got {value!r:.80}.")
+    return float(array)
+
+
+def _gradient(potential: nn.Module, theta: Tensor) -> Tensor:
+    theta = theta.requires_grad_()
+    return torch.autograd.grad(potential(theta).sum(), theta, create_graph=True)[0]
+
+
+def _variance(log_weights: Tensor, nodes: Tensor) -> Tensor:
+    """Median over rows and columns, where nodes reach from -1 to 1: one over the curvature that a potential needs."""
     low, high = nodes.amin(dim=0), nodes.amax(dim=0)
     nodes = (2 * nodes - low - high) / (high - low)
     weights = torch.softmax(log_weights, dim=1)
-    return 1 / (weights @ nodes**2 - (weights @ nodes) ** 2).median()
+    columns = [(weights * (x - (weights @ x)[:, None]) ** 2).sum(dim=1) for x in nodes.T]
+    return torch.stack(columns).median()
 
 
 def _divergence(loss: str, target: Tensor, log_model: Tensor) -> Tensor:
@@ -331,6 +357,11 @@ def align(values: Any, theta: Any, reference: Any) -> np.ndarray:
     values, theta, reference = (
         _checks.float_array(*x) for x in (("values", values), ("theta", theta), ("reference", reference))
     )
+    if theta.ndim != 2 or not values.shape == reference.shape == theta.shape[:1]:
+        raise ValueError(
+            "values, theta and reference must have shapes [n], [n, dim] and [n], "
+            f"got {values.shape}, {theta.shape} and {reference.shape}."
+        )
     constant, slope = affine_fit(reference - values, theta)
     return values + constant + theta @ slope
 

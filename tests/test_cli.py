@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 import hessfast
 from hessfast import shards
@@ -211,6 +212,26 @@ def test_bad_input_is_one_sentence(cli, tmp_path, arguments, code, sentence):
     got = cli(*[word.replace("{}", str(folder)) for word in arguments.split()])
     assert got == (code, "", f"hessfast: {sentence.replace('{}', str(folder))}\n")
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            ArithmeticError("learning_rate must let the fit converge, got 9."),
+            "learning_rate must let the fit converge, got 9.",
+        ),
+        (MemoryError(), "Out of memory."),
+        (MemoryError("Unable to allocate 9 TiB"), "Unable to allocate 9 TiB."),
+        (SafetensorError("header too large"), "A safetensors file is damaged: header too large."),
+    ],
+)
+def test_failures_are_one_sentence(cli, tmp_path, monkeypatch, error, sentence):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("hessfast.reproduce.run", fail)
+    assert cli("reproduce", "ising", "--out", tmp_path) == (1, "", f"hessfast: {sentence}\n")
 
 
 def test_usage_errors_go_to_stderr(cli):

@@ -1,11 +1,13 @@
 """log Z and its Hessian learned from posteriors of families whose log Z is known."""
 
+import json
+
 import numpy as np
 import pytest
 
 from hessfast import log_partition
 from hessfast.log_partition import LogPartition
-from hessfast.posterior import ExactPosterior, Grid, Posterior
+from hessfast.posterior import ExactPosterior, ExponentialFamilyPosterior, Grid, Posterior
 
 torch = pytest.importorskip("torch")
 COVARIANCE = np.array([[1.0, 0.6], [0.6, 2.0]])
@@ -125,20 +127,20 @@ def test_saved_and_loaded(fitted, tmp_path):
     theta = inner(10)
     np.testing.assert_array_equal(again.log_z(theta), fitted.log_z(theta))
     np.testing.assert_array_equal(again.fisher_metric(theta), fitted.fisher_metric(theta))
-    assert again.scale == BUNDLE
     with pytest.raises(FileNotFoundError, match=r"folder written by LogPartition\.save"):
         LogPartition.load(tmp_path / "nothing")
 
 
+class Quadratic(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.matrix = torch.nn.Parameter(torch.eye(2))
+
+    def forward(self, x):
+        return ((x @ self.matrix) ** 2).sum(-1)
+
+
 def test_modules_and_tensors_are_taken():
-    class Quadratic(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.matrix = torch.nn.Parameter(torch.eye(2))
-
-        def forward(self, x):
-            return ((x @ self.matrix) ** 2).sum(-1)
-
     posterior, theta = gaussian()
     fitted = LogPartition(Quadratic(), scale=BUNDLE, num_steps=600).fit(posterior, theta)
     metric = fitted.fisher_metric(torch.zeros(3, 1, 2))
@@ -168,10 +170,10 @@ def test_what_is_refused():
         LogPartition("deep")
     with pytest.raises(ValueError, match="loss must be one of"):
         LogPartition(loss="kl")
-    with pytest.raises(ValueError, match="scale must be > 0"):
+    with pytest.raises(ValueError, match="scale must be a number > 0, got -1"):
         LogPartition(scale=-1)
     with pytest.raises(ValueError, match=r"power must be in \(0, 1\]"):
-        LogPartition(power=0)
+        LogPartition(power=1.5)
     with pytest.raises(ValueError, match="one row a posterior"):
         LogPartition().fit(posterior, theta[:3])
     with pytest.raises(ValueError, match="parameters must be finite"):
@@ -207,8 +209,138 @@ def test_means_of_coins_give_their_log_partition():
         (np.zeros((0, 2)), np.zeros((0, 2)), r"theta must have shape \[n, dim\]"),
         (np.zeros((3, 2)), np.zeros((3, 1)), r"mean must have the shape of theta"),
         (np.zeros((3, 2)), np.full((3, 2), np.nan), "mean must be finite"),
+        ([[0.0, 1.0], [1.0, 1.0]], np.zeros((2, 2)), "theta must vary in every column, got 1 throughout column 1"),
+        ([[0.5, 1.0]], np.zeros((1, 2)), "theta must vary in every column, got 0.5 throughout column 0"),
     ],
 )
 def test_means_that_do_not_fit_are_refused(theta, mean, message):
     with pytest.raises(ValueError, match=message):
         LogPartition(num_steps=1).fit_mean(theta, mean)
+
+
+@pytest.mark.parametrize(("a", "b"), [(1, 1), (1e-3, 1), (1, 1e-3), (1, 1e6)])
+def test_means_in_any_units(a, b):
+    """Means b C theta of theta a: the metric is C b / a."""
+    theta = np.random.default_rng(0).uniform(-1, 1, (2000, 2))
+    fitted = LogPartition("softplus", num_steps=300).fit_mean(theta * a, theta @ COVARIANCE * b)
+    metric = fitted.fisher_metric(inner() / 1.5 * a) * a / b
+    np.testing.assert_allclose(metric.mean(axis=0), COVARIANCE, atol=0.06)
+    np.testing.assert_allclose(metric, np.broadcast_to(COVARIANCE, metric.shape), atol=0.3)
+
+
+def test_a_module_is_not_shared_between_fits():
+    posterior, theta = gaussian(40)
+    module = Quadratic()
+    first = LogPartition(module, scale=BUNDLE, num_steps=20, seed=1).fit(posterior, theta)
+    before = first.log_z(theta)
+    LogPartition(module, scale=BUNDLE, num_steps=20, seed=2).fit(posterior, theta)
+    np.testing.assert_array_equal(first.log_z(theta), before)
+    np.testing.assert_array_equal(module.matrix.detach(), np.eye(2))
+
+
+@pytest.mark.parametrize(("rate", "num_steps"), [(1e30, 50), (1e30, 1)])
+def test_a_fit_that_fails_leaves_the_one_before(rate, num_steps):
+    posterior, theta = gaussian(10)
+    options = {"scale": BUNDLE, "power": 1.0, "num_steps": num_steps}
+    fresh = LogPartition("softplus", learning_rate=rate, **options)
+    for fit in (lambda x: x.fit(posterior, theta), lambda x: x.fit_mean(theta, theta)):
+        with pytest.raises(ArithmeticError, match="learning_rate must let the fit converge, got"):
+            fit(fresh)
+        with pytest.raises(ValueError, match="fit must be called first"):
+            fresh.log_z(theta)
+    fitted = LogPartition("softplus", **options).fit(posterior, theta)
+    before = fitted.log_z(theta)
+    fitted.learning_rate = rate
+    with pytest.raises(ArithmeticError):
+        fitted.fit(posterior, theta)
+    np.testing.assert_array_equal(fitted.log_z(theta), before)
+
+
+LINE = Grid((0.0,), (1.0,), (3,))
+CERTAIN = [0.0, -np.inf, -np.inf]
+
+
+@pytest.mark.parametrize(
+    ("log_mass", "to_natural", "message"),
+    [
+        ([[0.0, np.nan, 0.0]], None, "posterior must have log masses whose highest is finite, got nan in row 0"),
+        ([[-1.0] * 3, [-np.inf] * 3], None, "highest is finite, got -inf in row 1"),
+        ([CERTAIN, CERTAIN[::-1]], None, "posterior must be wider than a cell of its grid, got a median variance of 0"),
+        ([[-1.0] * 3], lambda t: 0 * t + 2, "theta must vary in every column, got 2 throughout column 0"),
+        ([[-1.0] * 3], lambda t: t[:, 0], r"to_natural must map \(3, 1\) to \[3, dim\], got \(3,\)"),
+        ([[-1.0] * 3], lambda t: t[:1], r"to_natural must map \(3, 1\) to \[3, dim\], got \(1, 1\)"),
+    ],
+)
+def test_posteriors_that_are_refused(log_mass, to_natural, message):
+    fitted = LogPartition(to_natural=to_natural, num_steps=1)
+    with pytest.raises(ValueError, match=message):
+        fitted.fit(Posterior(np.array(log_mass), LINE), np.full((len(log_mass), 1), 0.5))
+
+
+def test_narrow_posteriors_far_from_zero_have_a_width():
+    """E[x^2] - E[x]^2 in float32 would have no digits left, or be negative."""
+    nodes = torch.linspace(-1, 1, 20001)[:, None]
+    for centre in (0.0, 0.9):
+        weights = -((nodes.T.double() - centre) ** 2) / 2e-8
+        assert log_partition._variance(weights.float(), nodes) == pytest.approx(1e-8, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"scale": [1, 2]}, ValueError, r"scale must be a number > 0, got \[1, 2\]"),
+        ({"power": [0.5, 1]}, ValueError, "power must be a number > 0"),
+        ({"power": 0}, ValueError, "power must be a number > 0, got 0"),
+        ({"learning_rate": "a"}, TypeError, "learning_rate must be a number or an array of numbers, got 'a'"),
+        ({"learning_rate": 0}, ValueError, "learning_rate must be a number > 0, got 0"),
+        ({"width": 0}, ValueError, "width must be >= 1, got 0"),
+        ({"depth": 0}, ValueError, "depth must be >= 1, got 0"),
+    ],
+)
+def test_settings_that_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        LogPartition(**options)
+
+
+def test_no_points_have_no_values(fitted):
+    assert [f(np.empty((0, 2))).shape for f in (fitted.log_z, fitted.mean, fitted.fisher_metric)] == [
+        (0,),
+        (0, 2),
+        (0, 2, 2),
+    ]
+    assert fitted.mean(torch.empty(3, 0, 2)).shape == (3, 0, 2)
+
+
+@pytest.mark.parametrize(
+    "shapes", [[(3, 1), (3, 2), (3,)], [(3,), (3,), (3,)], [(3,), (3, 2), (1,)], [(4,), (3, 2), (4,)]]
+)
+def test_what_cannot_be_aligned(shapes):
+    with pytest.raises(ValueError, match=r"values, theta and reference must have shapes \[n\], \[n, dim\] and"):
+        log_partition.align(*map(np.zeros, shapes))
+
+
+def test_every_setting_is_saved(tmp_path):
+    options = {"scale": 3.0, "power": 0.5, "loss": "mse", "num_steps": 2, "batch_size": 7, "learning_rate": 1e-3}
+    options |= {"width": 5, "depth": 2, "seed": 11}
+    LogPartition("softplus", **options).fit(*gaussian(10)).save(tmp_path)
+    again = LogPartition.load(tmp_path)
+    assert again.potential == "softplus"
+    assert {name: getattr(again, name) for name in options} == options
+    path = tmp_path / "settings.json"  # as earlier versions wrote it
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({k: x for k, x in kept.items() if k not in ("power", "num_steps", "batch_size")}))
+    older, default = LogPartition.load(tmp_path), LogPartition()
+    assert (older.power, older.num_steps, older.batch_size) == (default.power, default.num_steps, default.batch_size)
+    assert older.scale == 3
+
+
+def test_log_z_of_a_posterior_keeps_its_scale(tmp_path):
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-2, 2, (1000, 1))
+    samples = theta + rng.normal(size=(1000, 1)) / 5**0.5
+    posterior = ExponentialFamilyPosterior(5, sufficient=True, kink=False).fit(samples, theta)
+    fitted = LogPartition.from_posterior(posterior)
+    fitted.save(tmp_path)
+    loaded = LogPartition.load(tmp_path)
+    assert fitted.scale == loaded.scale == 5
+    np.testing.assert_allclose(loaded.mean(theta[:9]), posterior.mean(theta[:9]), rtol=1e-9)

@@ -48,6 +48,7 @@ def test_points_outside_the_grid():
         (((0.0,), (1.0,), (1,)), "shape must be >= 2"),
         (((0.0, 0.0), (1.0,), (3, 3)), "one entry an axis"),
         (((np.nan,), (1.0,), (3,)), "lower must be finite"),
+        (((), (), ()), "one entry an axis, and one axis or more, got 0, 0 and 0"),
     ],
 )
 def test_grids_that_are_refused(arguments, message):
@@ -204,3 +205,100 @@ def test_exact_posterior_of_short_chains():
     np.testing.assert_allclose(
         np.exp(posterior.log_mass), expected / expected.sum(axis=(1, 2), keepdims=True), rtol=1e-8
     )
+
+
+LINE = Grid((0.0,), (1.0,), (3,))
+
+
+def test_a_likelihood_stays_what_it_is_and_any_array_will_do():
+    torch = pytest.importorskip("torch")
+    table = np.log([[1.0, 2.0, 1.0], [0.25, 0.5, 0.25]])
+    kept = table.copy()
+    for given in (table, torch.as_tensor(table), table.astype(np.float32)):
+        posterior = ExactPosterior(lambda x, t, given=given: given).log_posterior(None, LINE)
+        assert isinstance(posterior.log_mass, np.ndarray) and posterior.log_mass.dtype == np.float64
+        np.testing.assert_allclose(np.exp(posterior.log_mass), [[0.25, 0.5, 0.25]] * 2, rtol=1e-6)
+        np.testing.assert_array_equal(given, kept.astype(np.asarray(given).dtype))
+
+
+def test_nodes_that_a_sample_cannot_be_from():
+    table = np.array([[0.0, -np.inf, 0.0]])
+    posterior = ExactPosterior(lambda x, t: table).log_posterior(None, LINE)
+    np.testing.assert_allclose(np.exp(posterior.log_mass), [[0.5, 0.0, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (np.zeros((3, 2)), r"log_likelihood must have shape \(n, \*\(3,\)\), got \(3, 2\)"),
+        (np.zeros(3), r"must have shape .*, got \(3,\)"),
+        (np.zeros((2, 3, 1)), r"must have shape .*, got \(2, 3, 1\)"),
+        (
+            np.array([[0.0, 0.0, 0.0], [0.0, np.nan, 0.0]]),
+            "log_likelihood must be .*, got nan for .* in row 1",
+        ),
+        (np.array([[0.0, 0.0, 0.0], [-np.inf] * 3]), "not all of the nodes, got -inf for the highest in row 1"),
+        (np.array([[0.0, np.inf, 0.0]]), "got inf for the highest in row 0"),
+    ],
+)
+def test_likelihoods_that_are_refused(table, message):
+    with pytest.raises(ValueError, match=message):
+        ExactPosterior(lambda x, t: table).log_posterior(None, LINE)
+
+
+def test_no_samples_have_no_posteriors():
+    posterior = ExactPosterior(lambda x, t: np.zeros((0, 9, 7))).log_posterior(None, UNIT, bundle=2)
+    assert len(posterior) == 0 and posterior.log_mass.shape == (0, 9, 7)
+    assert posterior.mean().shape == (0, 2)
+    assert posterior.entropy().shape == posterior.log_likelihood(np.empty((0, 2))).shape == (0,)
+
+
+def test_what_posteriors_refuse():
+    with pytest.raises(ValueError, match=r"log_mass must have shape \(n, \*\(9, 7\)\), got \(4, 7, 9\)"):
+        Posterior(np.zeros((4, 7, 9)), UNIT)
+    with pytest.raises(ValueError, match="parameters must be one row for each of the 4 posteriors, got 1"):
+        Posterior(np.zeros((4, 9, 7)), UNIT).log_likelihood([[0.5, 0.5]])
+
+
+@pytest.mark.parametrize("exact", [ExactPosterior.ising(), ExactPosterior.tasep()])
+@pytest.mark.parametrize("dim", [1, 3])
+def test_two_parameters_need_a_grid_of_two_axes(exact, dim):
+    grid = Grid((1.0,) * dim, (2.0,) * dim, (3,) * dim)
+    with pytest.raises(ValueError, match=f"grid must have two axes, one a parameter, got {dim}"):
+        exact.log_posterior(ising.sample(2.0, 0.1, size=4, seed=0), grid)
+
+
+def test_the_table_is_for_one_size():
+    batch = ising.sample([2.0], [0.4], size=32, seed=3)
+    grid = Grid((1.5, -0.5), (3.5, 0.5), (5, 3))
+    with pytest.raises(ValueError, match=r"samples must have size 128 for the table of log Z, got 32\. Pass log_part"):
+        ExactPosterior.ising().log_posterior(batch, grid)
+    explicit = ExactPosterior.ising(ising.LogPartitionTable.load()).log_posterior(batch, grid)
+    assert np.isfinite(explicit.log_mass).all()
+
+
+def test_features_that_overflow_are_refused():
+    features, parameters = unit_features(10)
+    with pytest.raises(ValueError, match="samples must have features whose squares fit in float32, got a sum of inf"):
+        FeaturePosterior(kernel="paper").fit(features * 1e20, parameters)
+    with pytest.raises(ValueError, match="squares fit in float32"):
+        FeaturePosterior(kernel="paper").fit(features * 1e300, parameters)
+    fitted = FeaturePosterior(kernel="paper").fit(features, parameters)
+    with pytest.raises(ValueError, match="squares fit in float32"):
+        fitted.log_posterior(-1.5e19 * features, UNIT)  # fits, but not its difference from another
+    with pytest.raises(ValueError, match="grid must be given"):
+        fitted.log_posterior(features)
+
+
+def test_masses_that_are_not_numbers_are_refused(monkeypatch):
+    features, parameters = unit_features(10)
+    fitted = FeaturePosterior().fit(features, parameters)
+    mass = np.ones((10, UNIT.num_nodes), np.float32)
+    mass[7, 3] = np.nan
+    monkeypatch.setattr("hessfast._dispatch.kernel", lambda *_: lambda *_: mass)
+    with pytest.raises(ValueError, match=r"scale must leave .* at sample 7\. Use a smaller scale"):
+        fitted.log_posterior(None, UNIT)
+
+
+def test_nodes_are_counted_without_overflow():
+    assert Grid((0.0,) * 3, (1.0,) * 3, (2**30,) * 3).num_nodes == 2**90

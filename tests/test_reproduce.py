@@ -1,6 +1,8 @@
 """The reproduction: its truth, its report, that it goes on where it was, and what it refuses."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from typer.testing import CliRunner
 
 from hessfast import cli, reproduce
 from hessfast.log_partition import LogPartition
+from hessfast.posterior import Grid, Posterior
 from hessfast.reproduce import figures, rows
 from hessfast.reproduce.models import Ising, Tasep
 
@@ -123,21 +126,34 @@ def test_another_runs_folder_is_refused(finished):
         (("ising", "quick", {"num": 10}), "num must be"),
         (("ising", "quick", {"size": 50}), "size must be a multiple of 32, got 50"),
         (("ising", "quick", {"rows": ["best"]}), "rows must be .*, got 'best'"),
+        (("ising", "quick", {"rows": "affine"}), r"rows must be a list of names, got 'affine'\. Pass \['affine'\]"),
+        (("ising", "quick", {"num": 0}), "num must be >= 5000, got 0"),
+        (("ising", "quick", {"held_out": 0}), "held_out must be >= 1, got 0"),
+        (("ising", "quick", {"splits": -1}), "splits must be >= 1, got -1"),
+        (("ising", "quick", {"potential_steps": 0}), "potential_steps must be >= 1, got 0"),
+        (("ising", "quick", {"vae_steps": 1.5}), "vae_steps must be an integer, got 1.5"),
+        (("ising", "quick", {"network": "huge"}), "network must be one of full, small, tiny, got 'huge'"),
+        (("ising", "quick", {"speed": 2}), "changes must be one of .*held_out.*, got 'speed'"),
     ],
 )
 def test_what_there_is_not_is_refused(arguments, message, tmp_path):
     model, preset, *options = arguments
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         reproduce.run(model, preset, tmp_path / "new", progress=False, **(options[0] if options else {}))
     assert not (tmp_path / "new").exists()
 
 
 def test_the_command_prints_the_table(finished, monkeypatch):
     folder, report = finished
-    monkeypatch.setattr("hessfast.reproduce.run", lambda *_, **__: report)
-    result = CliRunner().invoke(cli.app, ["reproduce", "ising", "--out", str(folder)])
-    assert result.exit_code == 0
-    assert reproduce.table(report) in result.output
+    asked = []
+    monkeypatch.setattr("hessfast.reproduce.run", lambda *given, **options: asked.append((given, options)) or report)
+    options = ["--out", str(folder), "--num", "6000", "--seed", "3", "--row", "ours", "--row", "affine"]
+    for command in (["ising", "--size", "64"], ["tasep", "--preset", "paper"]):
+        result = CliRunner().invoke(cli.app, ["reproduce", *command, *options])
+        assert result.exit_code == 0
+        assert reproduce.table(report) in result.output
+    common = {"num": 6000, "seed": 3, "rows": ["ours", "affine"]}
+    assert asked == [(("ising", "quick", folder), common | {"size": 64}), (("tasep", "paper", folder), common)]
     monkeypatch.undo()
     refused = CliRunner().invoke(cli.app, ["reproduce", "ising", "--preset", "fast", "--out", str(folder)])
     assert refused.exit_code == 2
@@ -153,3 +169,71 @@ def test_the_metric_of_figures_is_the_chain_rule():
     jacobian = np.array([[-1 / T**2, 0], [-H / T**2, 1 / T]])
     x, y = (int(np.abs(axis - value).argmin()) for axis, value in zip(model.grid.axes, (T, H), strict=True))
     np.testing.assert_allclose(metric[x, y], jacobian.T @ jacobian, rtol=0.03, atol=1e-4)
+
+
+TWO = Grid((0.0,), (1.0,), (2,))
+
+
+def test_the_divergence_is_that_of_the_learned_from_the_exact():
+    """sum p log(p / q), with p the exact one, and 0 log 0 = 0."""
+    exact = Posterior(np.log([[0.5, 0.5], [0.25, 0.75]]), TWO)
+    learned = Posterior(np.log([[0.25, 0.75], [0.5, 0.5]]), TWO)
+    expected = [np.log(2) / 2 + np.log(2 / 3) / 2, 0.25 * np.log(0.5) + 0.75 * np.log(1.5)]
+    np.testing.assert_allclose(rows.divergence(exact, learned), expected)
+    certain = Posterior(np.array([[0.0, -np.inf]]), TWO)
+    np.testing.assert_allclose(rows.divergence(certain, Posterior(exact.log_mass[:1], TWO)), [np.log(2)])
+
+
+def test_errors_are_divided_by_the_spread_of_the_truth():
+    """On {-1, 0, 1}^2 xy has root mean square 2/3, x^2 + y^2 the deviation 2/3, 2x that of sqrt(8/3)."""
+    grid = Grid((-1.0, -1.0), (1.0, 1.0), (3, 3))
+    x, y = grid.points.reshape(-1, 2).T
+    truth = {"log_z": x**2 + y**2, "means": np.column_stack([2 * x, 2 * y])}
+    model = SimpleNamespace(
+        grid=grid, natural=lambda p: p, values=lambda log_z, means: np.stack([log_z, *means.T]), **truth
+    )
+    learned = truth["log_z"] + 0.3 * x * y + 5, truth["means"] + np.column_stack([0.6 * x * y, 0 * x])
+    row = rows.errors(model, *learned)
+    np.testing.assert_allclose([row["F"], row["dF_dp1"], row["dF_dp2"]], [0.2, 0.4, 0], atol=1e-12)
+    expected = {"F": 0.3, "dF_dp1": 0.4 / (8 / 3) ** 0.5, "dF_dp2": 0}
+    assert row["normalised"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_ceiling_of_the_tasep_end_to_end(tmp_path):
+    report = reproduce.run("tasep", "quick", tmp_path, rows=["exact"], progress=False, **(SMALL | {"held_out": 1}))
+    row = report["rows"]["exact"]
+    assert row["num_samples"] == 5000
+    assert row["normalised"]["F"] < 0.1
+    assert 0 <= row["nats_gap"]["median"] < 5
+
+
+def test_the_largest_seed(tmp_path):
+    changes = SMALL | {"seed": 2**64 - 1}
+    report = reproduce.run("ising", "quick", tmp_path, rows=["exact", "pca_vae"], progress=False, **changes)
+    assert report["rows"]["exact"]["F"] < 0.02
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"F": 0.1}'])
+def test_a_row_that_is_not_whole_is_learned_anew(finished, tmp_path, text):
+    folder, report = finished
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "rows" / "affine.json").write_text(text)
+    (copy / "rows" / "exact.json").write_text(text)
+    again = reproduce.run("ising", "quick", copy, rows=["affine"], progress=False, **SMALL)
+    assert again["rows"]["affine"]["F"] == report["rows"]["affine"]["F"]
+    assert list(again["rows"]) == [name for name in ALL if name != "exact"]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(ValueError, match=r"out must be a new folder or that of a run, got .*\. Choose another"):
+        reproduce.run("ising", "quick", tmp_path, progress=False, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_samples_that_are_there_are_taken(finished, tmp_path):
+    folder, report = finished
+    shutil.copytree(folder / "samples", tmp_path / "samples")
+    (tmp_path / "settings.json.tmp").write_text("{")  # of a run killed as it wrote this
+    again = reproduce.run("ising", "quick", tmp_path, rows=["affine"], progress=False, **SMALL)
+    assert again["rows"]["affine"]["F"] == report["rows"]["affine"]["F"]

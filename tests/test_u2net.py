@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from hessfast.posterior import U2NetPosterior, _u2net
 
@@ -103,3 +104,118 @@ def test_it_answers_on_its_own_grid_and_bundles_only():
         posterior.log_posterior(IMAGES[:7], posterior.grid_)
     with pytest.raises(ValueError, match="bundle must be 4, the network's number of channels, got 1"):
         posterior.log_posterior(IMAGES, posterior.grid_, bundle=1)
+
+
+QUICK = {"box": BOX, "size": "tiny", "num_steps": 3, "batch_size": 4, "learning_rate": 1e-3}
+
+
+@pytest.mark.parametrize(("bundle", "num_neighbours"), [(4, 6), (2, 2), (1, 1)])
+def test_bundles_are_distinct_neighbours(monkeypatch, bundle, num_neighbours):
+    """Every pixel of an image is the number of its sample."""
+    _, place = pictures(40)
+    images = np.broadcast_to(np.arange(40.0)[:, None, None], (40, 16, 16))
+    forward, seen = _u2net.U2Net.forward, []
+
+    def watched(self, x):
+        seen.extend(x[:, :, 0, 0].int().tolist())
+        return forward(self, x)
+
+    monkeypatch.setattr(_u2net.U2Net, "forward", watched)
+    U2NetPosterior(**QUICK, bundle=bundle, num_neighbours=num_neighbours).fit(images, place)
+    near = np.argsort(((place[:, None] - place) ** 2).sum(axis=2), axis=1)[:, :num_neighbours].tolist()
+    assert len(seen) == 12
+    for chosen in seen:
+        assert len(set(chosen)) == bundle
+        assert any(set(chosen) <= set(each) for each in near)
+
+
+def test_the_rate_decays_like_a_cosine(monkeypatch):
+    step, rates = torch.optim.Adam.step, []
+
+    def watched(self, *arguments):
+        rates.extend(group["lr"] for group in self.param_groups)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    U2NetPosterior(**QUICK).fit(IMAGES, PLACE)
+    np.testing.assert_allclose(rates, [1e-3, 0.75e-3, 0.25e-3])
+
+
+def test_an_interrupted_or_refused_fit_leaves_the_one_before(tmp_path, monkeypatch):
+    posterior = U2NetPosterior(**QUICK).fit(IMAGES, PLACE)
+    before, grid = posterior.log_posterior(IMAGES, posterior.grid_).log_mass, posterior.grid_
+    with pytest.raises(ValueError, match="parameters must lie in the box"):
+        posterior.fit(IMAGES.repeat(2, axis=1), PLACE + 1)
+    fresh = U2NetPosterior(**QUICK, checkpoint=tmp_path / "c")
+    larger = IMAGES.repeat(2, axis=1).repeat(2, axis=2)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hessfast._checkpoint.save", killed)
+    posterior.checkpoint = tmp_path / "c"
+    for each in (posterior, fresh):
+        with pytest.raises(KeyboardInterrupt):
+            each.fit(larger, PLACE)
+    assert posterior.grid_ == grid
+    np.testing.assert_array_equal(posterior.log_posterior(IMAGES, grid).log_mass, before)
+    with pytest.raises(ValueError, match="fit must be called before log_posterior"):
+        fresh.log_posterior(IMAGES, grid)
+
+
+@pytest.mark.parametrize("broken", ["loss", "weights"])
+def test_what_is_not_finite_is_neither_kept_nor_fitted(tmp_path, monkeypatch, broken):
+    """Of the second step the loss, or of the third and last one the weights."""
+    monkeypatch.setattr("hessfast.posterior.u2net._CHECKPOINT_EVERY", 1)
+    step, steps = torch.optim.Adam.step, []
+
+    def spoiled(self, *arguments):
+        if broken == "weights" or not steps:
+            step(self, *arguments)
+        steps.append(None)
+        if len(steps) == 3 and broken == "weights":
+            self.param_groups[0]["params"][-1].data.fill_(torch.nan)
+
+    forward = _u2net.U2Net.forward
+    monkeypatch.setattr(torch.optim.Adam, "step", spoiled)
+    if broken == "loss":
+        monkeypatch.setattr(_u2net.U2Net, "forward", lambda self, x: forward(self, x) * (1 if not steps else torch.inf))
+    posterior = U2NetPosterior(**QUICK, checkpoint=tmp_path / "c")
+    with pytest.raises(
+        ArithmeticError, match=r"learning_rate must let the training converge, got 0\.001 for images of"
+    ):
+        posterior.fit(IMAGES, PLACE)
+    with safe_open(tmp_path / "c", "pt") as file:
+        assert file.metadata()["step"] == {"loss": "1", "weights": "2"}[broken]
+        assert all(file.get_tensor(name).isfinite().all() for name in file.keys())  # noqa: SIM118  # no mapping
+    with pytest.raises(ValueError, match="fit must be called"):
+        posterior.log_posterior(IMAGES, None)
+
+
+def test_bumps_much_narrower_than_a_pixel():
+    posterior = U2NetPosterior(**QUICK, bump_width=1e-6).fit(IMAGES, PLACE)
+    assert np.isfinite(posterior.losses_).all()
+
+
+def test_a_checkpoint_is_of_the_same_images_and_whole(tmp_path):
+    path = tmp_path / "c"
+    U2NetPosterior(**QUICK, checkpoint=path).fit(IMAGES, PLACE)
+    with pytest.raises(ValueError, match="checkpoint must be of the same training"):
+        U2NetPosterior(**QUICK, checkpoint=path).fit(IMAGES + 0.1, PLACE)
+    with pytest.raises(ValueError, match="checkpoint must be of the same training"):
+        U2NetPosterior(**QUICK, checkpoint=path).fit(IMAGES, PLACE[::-1])
+    for garbage in (path.read_bytes()[:-9], b"garbage", b""):
+        path.write_bytes(garbage)
+        with pytest.raises(ValueError, match=r"checkpoint must be a whole safetensors file, got '.*c'\. Remove it"):
+            U2NetPosterior(**QUICK, checkpoint=path).fit(IMAGES, PLACE)
+
+
+def test_images_beyond_float32_are_refused():
+    with pytest.raises(ValueError, match="images must be of order one, got numbers beyond float32"):
+        U2NetPosterior(**QUICK).fit(IMAGES * 1e40, PLACE)
+
+
+@pytest.mark.parametrize("box", [(0, 1), ((0, 0),), ((0, 0), (1, 0)), ((0,), (1,))])
+def test_boxes_that_are_refused(box):
+    with pytest.raises(ValueError, match=r"box must be the lowest and the highest of two parameters, got \("):
+        U2NetPosterior(box=box)

@@ -16,12 +16,23 @@ def guard(command: Callable) -> Callable:
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             _fail(f"{error.strerror or error}{where}", 1)
-        except (RuntimeError, ImportError) as error:
+        except (RuntimeError, ImportError, ArithmeticError) as error:
             _fail(str(error), 1)
+        except MemoryError as error:
+            _fail(str(error) or "Out of memory", 1)
         except KeyboardInterrupt as stop:
             _fail(str(stop) or "Interrupted", 130)
+        except _damage() as error:
+            _fail(f"A safetensors file is damaged: {error}", 1)
 
     return guarded
+
+
+def _damage() -> type[Exception]:
+    """Called only when something is raised that nothing else here is about."""
+    from safetensors import SafetensorError
+
+    return SafetensorError
 
 
 def _fail(sentence: str, code: int):

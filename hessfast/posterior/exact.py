@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _checks, ising, tasep
+from hessfast import _arrays, _checks, ising, tasep
 
 from .grid import Grid
 from .result import Posterior, bundled, normalise
@@ -15,7 +15,8 @@ class ExactPosterior:
     """p(t | x) ~ p(x | t), normalised over the nodes of a grid.
 
     Args:
-        log_likelihood: maps samples and points `[..., dim]` to log p(x | t), `[n, ...]`, up to a constant a sample.
+        log_likelihood: maps samples and points `[*grid.shape, dim]` to log p(x | t), `[n, *grid.shape]`, up to a
+            constant a sample; -inf where x cannot come from t.
 
     Example:
         >>> coin = ExactPosterior(lambda heads, p: np.log(np.where(heads[:, None], p[:, 0], 1 - p[:, 0])))
@@ -33,12 +34,18 @@ class ExactPosterior:
 
         Args:
             log_partition: log Z per spin at temperatures and fields; None: the table that comes with the package, for
-                size 128, T in [1, 5] and H in [-2, 2].
+                samples of size 128, T in [1, 5] and H in [-2, 2].
         """
 
         def log_likelihood(samples: Any, points: np.ndarray) -> np.ndarray:
-            temperature, field = points[..., 0], points[..., 1]
-            log_z = (log_partition or ising.LogPartitionTable.load())(temperature, field) * samples.size**2
+            temperature, field = _two(points)
+            table = ising.LogPartitionTable.load() if log_partition is None else log_partition
+            if log_partition is None and samples.size != table.size:
+                raise ValueError(
+                    f"samples must have size {table.size} for the table of log Z, got {samples.size}. "
+                    "Pass log_partition=."
+                )
+            log_z = table(temperature, field) * samples.size**2
             energy, magnetization = (np.asarray(x, np.float64) for x in (samples.energy(), samples.magnetization()))
             shape = (-1, *(1,) * temperature.ndim)
             return -energy.reshape(shape) / temperature + magnetization.reshape(shape) * (field / temperature) - log_z
@@ -50,7 +57,8 @@ class ExactPosterior:
         """For samples `tasep.TasepChain` and parameters (alpha, beta)."""
 
         def log_likelihood(samples: Any, points: np.ndarray) -> np.ndarray:
-            return np.asarray(tasep.log_likelihood_grid(samples, points[:, 0, 0], points[0, :, 1]))
+            alpha, beta = _two(points)
+            return tasep.log_likelihood_grid(samples, alpha[:, 0], beta[0])
 
         return cls(log_likelihood)
 
@@ -59,7 +67,29 @@ class ExactPosterior:
         return self
 
     def log_posterior(self, samples: Any, grid: Grid, *, bundle: int = 1) -> Posterior:
-        """The posterior of every sample, or of every `bundle` consecutive samples of one parameter."""
+        """The posterior of every sample, or of every `bundle` consecutive samples of one parameter.
+
+        Raises:
+            ValueError: for a likelihood of another shape than `[n, *grid.shape]`, NaN, or no node that a sample can be
+                from.
+        """
         bundle = _checks.integer("bundle", bundle, 1)
-        log_weight = bundled(self.log_likelihood(samples, grid.points), bundle)
-        return Posterior(normalise(log_weight.reshape(len(log_weight), -1)).reshape(-1, *grid.shape), grid)
+        log_weight = np.array(_arrays.to_numpy(self.log_likelihood(samples, grid.points)), np.float64)
+        if log_weight.shape[1:] != grid.shape:
+            raise ValueError(f"log_likelihood must have shape (n, *{grid.shape}), got {log_weight.shape}.")
+        log_weight = bundled(log_weight, bundle).reshape(-1, grid.num_nodes)
+        highest = log_weight.max(axis=1)
+        if not np.isfinite(highest).all():
+            worst = int(np.flatnonzero(~np.isfinite(highest))[0])
+            raise ValueError(
+                "log_likelihood must be numbers, or -inf at some but not all of the nodes, "
+                f"got {highest[worst]} for the highest in row {worst}."
+            )
+        return Posterior(normalise(log_weight).reshape(-1, *grid.shape), grid)
+
+
+def _two(points: np.ndarray) -> np.ndarray:
+    """The two coordinates of the points of a grid, one array each."""
+    if points.shape[-1] != 2:
+        raise ValueError(f"grid must have two axes, one a parameter, got {points.shape[-1]}.")
+    return np.moveaxis(points, -1, 0)

@@ -11,6 +11,7 @@ from .grid import Grid
 from .result import Posterior
 
 KERNELS = ("paper", "released")
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class FeaturePosterior:
@@ -99,8 +100,8 @@ class FeaturePosterior:
         if self.kernel == "released":
             np.minimum(mass, 1, out=mass)
         total = mass.sum(axis=1, keepdims=True, dtype=np.float64)
-        if (total == 0).any():
-            worst = int(np.flatnonzero(total == 0)[0])
+        if not (total > 0).all():  # nor NaN
+            worst = int(np.flatnonzero(~(total > 0))[0])
             raise ValueError(
                 f"scale must leave every sample a neighbour that weighs more than exp(-87), got {self.scale:g} "
                 f"at sample {worst}. Use a smaller scale."
@@ -112,15 +113,17 @@ class FeaturePosterior:
     def _features(self, samples: Any) -> Any:
         features = samples if self.features is None else self.features(samples)
         if not _arrays.is_tensor(features) or features.device.type == "cpu":
-            features = np.ascontiguousarray(_checks.float_array("samples", features), np.float32)
+            with np.errstate(over="ignore"):
+                features = np.ascontiguousarray(_checks.float_array("samples", features), np.float32)
         else:
             features = features.float().contiguous()
         if features.ndim != 2:
             raise ValueError(f"samples must be features of shape [n, d], got {tuple(features.shape)}.")
-        if self.kernel == "released":
-            lengths = (features**2).sum(-1) ** 0.5
-            if len(features) and abs(lengths - 1).max() > 1e-3:
-                raise ValueError(
-                    'samples must be features of length 1 for kernel="released". Divide them by their norms.'
-                )
+        with np.errstate(over="ignore"):
+            squares = (features**2).sum(-1)
+        largest = float(squares.max()) if len(features) else 0.0
+        if not 4 * largest < _LARGEST:  # of |e - e'|^2; nor NaN
+            raise ValueError(f"samples must have features whose squares fit in float32, got a sum of {largest:.3g}.")
+        if self.kernel == "released" and len(features) and abs(squares**0.5 - 1).max() > 1e-3:
+            raise ValueError('samples must be features of length 1 for kernel="released". Divide them by their norms.')
         return features

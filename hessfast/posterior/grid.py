@@ -1,5 +1,6 @@
 """Regular grids of parameters, in any dimension."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,9 +33,10 @@ class Grid:
     def __post_init__(self):
         lower, upper = (tuple(_checks.float_array(name, getattr(self, name)).ravel()) for name in ("lower", "upper"))
         shape = tuple(_checks.integer("shape", n, 2) for n in np.atleast_1d(np.asarray(self.shape, object)))
-        if not len(lower) == len(upper) == len(shape):
+        if not 0 < len(lower) == len(upper) == len(shape):
             raise ValueError(
-                f"lower, upper and shape must have one entry an axis, got {len(lower)}, {len(upper)} and {len(shape)}."
+                "lower, upper and shape must have one entry an axis, and one axis or more, "
+                f"got {len(lower)}, {len(upper)} and {len(shape)}."
             )
         if not all(a < b for a, b in zip(lower, upper, strict=True)):
             raise ValueError(f"upper must be above lower on every axis, got {lower} and {upper}.")
@@ -56,7 +58,7 @@ class Grid:
     @property
     def num_nodes(self) -> int:
         """Product of the shape."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @property
     def axes(self) -> list[np.ndarray]:

@@ -29,28 +29,36 @@ class Posterior:
     log_mass: np.ndarray
     grid: Grid
 
+    def __post_init__(self):
+        if self.log_mass.shape[1:] != self.grid.shape:
+            raise ValueError(f"log_mass must have shape (n, *{self.grid.shape}), got {tuple(self.log_mass.shape)}.")
+
     def __len__(self) -> int:
         return len(self.log_mass)
 
     def mean(self) -> np.ndarray:
         """Mean parameters, float64 `[n, dim]`."""
-        rows = self.log_mass.reshape(len(self), -1)
         points = self.grid.points.reshape(-1, self.grid.dim)
-        means = [np.exp(row.astype(np.float64)) @ points for row in rows]
+        means = [np.exp(row.astype(np.float64)) @ points for row in self._rows]
         return np.reshape(means, (len(self), self.grid.dim))
 
     def entropy(self) -> np.ndarray:
         """-sum p log p in nats, float64 `[n]`."""
-        rows = self.log_mass.reshape(len(self), -1)
-        return np.array([-_sum_of_p_log_p(row.astype(np.float64)) for row in rows])
+        return np.array([-_sum_of_p_log_p(row.astype(np.float64)) for row in self._rows], np.float64)
 
     def log_likelihood(self, parameters: Any) -> np.ndarray:
         """log probability of the node nearest to the true parameters `[n, dim]`, in nats, `[n]`.
 
         Minus its mean is the cross-entropy by which posteriors on one grid are compared; the exact one has the least.
         """
-        rows = self.log_mass.reshape(len(self), -1)
-        return rows[np.arange(len(self)), self.grid.nearest(parameters)].astype(np.float64)
+        nodes = self.grid.nearest(parameters)
+        if len(nodes) != len(self):
+            raise ValueError(f"parameters must be one row for each of the {len(self)} posteriors, got {len(nodes)}.")
+        return self._rows[np.arange(len(self)), nodes].astype(np.float64)
+
+    @property
+    def _rows(self) -> np.ndarray:
+        return self.log_mass.reshape(-1, self.grid.num_nodes)
 
 
 def _sum_of_p_log_p(log_p: np.ndarray) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
+from scipy.special import softmax
 from tqdm import tqdm
 
 from hessfast import _checks
@@ -79,7 +80,10 @@ class U2NetPosterior:
         progress: bool = False,
     ):
         self.images = images
-        self.box = tuple(tuple(float(x) for x in _checks.float_array("box", end)) for end in box)
+        ends = _checks.float_array("box", box)
+        if ends.shape != (2, 2) or not (ends[0] < ends[1]).all():
+            raise ValueError(f"box must be the lowest and the highest of two parameters, got {box}.")
+        self.box = tuple(map(tuple, ends.tolist()))
         self.size = _checks.choice("size", size, SIZES)
         self.bundle = _checks.integer("bundle", bundle, 1)
         self.num_neighbours = _checks.integer("num_neighbours", num_neighbours, self.bundle)
@@ -98,6 +102,7 @@ class U2NetPosterior:
 
         Raises:
             ValueError: for shapes that do not fit, NaN, parameters outside the box, or another training's checkpoint.
+            ArithmeticError: for a loss or weights that are not finite.
         """
         import torch
 
@@ -106,18 +111,19 @@ class U2NetPosterior:
         images = self._images(samples)
         if images.shape[1] < 16 or images.shape[2] < 16:
             raise ValueError(f"images must be at least 16 x 16, got {images.shape[1]} x {images.shape[2]}.")
-        self.grid_ = Grid.cells(self.box[0], self.box[1], images.shape[1:])
+        grid = Grid.cells(self.box[0], self.box[1], images.shape[1:])
         place = self._place(parameters, len(images))
         if len(place) < self.num_neighbours:
             raise ValueError(f"samples must number at least {self.num_neighbours}, got {len(place)}.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed % 2**63)
-            self._network = U2Net(self.bundle, self.size).to(self.device)
-        self._train(images, place, np.asarray(KDTree(place).query(place, self.num_neighbours)[1]))
-        self._network.eval()
+            network = U2Net(self.bundle, self.size).to(self.device)
+        near = np.reshape(KDTree(place).query(place, self.num_neighbours)[1], (len(place), -1))  # of one neighbour [n]
+        losses = self._train(network, images, place, near)
+        self._network, self.grid_, self.losses_ = network.eval(), grid, losses
         return self
 
-    def _train(self, images: np.ndarray, place: np.ndarray, near: np.ndarray) -> None:
+    def _train(self, network: Any, images: np.ndarray, place: np.ndarray, near: np.ndarray) -> np.ndarray:
         import torch
         from torch import distributed
 
@@ -127,14 +133,13 @@ class U2NetPosterior:
         rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
         if self.batch_size % ranks or self.batch_size // ranks < 2:
             raise ValueError(f"batch_size must give each of {ranks} ranks as many, 2 or more, got {self.batch_size}.")
-        network = self._network.train()
         trained = torch.nn.parallel.DistributedDataParallel(network) if shared else network
         optimiser = torch.optim.Adam(network.parameters(), self.learning_rate)
         plan = {name: getattr(self, name) for name in ("size", "bundle", "num_neighbours", "bump_width", "num_steps")}
         plan |= {"batch_size": self.batch_size, "learning_rate": self.learning_rate, "seed": self.seed}
         plan |= {"box": self.box, "images": images.shape, "samples": _digest(images, place)}
         done = 0 if self.checkpoint is None else _checkpoint.load(self.checkpoint, network, optimiser, plan)
-        axes = [(np.arange(size) + 0.5) / size for size in self.grid_.shape]
+        axes = [(np.arange(size) + 0.5) / size for size in images.shape[1:]]
         losses = []
         steps = tqdm(range(done, self.num_steps), "U2-Net", disable=not self.progress or rank > 0, leave=False)
         for step in steps:
@@ -143,10 +148,10 @@ class U2NetPosterior:
             chosen = rng.permuted(np.tile(np.arange(self.num_neighbours), (self.batch_size, 1)), axis=1)
             bundles = near[first[:, None], chosen[:, : self.bundle]][rank::ranks]
             bumps = [
-                np.exp(-((place[bundles][..., k, None] - axis) ** 2) / (2 * self.bump_width**2))
+                softmax(-(((place[bundles][..., k, None] - axis) / self.bump_width) ** 2) / 2, axis=-1)
                 for k, axis in enumerate(axes)
             ]
-            target = np.einsum("nkr,nkc->nrc", *(b / b.sum(axis=-1, keepdims=True) for b in bumps)) / self.bundle
+            target = np.einsum("nkr,nkc->nrc", *bumps) / self.bundle
             x = torch.as_tensor(images[bundles], device=self.device)
             log_p = torch.log_softmax(trained(x).flatten(1), dim=1)
             loss = -(torch.as_tensor(target, dtype=torch.float32, device=self.device).flatten(1) * log_p).sum(1).mean()
@@ -156,10 +161,16 @@ class U2NetPosterior:
                 group["lr"] = self.learning_rate * (1 + math.cos(math.pi * step / self.num_steps)) / 2
             optimiser.step()
             losses.append(loss.item())
-            last = step + 1 == self.num_steps
-            if self.checkpoint is not None and rank == 0 and (last or (step + 1) % _CHECKPOINT_EVERY == 0):
+            complete = step + 1 == self.num_steps or (step + 1) % _CHECKPOINT_EVERY == 0
+            weights = network.parameters() if complete else ()
+            if not (math.isfinite(losses[-1]) and all(bool(w.isfinite().all()) for w in weights)):
+                raise ArithmeticError(
+                    f"learning_rate must let the training converge, got {self.learning_rate:g} for images of up to "
+                    f"{np.abs(images).max():.3g}. Use a smaller one, and images of order one."
+                )
+            if self.checkpoint is not None and rank == 0 and complete:
                 _checkpoint.save(self.checkpoint, network, optimiser, step + 1, plan)
-        self.losses_ = np.array(losses)
+        return np.array(losses)
 
     def log_posterior(self, samples: Any, grid: Grid, *, bundle: int | None = None) -> Posterior:
         """The posterior of every K consecutive samples of one parameter.
@@ -190,7 +201,11 @@ class U2NetPosterior:
         images = _checks.float_array("images", samples if self.images is None else self.images(samples))
         if images.ndim != 3:
             raise ValueError(f"images must have shape [n, rows, columns], got {images.shape}.")
-        return images.astype(np.float32)
+        with np.errstate(over="ignore"):
+            images = images.astype(np.float32)
+        if np.isinf(images).any():
+            raise ValueError("images must be of order one, got numbers beyond float32. Divide them by their spread.")
+        return images
 
     def _place(self, parameters: Any, num: int) -> np.ndarray:
         """Parameters in units of the box."""
