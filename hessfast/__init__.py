@@ -4,6 +4,7 @@
     hessfast.tasep      exact samples of the open TASEP, its dynamics and its log partition function
     hessfast.posterior  p(parameters | samples): exact, of a learned exponential family, by features, by U2-Net
     hessfast.log_partition  log Z learned from posteriors, and the Fisher metric, its Hessian
+    hessfast.derivatives  value, gradient, Hessian, Hessian-vector products of any potential, fast
     hessfast.reproduce  the paper's tables from samples
     hessfast.shards     the resumable, sharded store behind every long job
     hessfast.datasets   the two data sets, drawn through that store
@@ -14,10 +15,22 @@ Every module is imported on first use; nothing heavy is loaded by ``import hessf
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["datasets", "ising", "log_partition", "posterior", "reproduce", "shards", "tasep"]
+__all__ = [
+    "datasets",
+    "derivatives",
+    "fisher_metric",
+    "ising",
+    "log_partition",
+    "posterior",
+    "reproduce",
+    "shards",
+    "tasep",
+]
 
 
 def __getattr__(name: str):
+    if name == "fisher_metric":
+        return importlib.import_module("hessfast.derivatives").fisher_metric
     if name in __all__:
         return importlib.import_module(f"hessfast.{name}")
     raise AttributeError(f"module 'hessfast' has no attribute {name!r}")

@@ -88,6 +88,7 @@ def test_kernels_know_kernels_only():
         "torch",
         "triton",
         "cupy",
+        "scipy",
         "threadpoolctl",
         "hessfast",
         *sys.stdlib_module_names,

@@ -1,0 +1,312 @@
+"""Derivatives of a potential at many points: value, gradient, Hessian, and what geodesics need of the third.
+
+A potential maps points `[n, dim]` to `[n]` or `[n, 1]`, each point for itself: a module or any other callable that
+torch can differentiate. Three forms of one answer:
+
+    fused      multilayer perceptrons in float32, by the kernel `mlp_hessian`: 2 + dim forward passes a Hessian
+    eager      anything: reverse mode over reverse mode, 2 + 2 dim forward passes
+    compiled   what torch.compile takes, by torch.func.hessian inside it (on a CPU this needs a C++ compiler)
+
+By default the first that can.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from hessfast import _arrays, _checks, _perceptrons
+from hessfast._dispatch import kernel
+
+FORMS = ("fused", "eager", "compiled")
+CHUNK = 4096  # points at a time: memory grows with this, not with the number of points
+_VERIFIED, _AGREES = 256, 1e-3  # points; relative to the largest entry, far beyond what float32 loses
+
+Potential = Callable[[Tensor], Tensor]
+
+
+class Derivatives(NamedTuple):
+    """Of a potential at points `[*batch, dim]`: `[*batch]`, `[*batch, dim]` and `[*batch, dim, dim]`."""
+
+    value: Any
+    gradient: Any
+    hessian: Any
+
+
+def derivatives(
+    potential: Potential, points: Any, *, form: str | None = None, chunk: int = CHUNK, verify: bool = False
+) -> Derivatives:
+    """Value, gradient and Hessian.
+
+    Args:
+        points: `[*batch, dim]`, tensor or array; answers are of the same kind and dtype, computed in that of the
+            potential's weights.
+        form: "fused", "eager" or "compiled"; None: fused for perceptrons it knows, else eager.
+        chunk: points at a time.
+        verify: compare some of the points with float64, eager.
+
+    Raises:
+        ValueError: for points that are not finite or have no dimension, or a form that the potential does not have.
+        ArithmeticError: if `verify` finds a relative deviation of more than a thousandth.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 1.0]])
+        >>> at = derivatives(lambda x: (x**2).sum(dim=-1) + x[:, 0] * x[:, 1], x)
+        >>> at.value.tolist(), at.gradient.tolist(), at.hessian.tolist()
+        ([1.0], [[1.0, 2.0]], [[[2.0, 1.0], [1.0, 2.0]]])
+    """
+    chunk = _checks.integer("chunk", chunk, 1)
+    flat, back = _flat(potential, points)
+    function = _form(potential, flat, form)
+    parts = [[part.detach() for part in function(some)] for some in _chunks(flat, chunk)]
+    results = [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+    if verify:
+        _verify(potential, flat, results)
+    return Derivatives(*(back(result, order) for order, result in enumerate(results)))
+
+
+def fisher_metric(potential: Potential, points: Any, **options: Any) -> Any:
+    """The Hessian alone, `[*batch, dim, dim]`; options as of `derivatives`.
+
+    Of a log partition function at natural parameters it is the Fisher metric. In place of the function `metric_tensor`
+    of the released scripts, which takes minus the Hessian of its network: give it ``lambda x: -network(x)``.
+
+    Example:
+        >>> fisher_metric(lambda x: torch.log1p(x.exp()).sum(dim=-1), np.zeros((1, 2))).tolist()  # Bernoulli, p = 1/2
+        [[[0.25, 0.0], [0.0, 0.25]]]
+    """
+    return derivatives(potential, points, **options).hessian
+
+
+def hvp(potential: Potential, points: Any, vectors: Any, *, chunk: int = CHUNK) -> Any:
+    """Hessians times vectors, without the Hessians.
+
+    Args:
+        points: `[*batch, dim]`.
+        vectors: `[*batch, dim]`, or `[*batch, k, dim]` for k vectors at each point.
+
+    Returns:
+        The shape of the vectors.
+
+    Example:
+        >>> hvp(lambda x: (x**4).sum(dim=-1), np.ones((1, 2)), np.array([[1.0, 2.0]])).tolist()
+        [[12.0, 24.0]]
+    """
+    flat, back = _flat(potential, points)
+    along = _vectors("vectors", vectors, points, flat)
+    products = []
+    for x, v in zip(_chunks(flat, chunk), _chunks(along, chunk), strict=True):
+        x, gradient = _gradient(potential, x)
+        rows = [_pull(gradient, x, v[:, k], last=k + 1 == v.shape[1]) for k in range(v.shape[1])]
+        products.append(torch.stack(rows, dim=1).detach())
+    product = torch.cat(products)
+    return back(product if np.ndim(vectors) > np.ndim(points) else product[:, 0], None)
+
+
+def directional_third(potential: Potential, points: Any, vectors: Any, *, chunk: int = CHUNK) -> Any:
+    """grad_x (v^T H(x) v) at points `[*batch, dim]` for vectors `[*batch, dim]`: what bends a geodesic.
+
+    Example:
+        >>> directional_third(lambda x: (x**3).sum(dim=-1), np.ones((1, 2)), np.array([[1.0, 2.0]])).tolist()
+        [[6.0, 24.0]]
+    """
+    flat, back = _flat(potential, points)
+    along = _vectors("vectors", vectors, points, flat)[:, 0]
+    results = []
+    for x, v in zip(_chunks(flat, chunk), _chunks(along, chunk), strict=True):
+        x, gradient = _gradient(potential, x)
+        curved = (_pull(gradient, x, v, create=True) * v).sum()
+        results.append(_grad(curved, x).detach())
+    return back(torch.cat(results), None)
+
+
+def hessian_along(potential: Potential, points: Any, vectors: Any, *, chunk: int = CHUNK) -> Any:
+    """d/ds H(x + s v) at s = 0, `[*batch, dim, dim]`, for points and vectors `[*batch, dim]`.
+
+    Example:
+        >>> hessian_along(lambda x: (x**3).sum(dim=-1), np.ones((1, 2)), np.array([[1.0, 2.0]])).tolist()
+        [[[6.0, 0.0], [0.0, 12.0]]]
+    """
+    flat, back = _flat(potential, points)
+    along = _vectors("vectors", vectors, points, flat)[:, 0]
+    results = []
+    for x, v in zip(_chunks(flat, chunk), _chunks(along, chunk), strict=True):
+        x, gradient = _gradient(potential, x)
+        turned = _pull(gradient, x, v, create=True)
+        results.append(_jacobian(turned, x).detach())
+    return back(torch.cat(results), 2)
+
+
+def _flat(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tensor, int | None], Any]]:
+    """Points `[n, dim]` as the potential wants them, and the way back to the batch and the kind that came in."""
+    like = _like(potential)
+    if _arrays.is_tensor(points):
+        if not points.is_floating_point():
+            raise TypeError(f"points must be floating point, got {points.dtype}.")
+        if not torch.isfinite(points).all():
+            raise ValueError("points must be finite, got NaN or infinity.")
+        given = points.detach()
+    else:
+        given = torch.as_tensor(_checks.float_array("points", points))
+    if given.ndim < 1 or not given.shape[-1]:
+        raise ValueError(f"points must have shape [..., dim], got {tuple(given.shape)}.")
+    if like is not None and like.device != given.device and _arrays.is_tensor(points):
+        raise ValueError(f"points must be on the device of the potential, {like.device}, got {given.device}.")
+    batch, dim = given.shape[:-1], given.shape[-1]
+    flat = given.reshape(-1, dim) if like is None else given.reshape(-1, dim).to(like.device, like.dtype)
+
+    def back(result: Tensor, order: int | None) -> Any:
+        """`order` trailing axes of size dim; None: as many as the result has."""
+        shape = (*batch, *result.shape[1:]) if order is None else (*batch, *(dim,) * order)
+        result = result.reshape(shape).to(given.dtype)
+        return result if _arrays.is_tensor(points) else result.cpu().numpy()
+
+    return flat, back
+
+
+def _like(potential: Potential) -> Tensor | None:
+    """A weight of the potential, which tells its dtype and device."""
+    if not isinstance(potential, nn.Module):
+        return None
+    return next((x for x in (*potential.parameters(), *potential.buffers()) if x.is_floating_point()), None)
+
+
+def _vectors(name: str, vectors: Any, points: Any, flat: Tensor) -> Tensor:
+    """`[n, k, dim]`."""
+    given = (
+        torch.as_tensor(vectors) if _arrays.is_tensor(vectors) else torch.as_tensor(_checks.float_array(name, vectors))
+    )
+    shape, axes = tuple(np.shape(points)), given.ndim - np.ndim(points)
+    if axes not in (0, 1) or tuple(given.shape[: len(shape) - 1]) != shape[:-1] or given.shape[-1] != shape[-1]:
+        raise ValueError(f"{name} must have the shape of points, {shape}, got {tuple(given.shape)}.")
+    return given.to(flat).reshape(len(flat), given.shape[-2] if axes else 1, flat.shape[1])
+
+
+def _chunks(flat: Tensor, chunk: int) -> Iterator[Tensor]:
+    return iter(flat.split(chunk))
+
+
+def _form(potential: Potential, flat: Tensor, form: str | None) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    if form is not None:
+        _checks.choice("form", form, FORMS)
+    known = None
+    if form in (None, "fused") and isinstance(potential, nn.Module) and flat.dtype == torch.float32:
+        known = _perceptrons.layers(potential)
+    if form == "fused" and known is None:
+        raise ValueError(
+            'form must be "eager" or "compiled" for this potential, got "fused": that takes Linear, LayerNorm and one '
+            "of relu, softplus, silu, tanh, gelu in turn, in float32."
+        )
+    if known is not None:
+        return lambda x: _fused(x, known)
+    if form == "compiled":
+        return _compiled(potential)
+    return lambda x: _eager(potential, x)
+
+
+def _compiled(potential: Potential) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    compiled = torch.compile(lambda x: _functional(potential, x), dynamic=False)
+
+    def run(x: Tensor) -> tuple[Tensor, ...]:
+        try:
+            return compiled(x)
+        except Exception as error:  # of a dozen classes
+            reason = str(error).strip().split("\n")[0]
+            raise RuntimeError(f'form must be "eager" here: torch.compile failed, {reason:.200}') from error
+
+    return run
+
+
+def _fused(x: Tensor, perceptron: _perceptrons.Perceptron) -> tuple[Tensor, ...]:
+    with torch.no_grad():
+        return kernel("mlp_hessian", str(x.device))(x, *perceptron)
+
+
+def _eager(potential: Potential, x: Tensor) -> tuple[Tensor, ...]:
+    x = x.detach().requires_grad_()
+    value = _values(potential, x)
+    gradient = _grad(value.sum(), x, create=True)
+    return value, gradient, _jacobian(gradient, x)
+
+
+def _functional(potential: Potential, x: Tensor) -> tuple[Tensor, ...]:
+    """The same by transforms of functions, inside of which torch.compile can look; around it they fail."""
+
+    def f(y: Tensor) -> Tensor:
+        return potential(y[None]).reshape(())
+
+    return tuple(torch.func.vmap(g)(x) for g in (f, torch.func.grad(f), torch.func.hessian(f)))
+
+
+def _values(potential: Potential, x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        value = potential(x)
+    if not _arrays.is_tensor(value) or value.shape not in ((len(x),), (len(x), 1)):
+        shape = tuple(value.shape) if _arrays.is_tensor(value) else type(value).__name__
+        raise ValueError(f"potential must map points [{len(x)}, {x.shape[1]}] to [{len(x)}], got {shape}.")
+    return value.reshape(len(x))
+
+
+def _gradient(potential: Potential, x: Tensor) -> tuple[Tensor, Tensor]:
+    """x, and the gradient there, both to be differentiated further."""
+    x = x.detach().requires_grad_()
+    with _PlainLayerNorm():
+        value = _values(potential, x)
+    return x, _grad(value.sum(), x, create=True)
+
+
+class _PlainLayerNorm(TorchFunctionMode):
+    """LayerNorm by elementary operations: torch's own is wrong, without a word, from the third derivative on.
+
+    It keeps mean and standard deviation for its second derivative as if they were constants (seen in torch 2.14).
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.nn.functional.layer_norm:
+            return _layer_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):  # the names of torch
+    axes = tuple(range(-len(normalized_shape), 0))
+    centred = input - input.mean(dim=axes, keepdim=True)
+    result = centred / (centred.square().mean(dim=axes, keepdim=True) + eps).sqrt()
+    result = result if weight is None else result * weight
+    return result if bias is None else result + bias
+
+
+def _grad(total: Tensor, x: Tensor, create: bool = False, keep: bool = False) -> Tensor:
+    """d total / d x; zero where it does not depend on x."""
+    if not total.requires_grad:
+        return torch.zeros_like(x)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(total, x, create_graph=create, retain_graph=create or keep, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else gradient
+
+
+def _pull(gradient: Tensor, x: Tensor, v: Tensor, last: bool = True, create: bool = False) -> Tensor:
+    with torch.enable_grad():
+        total = (gradient * v).sum()
+    return _grad(total, x, create=create, keep=not last)
+
+
+def _jacobian(gradient: Tensor, x: Tensor) -> Tensor:
+    """`[n, dim, dim]`, row by row, symmetrised."""
+    dim = x.shape[1]
+    rows = [_pull(gradient, x, axis, last=k + 1 == dim) for k, axis in enumerate(torch.eye(dim).to(x))]
+    hessian = torch.stack(rows, dim=1)
+    return (hessian + hessian.mT) / 2
+
+
+def _verify(potential: Potential, flat: Tensor, results: list[Tensor]) -> None:
+    some = torch.linspace(0, len(flat) - 1, min(len(flat), _VERIFIED), device=flat.device).long()
+    double = copy.deepcopy(potential).double() if isinstance(potential, nn.Module) else potential
+    exact = [part.detach() for part in _eager(double, flat[some].double())]
+    for name, got, right in zip(Derivatives._fields, results, exact, strict=True):
+        deviation = float((got[some].double() - right).abs().max() / (right.abs().max() + 1e-300)) if len(some) else 0.0
+        if not deviation <= _AGREES:
+            raise ArithmeticError(f"{name} must agree with float64, got a relative deviation of {deviation:.2g}.")

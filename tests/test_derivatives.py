@@ -1,0 +1,182 @@
+"""Derivatives of networks and of closed forms: every form against float64, and against formulas."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import hessfast
+from hessfast import derivatives as module
+from hessfast import potentials
+from hessfast.derivatives import derivatives, directional_third, fisher_metric, hessian_along, hvp
+
+ACTIVATIONS = [nn.ReLU, nn.Softplus, nn.SiLU, nn.Tanh, nn.GELU]
+
+
+def network(act=nn.Softplus, dim=2, norm=False, seed=0):
+    torch.manual_seed(seed)
+    layers = []
+    for width in (24, 24):
+        layers += [nn.Linear(dim if not layers else 24, width), *([nn.LayerNorm(width)] if norm else []), act()]
+    return nn.Sequential(*layers, nn.Linear(24, 1))
+
+
+def standardised(kind, dim=2):
+    torch.manual_seed(0)
+    inside = potentials.build(kind, dim, 20, 3)
+    whole = potentials.Standardised(inside, [0.3] * dim, [1.7] * dim)
+    whole.height.fill_(2.5)
+    return whole
+
+
+def points(num=100, dim=2):
+    return torch.randn(num, dim, generator=torch.Generator().manual_seed(1))
+
+
+def exact(potential, x):
+    """Value, gradient and Hessian by nested forward and reverse mode in float64."""
+    double = potential.double() if isinstance(potential, nn.Module) else potential
+
+    def f(y):
+        return double(y[None]).reshape(())
+
+    results = [torch.func.vmap(g)(x.double()).detach() for g in (f, torch.func.grad(f), torch.func.hessian(f))]
+    if isinstance(potential, nn.Module):
+        potential.float()
+    return results
+
+
+NETWORKS = {f"{act.__name__}{' norm' * norm}": (act, norm) for act in ACTIVATIONS for norm in (False, True)}
+
+
+@pytest.mark.parametrize("form", ["fused", "eager"])
+@pytest.mark.parametrize("dim", [2, 3, 8])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name, dim, form):
+    act, norm = NETWORKS[name]
+    net, x = network(act, dim, norm), points(dim=dim)
+    got = derivatives(net, x, form=form, chunk=33, verify=True)
+    for mine, right in zip(got, exact(net, x), strict=True):
+        assert mine.dtype == torch.float32
+        assert (mine - right).abs().max() <= 1e-5 * (right.abs().max() + 1e-6)
+
+
+@pytest.mark.parametrize("kind", potentials.KINDS)
+def test_potentials_of_the_package_are_fused(kind):
+    potential, x = standardised(kind), points()
+    got = derivatives(potential, x, form="fused")
+    for mine, right in zip(got, exact(potential, x), strict=True):
+        assert (mine - right).abs().max() <= 1e-5 * right.abs().max()
+
+
+@pytest.mark.parametrize("name", ["Softplus", "ReLU norm", "GELU"])
+def test_compiled(name):
+    act, norm = NETWORKS[name]
+    net, x = network(act, 2, norm), points(64)
+    try:
+        got = derivatives(net, x, form="compiled", verify=True)
+    except RuntimeError as error:  # no compiler, or LayerNorm, for which torch has no such rule: it says so
+        assert 'form must be "eager" here: torch.compile failed' in str(error)
+        return
+    for mine, right in zip(got, exact(net, x), strict=True):
+        assert (mine - right).abs().max() <= 1e-5 * right.abs().max()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_products_with_vectors(name):
+    act, norm = NETWORKS[name]
+    net, x = network(act, 3, norm), points(20, 3)
+    v = torch.randn(20, 4, 3, generator=torch.Generator().manual_seed(2))
+    right = exact(net, x)[2]
+    size = right.abs().max() + 1e-6
+    assert (hvp(net, x, v, chunk=7) - torch.einsum("nij,nkj->nki", right, v.double())).abs().max() < 1e-5 * size
+    assert (hvp(net, x, v[:, 0]) - torch.einsum("nij,nj->ni", right, v[:, 0].double())).abs().max() < 1e-5 * size
+    net.double()
+    w, step = v[:, 0].double(), 1e-5
+    ahead, behind = (derivatives(net, x.double() + s * w).hessian for s in (step, -step))
+    slope = (ahead - behind) / (2 * step)
+    third = hessian_along(net, x.double(), w)
+    bend = directional_third(net, x.double(), w)
+    # torch's own third derivative of LayerNorm is wrong; that of the package is not
+    torch.testing.assert_close(third, slope, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(bend, torch.einsum("nij,nj->ni", third, w), rtol=1e-9, atol=1e-10)  # grad (w^T H w)
+
+
+def test_closed_form_in_five_dimensions():
+    """Softmax family: H = diag(p) - p p^T."""
+    x = np.random.default_rng(0).normal(size=(3, 4, 5))
+    metric = hessfast.fisher_metric(lambda t: torch.logsumexp(torch.nn.functional.pad(t, (0, 1)), dim=-1), x)
+    p = np.exp(x) / (1 + np.exp(x).sum(axis=-1, keepdims=True))
+    np.testing.assert_allclose(metric, p[..., None] * np.eye(5) - p[..., None] * p[..., None, :], atol=1e-14)
+    assert isinstance(metric, np.ndarray) and metric.dtype == np.float64
+
+
+def test_it_takes_the_place_of_the_released_metric_tensor():
+    def metric_tensor(x, convex_function):  # minus the Hessian, row by row
+        x = x.detach().requires_grad_()
+        slope = torch.autograd.grad(-convex_function(x).sum(), x, create_graph=True)[0]
+        return torch.stack([torch.autograd.grad(slope[:, i].sum(), x, retain_graph=True)[0] for i in (0, 1)], dim=1)
+
+    net, x = network(nn.ReLU, norm=True), points()
+    torch.testing.assert_close(fisher_metric(lambda y: -net(y), x), metric_tensor(x, net), rtol=1e-4, atol=1e-6)
+
+
+def test_batches_kinds_and_emptiness():
+    net = network()
+    for shape in ((2,), (0, 2), (4, 5, 2)):
+        got = derivatives(net, torch.zeros(shape))
+        assert got.value.shape == shape[:-1] and got.gradient.shape == shape and got.hessian.shape == (*shape, 2)
+        other = derivatives(net, np.zeros(shape), form="eager")
+        assert isinstance(other.hessian, np.ndarray) and other.hessian.shape == (*shape, 2)
+    assert derivatives(lambda x: 3 * x[:, 0], np.ones((2, 2))).hessian.tolist() == [[[0, 0], [0, 0]]] * 2
+    assert hvp(net, torch.zeros(0, 2), torch.zeros(0, 2)).shape == (0, 2)
+
+
+def test_what_is_not_known_is_not_fused():
+    class Doubled(nn.Sequential):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    net = network()
+    doubled = Doubled(*net)
+    torch.testing.assert_close(derivatives(doubled, points()).value, 2 * derivatives(net, points()).value)
+    unknown = [
+        doubled,
+        nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 4), nn.SiLU(), nn.Linear(4, 1)),
+        nn.Sequential(nn.Linear(2, 4), nn.Softplus(beta=2), nn.Linear(4, 1)),
+        nn.Sequential(nn.Linear(2, 4), nn.GELU(approximate="tanh"), nn.Linear(4, 1)),
+        nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 1)),
+        nn.Sequential(nn.Linear(2, 1)),
+        network().double(),
+    ]
+    for potential in unknown:
+        with pytest.raises(ValueError, match='form must be "eager" or "compiled" for this potential'):
+            derivatives(potential, points(), form="fused")
+        right = exact(potential, points())[2]
+        potential.to(torch.float64)
+        torch.testing.assert_close(derivatives(potential, points().double()).hessian, right, rtol=1e-6, atol=1e-9)
+
+
+def test_verify_finds_a_wrong_form(monkeypatch):
+    real = module._fused
+    monkeypatch.setattr(module, "_fused", lambda *a: [1.01 * part for part in real(*a)])
+    with pytest.raises(ArithmeticError, match=r"value must agree with float64, got a relative deviation of 0\.01"):
+        derivatives(network(), points(), verify=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda net: derivatives(net, torch.full((1, 2), torch.nan)), "points must be finite"),
+        (lambda net: derivatives(net, [[np.inf, 0.0]]), "points must be finite, got inf"),
+        (lambda net: derivatives(net, np.zeros((3, 0))), r"points must have shape \[..., dim\]"),
+        (lambda net: derivatives(net, points(), form="fast"), "form must be one of fused, eager, compiled"),
+        (lambda net: derivatives(net, points(), chunk=0), "chunk must be >= 1, got 0"),
+        (lambda net: derivatives(lambda x: x, points()), r"potential must map points \[100, 2\] to \[100\]"),
+        (lambda net: hvp(net, points(), points(7)), r"vectors must have the shape of points, \(100, 2\), got \(7, 2\)"),
+        (lambda net: directional_third(net, points(), points(dim=3)), "vectors must have the shape of points"),
+    ],
+)
+def test_bad_input_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(network())
