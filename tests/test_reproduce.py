@@ -237,3 +237,16 @@ def test_samples_that_are_there_are_taken(finished, tmp_path):
     (tmp_path / "settings.json.tmp").write_text("{")  # of a run killed as it wrote this
     again = reproduce.run("ising", "quick", tmp_path, rows=["affine"], progress=False, **SMALL)
     assert again["rows"]["affine"]["F"] == report["rows"]["affine"]["F"]
+
+
+@pytest.mark.slow
+def test_the_papers_method_beats_its_baselines(tmp_path, capsys):
+    """On 20,000 lattices of 32 x 32, in the derivatives; ten minutes on two cores."""
+    rows = ["paper_method", "mean_as_stat", "pca_vae"]
+    steps = {"network_steps": 1500, "potential_steps": 4000}
+    report = reproduce.run("ising", "quick", tmp_path, size=32, rows=rows, progress=False, **steps)
+    with capsys.disabled():
+        print("\n" + reproduce.table(report))
+    for name in ("dF_dp1", "dF_dp2"):
+        errors = [report["rows"][row][name] for row in rows]
+        assert errors[0] < 0.9 * min(errors[1:])

@@ -12,6 +12,7 @@ from ._kink import find_kink
 from ._normaliser import calibrate
 from ._potential import fit_potential
 
+_SMOOTHER = 10.0  # than cross-validation of the means asks: hardly worse for these, twice as good for the metric
 _MOST_FUNCTIONS = 1000  # of a basis; their pencil is diagonalised a few times
 
 
@@ -56,10 +57,8 @@ def learn(
     statistics per site, phi is all there is to learn.
     """
     plane = find_kink(z, u, theta) if kink else None
-    if sufficient:
-        return _with_potential(z, u, theta, gauge, num_sites, plane, resolution, num_sites * np.eye(z.shape[1]), False)
-    S = _pairs.near(z, u, theta, np.random.default_rng([seed, 0]))
-    return _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, True)
+    S = num_sites * np.eye(z.shape[1]) if sufficient else _pairs.near(z, u, theta, np.random.default_rng([seed, 0]))
+    return _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, not sufficient, _SMOOTHER)
 
 
 def sharpen(
@@ -75,17 +74,18 @@ def sharpen(
     """The fit that posteriors need: statistics also from pairs far apart, phi calibrated to a fraction of 1 / N.
 
     Of an exponential family both are the same. Of what is none, as the TASEP, the best posterior of this form belongs
-    to other statistics than the best log Z: those are right near every t, these across all of parameter space.
+    to other statistics than the best log Z: those are right near every t, these across all of parameter space. A robust
+    phi is the better start for the calibration, which takes its bias away.
     """
-    if not sufficient:
-        S = _pairs.far(z, u, theta, fit.directions * num_sites, np.random.default_rng([seed, 1]))
-        fit = _with_potential(z, u, theta, theta, num_sites, fit.basis.kink, resolution, S, True)
+    S = fit.directions * num_sites
+    S = S if sufficient else _pairs.far(z, u, theta, S, np.random.default_rng([seed, 1]))
+    fit = _with_potential(z, u, theta, theta, num_sites, fit.basis.kink, resolution, S, not sufficient, robust=True)
     f = z @ fit.directions + fit.offset
     c = calibrate(fit.basis, theta, f, fit.coefficients, num_sites, np.random.default_rng([seed, 2]))
     return dataclasses.replace(fit, coefficients=c)
 
 
-def _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, mixed: bool) -> Fit:
+def _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, mixed, smoother=1.0, robust=False) -> Fit:
     """The fit of phi to the statistics S^T z, which `mixed` allows to be mixed with one another."""
     dim, means, error = theta.shape[1], None, 0.0
     if mixed:
@@ -97,7 +97,7 @@ def _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, mixed: 
         error = math.sqrt(z.shape[1] / len(z))  # of a regression on so many features
     resolution = resolution or _resolution(len(gauge), dim, 2)
     basis = Basis(theta, plane, resolution, max(resolution // 2, 2))
-    c, B = fit_potential(basis, theta, z @ S, means, error)
+    c, B = fit_potential(basis, theta, z @ S, means, error, smoother, robust)
     directions = S @ (np.eye(dim) + B).T
     slope = np.array([(basis.gradient(gauge, a) @ c).mean() for a in range(dim)])
     linear, constant = basis.affine()

@@ -72,7 +72,8 @@ def far(z: np.ndarray, u: np.ndarray, theta: np.ndarray, S: np.ndarray, rng: np.
     """
     ranks = rankdata(u, axis=0)
     few = draw(ranks, len(z) // 2, _ROUNDS // 4, rng)
-    return logistic(z, theta, [draw(ranks, _first_cell(theta), _ROUNDS, rng), few], S)
+    pairs = [draw(ranks, _first_cell(theta), _ROUNDS, rng), few]
+    return logistic(z, theta, pairs, S, curved=sum(len(first) for first, _ in pairs))
 
 
 def _first_cell(theta: np.ndarray) -> int:
@@ -116,12 +117,12 @@ def _cells(u: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     return cells
 
 
-def logistic(z, theta, pairs, start, trust: np.ndarray | None = None) -> np.ndarray:
+def logistic(z, theta, pairs, start, trust: np.ndarray | None = None, curved: int = _CURVED) -> np.ndarray:
     """N S that maximises sum w log sigmoid(N (z - z')^T S (t - t')) over groups of pairs, by Newton's method.
 
     Any weights of the parameters alone leave it consistent. Here w falls off as the square of t - t' beyond the median
     of its group: where t is stretched, as logits are at their ends, a family that does not quite hold would otherwise
-    rule all.
+    rule all. The curvature is that of at most `curved` pairs: enough where most pairs are in doubt.
     """
     unit = z.std(axis=0)
     z, S = z / unit, start * unit[:, None]
@@ -133,7 +134,7 @@ def logistic(z, theta, pairs, start, trust: np.ndarray | None = None) -> np.ndar
     first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
     weights = np.concatenate(weights) if trust is None else np.concatenate(weights) * trust
     weighted = first, second, weights / weights.sum()
-    some = tuple(part[:: -(-len(first) // _CURVED)] for part in weighted)  # enough for a curvature
+    some = tuple(part[:: -(-len(first) // curved)] for part in weighted)
     value, slope = _likelihood(z, theta, S, *weighted)
     for _ in range(_STEPS):
         curvature = _curvature(z, theta, S, *some) / some[2].sum()
