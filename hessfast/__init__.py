@@ -19,6 +19,7 @@ __all__ = [
     "datasets",
     "derivatives",
     "fisher_metric",
+    "geodesic",
     "ising",
     "log_partition",
     "posterior",

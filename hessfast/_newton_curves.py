@@ -1,0 +1,153 @@
+"""Geodesics of Hessian metrics between many pairs of points at once: Newton's method on the energy of polylines.
+
+The energy of a polyline x_0 .. x_n is E = n sum_k <x_k+1 - x_k, eta_k+1 - eta_k> with eta = grad phi, each segment's
+own Jeffreys divergence: exact for phi, however sharp its ridges, and never below the energy of the geodesic. With
+second differences D^2, H the metric at a node and T[w] its derivative along w,
+
+    gradient / n = -(D^2 eta + H D^2 x),        Hessian / n = K - diag(D^2 H + T[D^2 x]),
+    K_ii = H_i-1 + 2 H_i + H_i+1,  K_i,i+1 = -(H_i + H_i+1).
+
+Steps solve (Hessian / n + 4 damping diag(H)) p = -gradient / n by block Cholesky along the curve, batched over pairs;
+damping grows where the matrix is not positive definite or a step does not lower E, as in Levenberg's method.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+_FIRST_DAMPING, _LEAST, _MOST = 1e-3, 1e-9, 1e9
+_MESHES = (8, 4, 2, 1)  # how many times coarser than the last
+
+
+class Field(NamedTuple):
+    """phi at points `[n, dim]`: its gradient, its Hessian, the change of that along vectors, and where phi is known."""
+
+    mean: Callable[[np.ndarray], np.ndarray]
+    metric: Callable[[np.ndarray], np.ndarray]
+    metric_along: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    inside: Callable[[np.ndarray], np.ndarray]
+
+
+class Solved(NamedTuple):
+    """Curves `[pairs, n + 1, dim]`, energy `[pairs]`, residual: Newton's decrement over the energy; iterations."""
+
+    points: np.ndarray
+    energy: np.ndarray
+    residual: np.ndarray
+    iterations: np.ndarray
+
+
+def connect(field: Field, start: np.ndarray, end: np.ndarray, segments: int, tolerance: float, most: int) -> Solved:
+    """From straight lines on a coarse mesh to the last one."""
+    meshes = sorted({max(segments // factor, 2) for factor in _MESHES} | {segments})
+    meshes = [n for n in meshes if n <= segments]
+    points = start[:, None] + np.linspace(0, 1, meshes[0] + 1)[:, None] * (end - start)[:, None]
+    iterations = np.zeros(len(start), int)
+    for n in meshes:
+        points = resampled(points, n)
+        solved = _relax(field, points, tolerance, most)
+        points, iterations = solved.points, iterations + solved.iterations
+    return solved._replace(iterations=iterations)
+
+
+def resampled(points: np.ndarray, segments: int) -> np.ndarray:
+    """The polylines at equal steps of their parameter, by linear interpolation."""
+    place = np.linspace(0, points.shape[1] - 1, segments + 1)
+    left = np.minimum(place.astype(int), points.shape[1] - 2)
+    share = (place - left)[:, None]
+    return (1 - share) * points[:, left] + share * points[:, left + 1]
+
+
+def energy(points: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Of polylines `[pairs, n + 1, dim]` and eta there."""
+    return (points.shape[1] - 1) * (np.diff(points, axis=1) * np.diff(means, axis=1)).sum(axis=(1, 2))
+
+
+def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Solved:
+    points = points.copy()
+    pairs, nodes, dim = points.shape
+    n = nodes - 1
+    means = _at(field.mean, points)
+    value = energy(points, means)
+    damping, residual = np.full(pairs, _FIRST_DAMPING), np.full(pairs, np.inf)
+    iterations = np.zeros(pairs, int)
+    metric, gradient, lower, diagonal = (
+        np.empty((pairs, n + 1, dim, dim)), np.empty((pairs, n - 1, dim)),
+        np.empty((pairs, n - 2, dim, dim)), np.empty((pairs, n - 1, dim, dim)),
+    )  # fmt: skip
+    fresh, active = np.ones(pairs, bool), np.ones(pairs, bool)
+    for _ in range(most):
+        new = np.flatnonzero(active & fresh)
+        if new.size:
+            metric[new] = H = _at(field.metric, points[new])
+            bend, turn = np.diff(points[new], n=2, axis=1), np.diff(means[new], n=2, axis=1)
+            gradient[new] = -(turn + np.einsum("pkij,pkj->pki", H[:, 1:-1], bend))
+            along = _at(field.metric_along, points[new][:, 1:-1], bend)
+            K = H[:, :-2] + 2 * H[:, 1:-1] + H[:, 2:]
+            lower[new] = -(H[:, 1:-2] + H[:, 2:-1])
+            diagonal[new] = K - np.diff(H, n=2, axis=1) - along
+            decrement = _solve(K, lower[new], gradient[new])[0]
+            gain = n * (gradient[new] * decrement).sum(axis=(1, 2))
+            residual[new] = np.abs(gain) / np.maximum(np.abs(value[new]), 1e-300)
+            residual[new[(gradient[new] == 0).all(axis=(1, 2))]] = 0
+            active[new] = ~(residual[new] < tolerance)
+        now = np.flatnonzero(active)
+        if not now.size:
+            break
+        iterations[now] += 1
+        damped = diagonal[now] + 4 * damping[now, None, None, None] * metric[now][:, 1:-1]
+        step, definite = _solve(damped, lower[now], -gradient[now])
+        there = points[now].copy()
+        there[:, 1:-1] += step
+        allowed = definite & np.isfinite(step).all(axis=(1, 2))
+        allowed[allowed] = field.inside(there[allowed].reshape(-1, dim)).reshape(-1, nodes).all(axis=1)
+        after, means_there = np.full(len(now), np.inf), np.empty_like(there)
+        if allowed.any():
+            means_there[allowed] = _at(field.mean, there[allowed])
+            after[allowed] = energy(there[allowed], means_there[allowed])
+        better = after < value[now]
+        taken = now[better]
+        points[taken], means[taken], value[taken] = there[better], means_there[better], after[better]
+        damping[taken] = np.maximum(damping[taken] / 8, _LEAST)
+        damping[now[~better]] *= 4
+        fresh[:] = False
+        fresh[taken] = True
+        active[now] &= damping[now] < _MOST
+    return Solved(points, value, residual, iterations)
+
+
+def _at(function, points: np.ndarray, *more: np.ndarray) -> np.ndarray:
+    """`function` of flat batches, in the shape in which they came."""
+    shape = points.shape[:-1]
+    values = function(*(x.reshape(-1, x.shape[-1]) for x in (points, *more)))
+    return values.reshape(*shape, *values.shape[1:])
+
+
+def _solve(diagonal: np.ndarray, lower: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Solutions of symmetric block-tridiagonal systems, and whether each matrix is positive definite.
+
+    Block LDL^T along the curve: pivots P_k = D_k - L_k P_k-1^-1 L_k^T.
+
+    Args:
+        diagonal: `[pairs, m, dim, dim]`. lower: L_k, `[pairs, m - 1, dim, dim]`. right: `[pairs, m, dim]`.
+    """
+    m, dim = right.shape[1:]
+    inverses, forward = [], [right[:, 0]]
+    definite = np.ones(len(right), bool)
+    pivot = diagonal[:, 0]
+    for k in range(m):
+        if k:
+            carried = lower[:, k - 1] @ inverses[-1]
+            pivot = diagonal[:, k] - carried @ lower[:, k - 1].swapaxes(-1, -2)
+            forward.append(right[:, k] - np.einsum("pij,pj->pi", carried, forward[-1]))
+        smallest = np.linalg.eigvalsh(np.where(np.isfinite(pivot), pivot, 0))[:, 0]
+        good = smallest > 0
+        definite &= good
+        inverses.append(np.linalg.inv(np.where(good[:, None, None], pivot, np.eye(dim))))
+    solution = np.empty_like(right)
+    solution[:, -1] = np.einsum("pij,pj->pi", inverses[-1], forward[-1])
+    for k in range(m - 2, -1, -1):
+        rest = forward[k] - np.einsum("pji,pj->pi", lower[:, k], solution[:, k + 1])
+        solution[:, k] = np.einsum("pij,pj->pi", inverses[k], rest)
+    return solution, definite

@@ -1,0 +1,425 @@
+"""Curves under the metric Hess phi of a potential: geodesics between many pairs of points, lengths, maps of distance.
+
+Four kinds connect two points: "levi-civita", the true geodesic of the metric; "exponential", straight in theta;
+"mixture", straight in eta = grad phi; "released", the optimum of the objective of the paper's released script, whose
+metric is held fixed while it descends. Lengths and energies are those of polylines under phi itself, <dx, d eta> for
+each segment: exact however sharp the ridges of phi, and never below those of the geodesic.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.interpolate import RectBivariateSpline
+
+from hessfast import _arrays, _checks, _newton_curves
+from hessfast._newton_curves import Field
+from hessfast.derivatives import derivatives, hessian_along
+
+KINDS = ("levi-civita", "exponential", "mixture", "released")
+_MOST_STEPS = 100  # of Newton's method on each mesh
+_RELEASED = 0.1  # weight of squared second differences in the released objective
+
+
+class Table:
+    """A potential in two dimensions as a quintic spline through its values on a grid: derivatives for nothing.
+
+    Args:
+        potential: maps points `[n, 2]` to `[n]`, tensor or array.
+        lower, upper: corners of the box; beyond it there is no potential.
+        shape: nodes along each axis, 6 or more; features of phi narrower than two cells are lost.
+
+    Example:
+        >>> table = Table(lambda x: (x**2).sum(dim=-1), (0.0, 0.0), (1.0, 1.0), (8, 8))
+        >>> table.field().metric(np.array([[0.3, 0.4]])).round(6).diagonal(axis1=1, axis2=2).tolist()
+        [[2.0, 2.0]]
+    """
+
+    def __init__(self, potential: Any, lower: Any, upper: Any, shape: tuple[int, int] = (128, 128)):
+        self.lower, self.upper = (_checks.float_array(*x) for x in (("lower", lower), ("upper", upper)))
+        if self.lower.shape != (2,) or self.upper.shape != (2,) or not (self.lower < self.upper).all():
+            raise ValueError(f"lower and upper must be corners of a box in two dimensions, got {lower} and {upper}.")
+        axes = _axes(self.lower, self.upper, shape, 6)
+        nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+        values = derivatives(potential, nodes).value
+        self._spline = RectBivariateSpline(axes[0], axes[1], values.reshape([len(axis) for axis in axes]), kx=5, ky=5)
+
+    def __call__(self, points: Any) -> Any:
+        """phi at points `[*batch, 2]`."""
+        flat = _checks.float_array("points", points)
+        values = self._spline.ev(flat[..., 0], flat[..., 1])
+        return torch.as_tensor(values).to(points) if _arrays.is_tensor(points) else values
+
+    def field(self) -> Field:
+        def along(x: np.ndarray, orders: list[tuple[int, int]]) -> list[np.ndarray]:
+            return [self._spline.ev(x[:, 0], x[:, 1], dx=a, dy=b) for a, b in orders]
+
+        def symmetric(aa: np.ndarray, ab: np.ndarray, bb: np.ndarray) -> np.ndarray:
+            return np.stack([np.stack([aa, ab], axis=-1), np.stack([ab, bb], axis=-1)], axis=-2)
+
+        def metric_along(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+            aaa, aab, abb, bbb = along(x, [(3, 0), (2, 1), (1, 2), (0, 3)])
+            v, w = w.T
+            return symmetric(v * aaa + w * aab, v * aab + w * abb, v * abb + w * bbb)
+
+        return Field(
+            lambda x: np.stack(along(x, [(1, 0), (0, 1)]), axis=-1),
+            lambda x: symmetric(*along(x, [(2, 0), (1, 1), (0, 2)])),
+            metric_along,
+            lambda x: np.all((x >= self.lower) & (x <= self.upper), axis=1),
+        )
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Curves between pairs of points.
+
+    Attributes:
+        points: `[*batch, num_points, dim]`, at equal steps of the curve's parameter.
+        length: `[*batch]`, sum of sqrt(<dx, d eta>); NaN if phi is not convex along the curve.
+        energy: `[*batch]`, num_points - 1 times the sum of <dx, d eta>: for a geodesic the length squared.
+        residual: `[*batch]`; Newton's decrement over the energy, or of what else was solved; 0 of closed forms.
+        converged: bool `[*batch]`, whether residual < tolerance.
+        iterations: int `[*batch]`.
+    """
+
+    points: Any
+    length: Any
+    energy: Any
+    residual: Any
+    converged: Any
+    iterations: Any
+
+
+def connecting_geodesic(
+    potential: Any,
+    start: Any,
+    end: Any,
+    kind: str = "levi-civita",
+    *,
+    num_points: int = 90,
+    tolerance: float = 1e-6,
+    box: tuple[Any, Any] | None = None,
+) -> Curves:
+    """Curves from each start to each end.
+
+    Args:
+        potential: phi: a module or callable as in `derivatives`, or a `Table`, which is much faster than a network.
+        start, end: `[*batch, dim]`.
+        kind: one of KINDS.
+        num_points: of a curve, both ends among them.
+        tolerance: of the residual; the length is then right to about a quarter of it, beside the mesh.
+        box: lowest and highest coordinates that curves may take; None: a Table's own, or none.
+
+    Raises:
+        ValueError: for points outside the box, start and end alike, NaN, shapes that do not fit.
+
+    Example:
+        Two classes: log Z = log(1 + e^a), a half circle of radius 2 in the angle of sqrt(p).
+
+        >>> curve = connecting_geodesic(lambda x: torch.log1p(x.exp()).sum(dim=-1), [[-1.0]], [[2.0]])
+        >>> p, q = 1 / (1 + np.exp([1.0, -2.0]))
+        >>> bool(abs(curve.length[0] - 2 * (np.arcsin(q**0.5) - np.arcsin(p**0.5))) < 1e-4)
+        True
+    """
+    _checks.choice("kind", kind, KINDS)
+    num_points = _checks.integer("num_points", num_points, 3)
+    a, b = _checks.broadcast(start=_checks.float_array("start", start), end=_checks.float_array("end", end))
+    if a.ndim < 1 or not a.shape[-1]:
+        raise ValueError(f"start must have shape [*batch, dim], got {a.shape}.")
+    if (a == b).all(axis=-1).any():
+        raise ValueError("start and end must differ, got the same point twice.")
+    batch, dim = a.shape[:-1], a.shape[-1]
+    a, b = a.reshape(-1, dim), b.reshape(-1, dim)
+    field = _field(potential, box, dim)
+    for name, ends in (("start", a), ("end", b)):
+        if not field.inside(ends).all():
+            outside = ends[~field.inside(ends)][0]
+            raise ValueError(f"{name} must be in the box, got {outside.tolist()}. Choose another, or a larger box.")
+    n = num_points - 1
+    line = a[:, None] + np.linspace(0, 1, num_points)[:, None] * (b - a)[:, None]
+    residual, iterations = np.zeros(len(a)), np.zeros(len(a), int)
+    if kind == "levi-civita":
+        points, _, residual, iterations = _newton_curves.connect(field, a, b, n, tolerance, _MOST_STEPS)
+    elif kind == "exponential":
+        points = line
+    else:
+        solve = _straight_in_eta if kind == "mixture" else _released
+        points, residual, iterations = solve(field, line, tolerance)
+    means = _newton_curves._at(field.mean, points)
+    steps = (np.diff(points, axis=1) * np.diff(means, axis=1)).sum(axis=2)
+    length = np.where(_concave(steps).any(axis=1), np.nan, np.sqrt(np.maximum(steps, 0)).sum(axis=1))
+    results = points, length, n * steps.sum(axis=1), residual, residual < tolerance, iterations
+    return Curves(*(_back(x.reshape((*batch, *x.shape[1:])), start) for x in results))
+
+
+def curve_length(potential: Any, points: Any) -> Any:
+    """Lengths of polylines `[*batch, num_points, dim]`: sum of sqrt(<dx, d eta>) over segments, `[*batch]`.
+
+    Example:
+        >>> curve_length(lambda x: (x**2).sum(dim=-1) / 2, [[0.0, 0.0], [3.0, 4.0]]).round(9).tolist()
+        5.0
+    """
+    steps = _steps(potential, points)
+    if _concave(steps).any():
+        raise ValueError("potential must be convex along the curve, got a segment of negative squared length.")
+    return _back(np.sqrt(np.maximum(steps, 0)).sum(axis=-1), points)
+
+
+def curve_energy(potential: Any, points: Any) -> Any:
+    """(num_points - 1) sum of <dx, d eta> of polylines `[*batch, num_points, dim]`, `[*batch]`."""
+    steps = _steps(potential, points)
+    return _back(steps.shape[-1] * steps.sum(axis=-1), points)
+
+
+def equidistant(potential: Any, points: Any, num: int = 10) -> Any:
+    """`num` points on each polyline `[*batch, num_points, dim]`, ends among them, at equal distances of the metric.
+
+    Example:
+        >>> equidistant(lambda x: (x**4).sum(dim=-1) / 12, np.linspace([0.0], [1.0], 1001), 3).round(4).tolist()
+        [[0.0], [0.7071], [1.0]]
+    """
+    num = _checks.integer("num", num, 2)
+    polylines = _checks.float_array("points", points)
+    along = np.sqrt(np.maximum(_steps(potential, points), 0))
+    batch, dim = polylines.shape[:-2], polylines.shape[-1]
+    result = np.empty((int(np.prod(batch)), num, dim))
+    rows = zip(polylines.reshape(-1, *polylines.shape[-2:]), along.reshape(-1, along.shape[-1]), strict=True)
+    for k, (polyline, steps) in enumerate(rows):
+        place = np.concatenate([[0.0], np.cumsum(steps if steps.any() else np.ones_like(steps))])
+        targets = np.linspace(0, place[-1], num)
+        result[k] = np.stack([np.interp(targets, place, polyline[:, a]) for a in range(dim)], axis=-1)
+    return _back(result.reshape(*batch, num, dim), points)
+
+
+def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -> Any:
+    """Where the geodesic from each start with that velocity is at time 1, `[*batch, dim]`, by Runge and Kutta.
+
+    The geodesic equation of a Hessian metric, x'' = -H^-1 T[x'] x' / 2, in steps of 1 / num_steps.
+
+    Raises:
+        ArithmeticError: where the metric is singular or indefinite on the way.
+
+    Example:
+        >>> expmap(lambda x: (x**2).sum(dim=-1) / 2, [0.0, 0.0], [1.0, 2.0]).round(9).tolist()
+        [1.0, 2.0]
+    """
+    x, v = _checks.broadcast(
+        start=_checks.float_array("start", start), velocity=_checks.float_array("velocity", velocity)
+    )
+    num_steps = _checks.integer("num_steps", num_steps, 1)
+    batch, dim = x.shape[:-1], x.shape[-1]
+    field = _field(potential, None, dim)
+    x, v, h = x.reshape(-1, dim), v.reshape(-1, dim), 1 / num_steps
+
+    def acceleration(x: np.ndarray, v: np.ndarray) -> np.ndarray:
+        metric = field.metric(x)
+        if not field.inside(x).all() or not (np.linalg.eigvalsh(metric)[:, 0] > 0).all():
+            raise ArithmeticError(
+                "velocity must keep the geodesic where the metric is positive definite; use a smaller one."
+            )
+        return -np.linalg.solve(metric, field.metric_along(x, v) @ v[..., None])[..., 0] / 2
+
+    for _ in range(num_steps):
+        a1 = acceleration(x, v)
+        a2 = acceleration(x + h / 2 * v, v + h / 2 * a1)
+        a3 = acceleration(x + h / 2 * v + h**2 / 4 * a1, v + h / 2 * a2)
+        a4 = acceleration(x + h * v + h**2 / 2 * a2, v + h * a3)
+        x, v = x + h * v + h**2 / 6 * (a1 + a2 + a3), v + h / 6 * (a1 + 2 * a2 + 2 * a3 + a4)
+    return _back(x.reshape(*batch, dim), start)
+
+
+def logmap(potential: Any, start: Any, end: Any, *, num_steps: int = 200, tolerance: float = 1e-9) -> Any:
+    """The velocity with which `expmap` leads from each start to each end, `[*batch, dim]`.
+
+    A geodesic by Newton's method gives a first velocity; shooting with secants sets the last digits right.
+
+    Raises:
+        ArithmeticError: where shooting does not arrive.
+
+    Example:
+        >>> logmap(lambda x: (x**2).sum(dim=-1) / 2, [0.0, 0.0], [1.0, 2.0]).round(9).tolist()
+        [1.0, 2.0]
+    """
+    curve = connecting_geodesic(potential, start, end)
+    points = _checks.float_array("points", curve.points)
+    x, goal = points[..., 0, :], points[..., -1, :]
+    n, dim = points.shape[-2] - 1, x.shape[-1]
+    v = n * np.einsum("k,...ki->...i", np.array([-25, 48, -36, 16, -3]) / 12, points[..., :5, :])
+    size = np.abs(goal - x).max(axis=-1)
+    for _ in range(20):
+        miss = expmap(potential, x, v, num_steps=num_steps) - goal
+        if (np.abs(miss).max(axis=-1) <= tolerance * size).all():
+            return _back(v, start)
+        h = 1e-5 * np.abs(v).max(axis=-1, keepdims=True)
+        columns = [(expmap(potential, x, v + h * e, num_steps=num_steps) - goal - miss) / h for e in np.eye(dim)]
+        v = v - np.linalg.solve(np.stack(columns, axis=-1), miss[..., None])[..., 0]
+    raise ArithmeticError(f"end must be within reach of shooting, missed by {np.abs(miss).max():.2g}.")
+
+
+def distance_map(table: Table, source: Any, shape: tuple[int, int] = (257, 257)) -> np.ndarray:
+    """Distances from a point to the nodes of a grid over the table's box, `[*shape]`, by shortest paths on the grid.
+
+    Each node is joined to the 32 nearest in different directions: distances are those of curves made of such steps, too
+    long by a third of a percent at most in a constant isotropic metric.
+
+    Args:
+        table: a convex potential in two dimensions.
+        source: `[2]`; the node nearest to it is taken.
+        shape: nodes along each axis.
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import dijkstra
+
+    if not isinstance(table, Table):
+        raise TypeError(f"table must be a Table, got {type(table).__name__}.")
+    point = _checks.float_array("source", source)
+    if point.shape != (2,) or not table.field().inside(point[None]).all():
+        raise ValueError(f"source must be a point in the table's box, got {point.tolist()}.")
+    axes = _axes(table.lower, table.upper, shape, 2)
+    nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    means = table.field().mean(nodes.reshape(-1, 2)).reshape(nodes.shape)
+    ids = np.arange(nodes[..., 0].size).reshape(shape)
+    rows, columns, weights = [], [], []
+    for a, b in _directions(4):
+        here = tuple(slice(max(-k, 0), m - max(k, 0)) for k, m in zip((a, b), shape, strict=True))
+        there = tuple(slice(max(k, 0), m - max(-k, 0)) for k, m in zip((a, b), shape, strict=True))
+        squared = ((nodes[there] - nodes[here]) * (means[there] - means[here])).sum(axis=-1)
+        rows.append(ids[here].ravel())
+        columns.append(ids[there].ravel())
+        weights.append(np.sqrt(np.maximum(squared, 1e-30)).ravel())  # an edge of weight 0 would be none
+    graph = csr_array((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), (ids.size, ids.size))
+    nearest = tuple(int(np.abs(axis - x).argmin()) for axis, x in zip(axes, point, strict=True))
+    return dijkstra(graph, directed=False, indices=ids[nearest]).reshape(shape)
+
+
+def _axes(lower: np.ndarray, upper: np.ndarray, shape: tuple[int, int], fewest: int) -> list[np.ndarray]:
+    sizes = [_checks.integer("shape", n, fewest) for n in shape]
+    return [np.linspace(a, b, n) for a, b, n in zip(lower, upper, sizes, strict=True)]
+
+
+def _directions(reach: int) -> list[tuple[int, int]]:
+    """Steps to neighbours in different directions, one of each pair of opposite ones."""
+    steps = [(a, b) for a in range(reach + 1) for b in range(-reach, reach + 1) if np.gcd(a, b) == 1]
+    return [(a, b) for a, b in steps if a > 0 or b > 0]
+
+
+def _field(potential: Any, box: tuple[Any, Any] | None, dim: int) -> Field:
+    """The potential as the solver sees it; a box of its own shrinks a table's."""
+    if isinstance(potential, Table):
+        if dim != 2:
+            raise ValueError(f"start must have two coordinates for a Table, got {dim}.")
+        field = potential.field()
+    else:
+        field = Field(
+            lambda x: derivatives(potential, x).gradient,
+            lambda x: derivatives(potential, x).hessian,
+            lambda x, w: hessian_along(potential, x, w),
+            lambda x: np.ones(len(x), bool),
+        )
+    if box is None:
+        return field
+    low, high = (_checks.float_array("box", end) for end in box)
+    if low.shape != (dim,) or high.shape != (dim,) or not (low < high).all():
+        raise ValueError(f"box must be lowest and highest coordinates, {dim} each, got {box}.")
+    return field._replace(inside=lambda x: ((x >= low) & (x <= high)).all(axis=1) & field.inside(x))
+
+
+def _steps(potential: Any, points: Any) -> np.ndarray:
+    """<dx, d eta> of every segment, `[*batch, num_points - 1]`."""
+    polylines = _checks.float_array("points", points)
+    if polylines.ndim < 2 or polylines.shape[-2] < 2:
+        raise ValueError(f"points must have shape [*batch, num_points, dim], got {polylines.shape}.")
+    means = _newton_curves._at(_field(potential, None, polylines.shape[-1]).mean, polylines)
+    return (np.diff(polylines, axis=-2) * np.diff(means, axis=-2)).sum(axis=-1)
+
+
+def _concave(steps: np.ndarray) -> np.ndarray:
+    """Which segments have a negative squared length, rounding aside."""
+    return steps < -1e-9 * np.abs(steps).max(initial=0)
+
+
+def _straight_in_eta(field: Field, line: np.ndarray, tolerance: float):
+    """Points where eta is straight, one damped Newton solve each; residual: the farthest miss over the way in eta."""
+    pairs, nodes, dim = line.shape
+    ends = _newton_curves._at(field.mean, line[:, [0, -1]])
+    goals = ends[:, :1] + np.linspace(0, 1, nodes)[:, None] * (ends[:, 1:] - ends[:, :1])
+    points = line.copy()
+    size = np.abs(ends[:, 1] - ends[:, 0]).max(axis=1, keepdims=True)[:, None] + 1e-300
+    iterations = np.zeros(pairs, int)
+    miss = _newton_curves._at(field.mean, points) - goals
+    damping = np.full((pairs, nodes, 1, 1), 1e-6)
+    for _ in range(_MOST_STEPS):
+        off = (np.abs(miss) / size).max(axis=(1, 2)) >= tolerance
+        if not off.any():
+            break
+        iterations += off
+        metric = _newton_curves._at(field.metric, points)
+        trace = np.trace(metric, axis1=-2, axis2=-1)[..., None, None] + 1e-300
+        step = -np.linalg.solve(metric + damping * trace * np.eye(dim), miss[..., None])[..., 0]
+        there = points + step
+        allowed = field.inside(there.reshape(-1, dim)).reshape(pairs, nodes)
+        there = np.where(allowed[..., None], there, points)
+        after = _newton_curves._at(field.mean, there) - goals
+        better = allowed & ((after**2).sum(axis=2) < (miss**2).sum(axis=2))
+        points, miss = np.where(better[..., None], there, points), np.where(better[..., None], after, miss)
+        damping = np.where(better[..., None, None], np.maximum(damping / 10, 1e-14), damping * 10)
+    return points, (np.abs(miss) / size).max(axis=(1, 2)), iterations
+
+
+def _released(field: Field, line: np.ndarray, tolerance: float):
+    """Where the released script's descent rests: no force of sum d^T M d + 0.1 sum |second difference|^2, M held fixed.
+
+    M is the metric at the middles of segments d. Linear solves with M where it was, and half-way back where the force
+    does not fall; residual: force over the forces of segments.
+    """
+    pairs, nodes, dim = line.shape
+    D = np.diff(np.eye(nodes), axis=0)
+    second = np.diff(np.eye(nodes), n=2, axis=0)
+    bend = _RELEASED * second.T @ second
+
+    def stiffness(points: np.ndarray) -> np.ndarray:
+        """[pairs, nodes, dim, nodes, dim]."""
+        M = _newton_curves._at(field.metric, (points[:, 1:] + points[:, :-1]) / 2)
+        return np.einsum("km,pkij,kn->pminj", D, M, D, optimize=True) + np.einsum("mn,ij->minj", bend, np.eye(dim))
+
+    def force(A: np.ndarray, points: np.ndarray) -> np.ndarray:
+        return np.einsum("pminj,pnj->pmi", A, points)[:, 1:-1]
+
+    def size(A: np.ndarray, points: np.ndarray) -> np.ndarray:
+        pull = np.abs(force(A, points)).max(axis=(1, 2))
+        return pull / (np.abs(np.einsum("pminj,pnj->pmi", A, points)[:, [0, -1]]).max(axis=(1, 2)) + 1e-300)
+
+    points, share = line.copy(), np.ones(pairs)
+    A = stiffness(points)
+    residual, iterations = size(A, points), np.zeros(pairs, int)
+    for _ in range(_MOST_STEPS):
+        off = residual >= tolerance
+        if not off.any():
+            break
+        iterations += off
+        inner = A[:, 1:-1, :, 1:-1].reshape(pairs, (nodes - 2) * dim, -1)
+        step = -np.linalg.solve(inner, force(A, points).reshape(pairs, -1, 1)).reshape(pairs, nodes - 2, dim)
+        there = points.copy()
+        there[:, 1:-1] += share[:, None, None] * step
+        allowed = np.all(field.inside(there.reshape(-1, dim)).reshape(pairs, nodes), axis=1)
+        there = np.where(allowed[:, None, None], there, points)
+        A_there = stiffness(there)
+        after = size(A_there, there)
+        better = allowed & (after < residual)
+        points, A = (
+            np.where(better[:, None, None], there, points),
+            np.where(better[:, None, None, None, None], A_there, A),
+        )
+        residual = np.where(better, after, residual)
+        share = np.where(better, np.minimum(1, 2 * share), share / 2)
+    return points, residual, iterations
+
+
+def _back(values: np.ndarray, like: Any) -> Any:
+    """As a tensor on the device of `like` if that is one; floating point in its dtype."""
+    if not _arrays.is_tensor(like):
+        return values
+    result = torch.as_tensor(values, device=like.device)
+    return result.to(like.dtype) if result.is_floating_point() else result

@@ -1,0 +1,197 @@
+"""Curves in geometries whose geodesics are known, and what is reported where there are none."""
+
+import numpy as np
+import pytest
+import torch
+
+from hessfast.geodesic import (
+    KINDS,
+    Table,
+    connecting_geodesic,
+    curve_energy,
+    curve_length,
+    distance_map,
+    equidistant,
+    expmap,
+    logmap,
+)
+
+
+def softmax(x):
+    """log Z of dim + 1 classes."""
+    return torch.logsumexp(torch.nn.functional.pad(x, (0, 1)), dim=-1)
+
+
+def probabilities(x):
+    e = np.exp(np.concatenate([x, np.zeros_like(x[..., :1])], axis=-1))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def sphere(a, b):
+    """The distance of two distributions over classes: the angle between the roots of their probabilities, twice."""
+    return 2 * np.arccos((np.sqrt(probabilities(a)) * np.sqrt(probabilities(b))).sum(axis=-1))
+
+
+def normal(x):
+    """log Z of the normal distribution in natural parameters (mean / variance, -1 / (2 variance))."""
+    return -(x[..., 0] ** 2) / (4 * x[..., 1]) - torch.log(-2 * x[..., 1]) / 2
+
+
+def hyperbolic(m, s, n, t):
+    """Fisher's distance of N(m, s^2) and N(n, t^2): the half-plane of (mean / sqrt 2, deviation), times sqrt 2."""
+    return 2**0.5 * np.arccosh(1 + ((m - n) ** 2 / 2 + (s - t) ** 2) / (2 * s * t))
+
+
+def pairs(num, dim, seed=0):
+    return np.random.default_rng(seed).normal(size=(2, num, dim))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_sphere(dim):
+    a, b = pairs(20, dim)
+    curves = connecting_geodesic(softmax, a, b)
+    assert curves.converged.all()
+    np.testing.assert_allclose(curves.length, sphere(a, b), rtol=2e-4)
+    np.testing.assert_allclose(curves.energy, curves.length**2, rtol=2e-4)
+    assert (curves.energy <= curve_energy(softmax, np.stack([a, b], axis=1)) * (1 + 1e-12)).all()
+    middle = np.sqrt(probabilities(a)) + np.sqrt(probabilities(b))
+    middle = (middle / np.linalg.norm(middle, axis=1, keepdims=True)) ** 2
+    got = probabilities(equidistant(softmax, curves.points, 3)[:, 1])
+    np.testing.assert_allclose(got, middle, atol=1e-3)
+
+
+def test_half_plane():
+    rng = np.random.default_rng(1)
+    (m, n), (s, t) = rng.normal(size=(2, 20)), rng.uniform(0.5, 2, (2, 20))
+    a, b = (np.stack([x / y**2, -1 / (2 * y**2)], axis=1) for x, y in ((m, s), (n, t)))
+    curves = connecting_geodesic(normal, a, b, box=([-50, -50], [50, -1e-3]))
+    assert curves.converged.all()
+    np.testing.assert_allclose(curves.length, hyperbolic(m, s, n, t), rtol=1e-3)
+
+
+def test_product_of_exponentials_is_flat_in_logarithms():
+    a, b = -np.exp(pairs(10, 2))
+    curves = connecting_geodesic(lambda x: -torch.log(-x).sum(dim=-1), a, b, box=([-60, -60], [-1e-4, -1e-4]))
+    np.testing.assert_allclose(curves.length, np.linalg.norm(np.log(-a) - np.log(-b), axis=1), rtol=1e-3)
+    np.testing.assert_allclose(np.log(-curves.points[:, 45]), (44 * np.log(-a) + 45 * np.log(-b)) / 89, atol=0.02)
+
+
+def test_flat():
+    a, b = pairs(5, 3)
+    for kind in KINDS:
+        curves = connecting_geodesic(lambda x: (x**2).sum(dim=-1) / 2, a, b, kind)
+        np.testing.assert_allclose(curves.points[:, 30], a + 30 / 89 * (b - a), atol=1e-9)
+        np.testing.assert_allclose(curves.length, np.linalg.norm(b - a, axis=1), rtol=1e-9)
+        assert curves.converged.all()
+
+
+def test_kinds():
+    a, b = pairs(10, 2)
+    levi_civita, exponential, mixture, released = (connecting_geodesic(softmax, a, b, kind) for kind in KINDS)
+    np.testing.assert_allclose(exponential.points[:, 10], a + 10 / 89 * (b - a))
+    eta = probabilities(mixture.points)[..., :2]
+    straight = eta[:, :1] + np.linspace(0, 1, 90)[:, None] * (eta[:, -1:] - eta[:, :1])
+    assert mixture.converged.all() and np.abs(eta - straight).max() < 1e-6
+    np.testing.assert_allclose(mixture.energy, exponential.energy, rtol=1e-6)  # both are Jeffreys' divergence
+    for other in (exponential, mixture, released):
+        assert (levi_civita.energy <= other.energy * (1 + 1e-9)).all()
+    assert released.converged.all()
+
+
+def test_released_is_where_its_descent_rests():
+    a, b = pairs(3, 2)
+    curves = connecting_geodesic(softmax, a, b, "released", num_points=20)
+    x = torch.tensor(curves.points[:, 1:-1], requires_grad=True)
+    whole = torch.cat([torch.tensor(a)[:, None], x, torch.tensor(b)[:, None]], dim=1)
+    middles, steps = (whole[:, 1:] + whole[:, :-1]) / 2, whole[:, 1:] - whole[:, :-1]
+    p = torch.tensor(probabilities(middles.detach().numpy())[..., :2])
+    metric = torch.diag_embed(p) - p[..., None] * p[..., None, :]
+    loss = torch.einsum("pki,pkij,pkj->", steps, metric, steps) + 0.1 * (steps[:, 1:] - steps[:, :-1]).square().sum()
+    loss.backward()
+    assert x.grad.abs().max() < 1e-5 * torch.einsum("pkij,pkj->pki", metric, steps).abs().max()
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_expmap_and_logmap_invert_each_other(dim):
+    a, b = pairs(6, dim)
+    velocity = logmap(softmax, a, b)
+    np.testing.assert_allclose(expmap(softmax, a, velocity), b, atol=1e-6)
+    p = probabilities(a)[:, :dim]
+    metric = p[:, :, None] * np.eye(dim) - p[:, :, None] * p[:, None, :]
+    speed = np.sqrt(np.einsum("ni,nij,nj->n", velocity, metric, velocity))
+    np.testing.assert_allclose(speed, sphere(a, b), rtol=1e-6)
+
+
+def test_table_and_distance_map():
+    table = Table(softmax, [-3, -3], [3, 3], (64, 64))
+    a, b = np.clip(pairs(50, 2), -2.9, 2.9)
+    through, direct = connecting_geodesic(table, a, b), connecting_geodesic(softmax, a, b)
+    np.testing.assert_allclose(through.length, direct.length, rtol=1e-5)
+    assert through.converged.all()
+    distances = distance_map(table, a[0], (129, 129))
+    nodes = np.stack(np.meshgrid(*[np.linspace(-3, 3, 129)] * 2, indexing="ij"), axis=-1)
+    source = nodes.reshape(-1, 2)[distances.argmin()]
+    right = sphere(np.broadcast_to(source, nodes.shape), nodes)
+    far = right > 0.2
+    assert (distances[far] > 0.999 * right[far]).all() and (distances[far] < 1.02 * right[far]).all()
+
+
+def test_a_sharp_ridge_is_crossed():
+    """Curie-Weiss spins below the critical temperature: phi of two parameters with a first-order ridge at h = 0."""
+    m = torch.linspace(-1, 1, 257, dtype=torch.float64)
+    entropy = -(torch.special.xlogy((1 + m) / 2, (1 + m) / 2) + torch.special.xlogy((1 - m) / 2, (1 - m) / 2))
+
+    def phi(x):
+        return torch.logsumexp(256 * (entropy + x[:, :1] * m**2 / 2 + x[:, 1:] * m), dim=1) / 256
+
+    rng = np.random.default_rng(2)
+    a, b = (np.column_stack([rng.uniform(0.3, 1.8, 12), side * rng.uniform(0.05, 0.5, 12)]) for side in (-1, 1))
+    curves = connecting_geodesic(phi, a, b)
+    assert curves.converged.all()
+    assert (curves.energy < curve_energy(phi, np.stack([a, b], axis=1))).all()
+    assert (curves.energy < connecting_geodesic(phi, a, b, "exponential").energy).all()
+
+
+def test_singular_and_indefinite_metrics_are_named():
+    def plateau(x):
+        return torch.relu(x[:, 0] - 0.5) ** 4
+
+    within, out = connecting_geodesic(plateau, [[0.1, 0.1], [0.1, 0.1]], [[0.4, 0.4], [0.9, 0.4]]).length
+    assert within == 0
+    assert abs(out - 3**0.5 * 0.4**2) < 1e-3  # the integral of sqrt(12) (x - 1/2)
+    saddle = connecting_geodesic(lambda x: (x[:, 0] ** 2 - x[:, 1] ** 2) / 2, [[0.0, 0.0]], [[0.1, 1.0]])
+    assert np.isnan(saddle.length).all() and np.isfinite(saddle.points).all()
+    with pytest.raises(ArithmeticError, match="velocity must keep the geodesic where the metric is positive definite"):
+        expmap(lambda x: (x**2).sum(dim=-1) - 2 * x[:, 0] ** 2, [0.0, 0.0], [1.0, 1.0])
+    with pytest.raises(ValueError, match="potential must be convex along the curve"):
+        curve_length(lambda x: -(x**2).sum(dim=-1), np.zeros((3, 2)) + np.arange(3)[:, None])
+
+
+def test_batches_and_tensors():
+    a, b = torch.zeros(2, 3, 2), torch.ones(2, 3, 2)
+    curves = connecting_geodesic(softmax, a, b, num_points=11)
+    assert curves.points.shape == (2, 3, 11, 2) and curves.length.shape == (2, 3)
+    assert curves.points.dtype == torch.float32 and curves.converged.dtype == torch.bool
+    assert equidistant(softmax, curves.points, 4).shape == (2, 3, 4, 2)
+    assert connecting_geodesic(softmax, np.zeros((0, 2)), np.ones((0, 2))).points.shape == (0, 90, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: connecting_geodesic(softmax, [0.0, 0.0], [1.0, 1.0], "straight"), "kind must be one of levi-civita"),
+        (lambda: connecting_geodesic(softmax, [0.0, 0.0], [0.0, 0.0]), "start and end must differ"),
+        (lambda: connecting_geodesic(softmax, [0.0, np.nan], [0.0, 0.0]), "start must be finite, got nan"),
+        (lambda: connecting_geodesic(softmax, [0.0, 0.0], [1.0, 1.0, 1.0]), "start and end must have shapes"),
+        (lambda: connecting_geodesic(softmax, [0.0], [2.0], box=([-1], [1])), r"end must be in the box, got \[2.0\]"),
+        (lambda: connecting_geodesic(softmax, [0.0], [2.0], num_points=2), "num_points must be >= 3, got 2"),
+        (lambda: connecting_geodesic(softmax, [0.0], [2.0], box=([1], [1])), "box must be lowest and highest"),
+        (lambda: Table(softmax, [0, 0], [1, 0]), "lower and upper must be corners of a box"),
+        (lambda: curve_length(softmax, [0.0, 1.0]), r"points must have shape \[\*batch, num_points, dim\]"),
+        (lambda: distance_map(Table(softmax, [0, 0], [1, 1], (8, 8)), [2, 2]), "source must be a point in the table's"),
+        (lambda: equidistant(softmax, np.zeros((5, 2)), 1), "num must be >= 2, got 1"),
+    ],
+)
+def test_bad_input_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
