@@ -7,7 +7,7 @@ second differences D^2, H the metric at a node and T[w] its derivative along w,
     gradient / n = -(D^2 eta + H D^2 x),        Hessian / n = K - diag(D^2 H + T[D^2 x]),
     K_ii = H_i-1 + 2 H_i + H_i+1,  K_i,i+1 = -(H_i + H_i+1).
 
-Steps solve (Hessian / n + 4 damping diag(H)) p = -gradient / n by block Cholesky along the curve, batched over pairs;
+Steps solve (Hessian / n + 4 damping diag|H|) p = -gradient / n by block Cholesky along the curve, batched over pairs;
 damping grows where the matrix is not positive definite or a step does not lower E, as in Levenberg's method.
 """
 
@@ -87,16 +87,16 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
             K = H[:, :-2] + 2 * H[:, 1:-1] + H[:, 2:]
             lower[new] = -(H[:, 1:-2] + H[:, 2:-1])
             diagonal[new] = K - np.diff(H, n=2, axis=1) - along
-            decrement = _solve(K, lower[new], gradient[new])[0]
+            decrement, convex = _solve(K, lower[new], gradient[new])
             gain = n * (gradient[new] * decrement).sum(axis=(1, 2))
-            residual[new] = np.abs(gain) / np.maximum(np.abs(value[new]), 1e-300)
+            residual[new] = np.where(convex, gain / np.maximum(np.abs(value[new]), 1e-300), np.inf)
             residual[new[(gradient[new] == 0).all(axis=(1, 2))]] = 0
             active[new] = ~(residual[new] < tolerance)
         now = np.flatnonzero(active)
         if not now.size:
             break
         iterations[now] += 1
-        damped = diagonal[now] + 4 * damping[now, None, None, None] * metric[now][:, 1:-1]
+        damped = diagonal[now] + 4 * damping[now, None, None, None] * _size(metric[now][:, 1:-1])
         step, definite = _solve(damped, lower[now], -gradient[now])
         there = points[now].copy()
         there[:, 1:-1] += step
@@ -115,6 +115,14 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
         fresh[taken] = True
         active[now] &= damping[now] < _MOST
     return Solved(points, value, residual, iterations)
+
+
+def _size(metric: np.ndarray) -> np.ndarray:
+    """The metric with its eigenvalues made positive, and none much smaller than the largest of its curve."""
+    eigenvalues, vectors = np.linalg.eigh(metric)
+    eigenvalues = np.abs(eigenvalues)
+    floor = 1e-9 * eigenvalues.max(axis=(1, 2), keepdims=True) + 1e-300
+    return (vectors * np.maximum(eigenvalues, floor)[..., None, :]) @ vectors.swapaxes(-1, -2)
 
 
 def _at(function, points: np.ndarray, *more: np.ndarray) -> np.ndarray:

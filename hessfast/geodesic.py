@@ -80,7 +80,7 @@ class Curves:
         length: `[*batch]`, sum of sqrt(<dx, d eta>); NaN if phi is not convex along the curve.
         energy: `[*batch]`, num_points - 1 times the sum of <dx, d eta>: for a geodesic the length squared.
         residual: `[*batch]`; Newton's decrement over the energy, or of what else was solved; 0 of closed forms.
-        converged: bool `[*batch]`, whether residual < tolerance.
+        converged: bool `[*batch]`, whether residual < tolerance and phi is convex along the curve.
         iterations: int `[*batch]`.
     """
 
@@ -150,7 +150,8 @@ def connecting_geodesic(
     means = _newton_curves._at(field.mean, points)
     steps = (np.diff(points, axis=1) * np.diff(means, axis=1)).sum(axis=2)
     length = np.where(_concave(steps).any(axis=1), np.nan, np.sqrt(np.maximum(steps, 0)).sum(axis=1))
-    results = points, length, n * steps.sum(axis=1), residual, residual < tolerance, iterations
+    converged = (residual < tolerance) & ~np.isnan(length)
+    results = points, length, n * steps.sum(axis=1), residual, converged, iterations
     return Curves(*(_back(x.reshape((*batch, *x.shape[1:])), start) for x in results))
 
 

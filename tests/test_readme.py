@@ -20,8 +20,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
 
 
-def test_the_example_runs():
-    (example,) = blocks("python")
+@pytest.mark.parametrize("example", blocks("python"))
+def test_examples_run(example):
     assert "assert" in example
     assert len([line for line in example.splitlines() if line]) <= 12
     exec(compile(example, "README.md", "exec"), {})
