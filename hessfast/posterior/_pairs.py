@@ -14,7 +14,7 @@ _FIRST_CELL = 12  # samples of different parameters; pairs come from one cell
 _CLEAR = 1.0  # log odds; pairs of less tell little, pairs of more nothing new
 _WIDENINGS = 3
 _SEPARABLE = 100.0  # log odds of neighbours: f is then as steep as Newton's method had time to make it
-_ROUNDS = 8  # pairs of each sample
+_PAIRS, _FEWEST, _MOST = 600_000, 8, 16  # in all, and limits to the pairs of each sample
 _REGION, _REGIONS = 256, 128  # samples of a region, or more; regions, or fewer
 _PASSES = 3  # of weights by trust
 _STRICT = 16  # odds off by a quarter halve the weight
@@ -29,10 +29,10 @@ def near(z: np.ndarray, u: np.ndarray, theta: np.ndarray, rng: np.random.Generat
     Nearer pairs of the same number would say less, farther ones would ask more of f than that it is right locally.
     """
     num, dim = theta.shape
-    ranks = rankdata(u, axis=0)
+    ranks, rounds = rankdata(u, axis=0), _rounds(num)
     size, S = _first_cell(theta), np.zeros((z.shape[1], dim))
     for _ in range(_WIDENINGS):
-        pairs = draw(ranks, size, _ROUNDS, rng)
+        pairs = draw(ranks, size, rounds, rng)
         S = logistic(z, theta, [pairs], S)
         odds = _typical(_log_odds(z, theta, S, *pairs))
         if odds > _SEPARABLE:
@@ -46,7 +46,7 @@ def near(z: np.ndarray, u: np.ndarray, theta: np.ndarray, rng: np.random.Generat
         size = int(wider)
     regions = _cells(ranks, max(_REGION, num // _REGIONS), rng)
     for _ in range(_PASSES):
-        trust = _trust(_log_odds(z, theta, S, *pairs), regions[pairs[0]], _ROUNDS)
+        trust = _trust(_log_odds(z, theta, S, *pairs), regions[pairs[0]], rounds)
         S = logistic(z, theta, [pairs], S, trust)
     return S
 
@@ -70,10 +70,15 @@ def far(z: np.ndarray, u: np.ndarray, theta: np.ndarray, S: np.ndarray, rng: np.
     Few of the far ones are in doubt, but these are: samples alike, of parameters far apart in a direction that neither
     tells. They keep f constant where it says nothing; a little noise there would move posteriors by tens of nats.
     """
-    ranks = rankdata(u, axis=0)
-    few = draw(ranks, len(z) // 2, _ROUNDS // 4, rng)
-    pairs = [draw(ranks, _first_cell(theta), _ROUNDS, rng), few]
+    ranks, rounds = rankdata(u, axis=0), _rounds(len(z))
+    few = draw(ranks, len(z) // 2, rounds // 4, rng)
+    pairs = [draw(ranks, _first_cell(theta), rounds, rng), few]
     return logistic(z, theta, pairs, S, curved=sum(len(first) for first, _ in pairs))
+
+
+def _rounds(num: int) -> int:
+    """Pairs of each sample: of few samples more, or the choice of partners would add to their noise."""
+    return int(np.clip(_PAIRS // num, _FEWEST, _MOST))
 
 
 def _first_cell(theta: np.ndarray) -> int:
