@@ -68,7 +68,7 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
     points = points.copy()
     pairs, nodes, dim = points.shape
     n = nodes - 1
-    means = _at(field.mean, points)
+    means = at(field.mean, points)
     value = energy(points, means)
     damping, residual = np.full(pairs, _FIRST_DAMPING), np.full(pairs, np.inf)
     iterations = np.zeros(pairs, int)
@@ -80,10 +80,10 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
     for _ in range(most):
         new = np.flatnonzero(active & fresh)
         if new.size:
-            metric[new] = H = _at(field.metric, points[new])
+            metric[new] = H = at(field.metric, points[new])
             bend, turn = np.diff(points[new], n=2, axis=1), np.diff(means[new], n=2, axis=1)
             gradient[new] = -(turn + np.einsum("pkij,pkj->pki", H[:, 1:-1], bend))
-            along = _at(field.metric_along, points[new][:, 1:-1], bend)
+            along = at(field.metric_along, points[new][:, 1:-1], bend)
             K = H[:, :-2] + 2 * H[:, 1:-1] + H[:, 2:]
             lower[new] = -(H[:, 1:-2] + H[:, 2:-1])
             diagonal[new] = K - np.diff(H, n=2, axis=1) - along
@@ -104,7 +104,7 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
         allowed[allowed] = field.inside(there[allowed].reshape(-1, dim)).reshape(-1, nodes).all(axis=1)
         after, means_there = np.full(len(now), np.inf), np.empty_like(there)
         if allowed.any():
-            means_there[allowed] = _at(field.mean, there[allowed])
+            means_there[allowed] = at(field.mean, there[allowed])
             after[allowed] = energy(there[allowed], means_there[allowed])
         better = after < value[now]
         taken = now[better]
@@ -125,7 +125,7 @@ def _size(metric: np.ndarray) -> np.ndarray:
     return (vectors * np.maximum(eigenvalues, floor)[..., None, :]) @ vectors.swapaxes(-1, -2)
 
 
-def _at(function, points: np.ndarray, *more: np.ndarray) -> np.ndarray:
+def at(function, points: np.ndarray, *more: np.ndarray) -> np.ndarray:
     """`function` of flat batches, in the shape in which they came."""
     shape = points.shape[:-1]
     values = function(*(x.reshape(-1, x.shape[-1]) for x in (points, *more)))

@@ -1,5 +1,7 @@
 """Which modules are multilayer perceptrons in the form that the kernel `mlp_hessian` takes, and their layers."""
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,8 +18,10 @@ Perceptron = tuple[list[tuple], tuple, str]
 def layers(module: nn.Module) -> Perceptron | None:
     """Hidden layers, the last one, and the activation's name; None if the module is something else.
 
-    Subclasses are something else, too: their forward may be.
+    Subclasses and modules with hooks are something else, too: what they compute may be.
     """
+    if any(part._forward_hooks or part._forward_pre_hooks for part in module.modules()):
+        return None
     with torch.no_grad():
         if type(module) is potentials.Standardised:
             inner = layers(module.potential)
@@ -32,7 +36,7 @@ def layers(module: nn.Module) -> Perceptron | None:
 def _flattened(module: nn.Module) -> list[nn.Module]:
     if type(module) in _SEQUENCES:
         return [leaf for child in module.children() for leaf in _flattened(child)]
-    return [] if isinstance(module, nn.Identity) or (type(module) is nn.Dropout and not module.training) else [module]
+    return [] if type(module) is nn.Identity or (type(module) is nn.Dropout and not module.training) else [module]
 
 
 def _sequence(modules: list[nn.Module]) -> Perceptron | None:
@@ -42,7 +46,7 @@ def _sequence(modules: list[nn.Module]) -> Perceptron | None:
         linear = rest.pop(0)
         norm = rest.pop(0) if type(rest[0]) is nn.LayerNorm else None
         act = rest.pop(0) if rest else nn.Identity()
-        if not isinstance(linear, nn.Linear) or type(act) not in _ACTIVATIONS or not _is_plain(act):
+        if not _is_linear(linear) or type(act) not in _ACTIVATIONS or not _is_plain(act):
             return None
         if isinstance(norm, nn.LayerNorm) and norm.normalized_shape != (linear.out_features,):
             return None
@@ -50,9 +54,16 @@ def _sequence(modules: list[nn.Module]) -> Perceptron | None:
         weight = (linear.weight, None) if hidden else (None, linear.weight)
         hidden.append((*weight, _bias(linear), _norm(norm, linear) if isinstance(norm, nn.LayerNorm) else None))
     last = rest[0] if rest else None
-    if not hidden or len(names) > 1 or not isinstance(last, nn.Linear) or last.out_features != 1:
+    if not hidden or len(names) > 1 or not _is_linear(last) or last.out_features != 1:
+        return None
+    weights = [first for first, *_ in hidden[1:]] + [last.weight]
+    if any(weight.shape[1] != len(bias) for weight, (_, _, bias, _) in zip(weights, hidden, strict=True)):
         return None
     return hidden, (last.weight, None, _bias(last), None), names.pop()
+
+
+def _is_linear(module: nn.Module | None) -> TypeGuard[nn.Linear]:
+    return type(module) is nn.Linear
 
 
 def _is_plain(act: nn.Module) -> bool:

@@ -11,7 +11,7 @@ By default the first that can.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,21 +59,18 @@ def derivatives(
         >>> at.value.tolist(), at.gradient.tolist(), at.hessian.tolist()
         ([1.0], [[1.0, 2.0]], [[[2.0, 1.0], [1.0, 2.0]]])
     """
-    chunk = _checks.integer("chunk", chunk, 1)
     flat, back = _flat(potential, points)
-    function = _form(potential, flat, form)
-    parts = [[part.detach() for part in function(some)] for some in _chunks(flat, chunk)]
-    results = [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+    results = _each(_form(potential, flat, form), chunk, flat)
     if verify:
         _verify(potential, flat, results)
-    return Derivatives(*(back(result, order) for order, result in enumerate(results)))
+    return Derivatives(*map(back, results))
 
 
 def fisher_metric(potential: Potential, points: Any, **options: Any) -> Any:
     """The Hessian alone, `[*batch, dim, dim]`; options as of `derivatives`.
 
     Of a log partition function at natural parameters it is the Fisher metric. In place of the function `metric_tensor`
-    of the released scripts, which takes minus the Hessian of its network: give it ``lambda x: -network(x)``.
+    of the released scripts, which takes minus the Hessian of its network: give it ``lambda x: -network(x.float())``.
 
     Example:
         >>> fisher_metric(lambda x: torch.log1p(x.exp()).sum(dim=-1), np.zeros((1, 2))).tolist()  # Bernoulli, p = 1/2
@@ -97,14 +94,15 @@ def hvp(potential: Potential, points: Any, vectors: Any, *, chunk: int = CHUNK) 
         [[12.0, 24.0]]
     """
     flat, back = _flat(potential, points)
-    along = _vectors("vectors", vectors, points, flat)
-    products = []
-    for x, v in zip(_chunks(flat, chunk), _chunks(along, chunk), strict=True):
+    along, several = _vectors(vectors, points, flat, several=True)
+
+    def products(x: Tensor, v: Tensor) -> tuple[Tensor]:
         x, gradient = _gradient(potential, x)
         rows = [_pull(gradient, x, v[:, k], last=k + 1 == v.shape[1]) for k in range(v.shape[1])]
-        products.append(torch.stack(rows, dim=1).detach())
-    product = torch.cat(products)
-    return back(product if np.ndim(vectors) > np.ndim(points) else product[:, 0], None)
+        return (torch.stack(rows, dim=1),)
+
+    (product,) = _each(products, chunk, flat, along)
+    return back(product if several else product[:, 0])
 
 
 def directional_third(potential: Potential, points: Any, vectors: Any, *, chunk: int = CHUNK) -> Any:
@@ -115,13 +113,12 @@ def directional_third(potential: Potential, points: Any, vectors: Any, *, chunk:
         [[6.0, 24.0]]
     """
     flat, back = _flat(potential, points)
-    along = _vectors("vectors", vectors, points, flat)[:, 0]
-    results = []
-    for x, v in zip(_chunks(flat, chunk), _chunks(along, chunk), strict=True):
+
+    def bend(x: Tensor, v: Tensor) -> tuple[Tensor]:
         x, gradient = _gradient(potential, x)
-        curved = (_pull(gradient, x, v, create=True) * v).sum()
-        results.append(_grad(curved, x).detach())
-    return back(torch.cat(results), None)
+        return (_pull(_pull(gradient, x, v[:, 0], create=True), x, v[:, 0]),)
+
+    return back(*_each(bend, chunk, flat, _vectors(vectors, points, flat)[0]))
 
 
 def hessian_along(potential: Potential, points: Any, vectors: Any, *, chunk: int = CHUNK) -> Any:
@@ -132,16 +129,24 @@ def hessian_along(potential: Potential, points: Any, vectors: Any, *, chunk: int
         [[[6.0, 0.0], [0.0, 12.0]]]
     """
     flat, back = _flat(potential, points)
-    along = _vectors("vectors", vectors, points, flat)[:, 0]
-    results = []
-    for x, v in zip(_chunks(flat, chunk), _chunks(along, chunk), strict=True):
+
+    def change(x: Tensor, v: Tensor) -> tuple[Tensor]:
         x, gradient = _gradient(potential, x)
-        turned = _pull(gradient, x, v, create=True)
-        results.append(_jacobian(turned, x).detach())
-    return back(torch.cat(results), 2)
+        return (_jacobian(_pull(gradient, x, v[:, 0], create=True), x),)
+
+    return back(*_each(change, chunk, flat, _vectors(vectors, points, flat)[0]))
 
 
-def _flat(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tensor, int | None], Any]]:
+def _each(function: Callable[..., tuple[Tensor, ...]], chunk: int, *flat: Tensor) -> list[Tensor]:
+    """`function` of `chunk` points at a time, with graphs whatever the caller's mode, its results without them."""
+    chunk = _checks.integer("chunk", chunk, 1)
+    with torch.inference_mode(False), torch.enable_grad():
+        pieces = zip(*(x.clone().split(chunk) for x in flat), strict=True)
+        parts = [[part.detach() for part in function(*piece)] for piece in pieces]
+    return [torch.cat(results) for results in zip(*parts, strict=True)]
+
+
+def _flat(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
     """Points `[n, dim]` as the potential wants them, and the way back to the batch and the kind that came in."""
     like = _like(potential)
     if _arrays.is_tensor(points):
@@ -159,10 +164,8 @@ def _flat(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tensor, 
     batch, dim = given.shape[:-1], given.shape[-1]
     flat = given.reshape(-1, dim) if like is None else given.reshape(-1, dim).to(like.device, like.dtype)
 
-    def back(result: Tensor, order: int | None) -> Any:
-        """`order` trailing axes of size dim; None: as many as the result has."""
-        shape = (*batch, *result.shape[1:]) if order is None else (*batch, *(dim,) * order)
-        result = result.reshape(shape).to(given.dtype)
+    def back(result: Tensor) -> Any:
+        result = result.reshape((*batch, *result.shape[1:])).to(given.dtype)
         return result if _arrays.is_tensor(points) else result.cpu().numpy()
 
     return flat, back
@@ -175,19 +178,14 @@ def _like(potential: Potential) -> Tensor | None:
     return next((x for x in (*potential.parameters(), *potential.buffers()) if x.is_floating_point()), None)
 
 
-def _vectors(name: str, vectors: Any, points: Any, flat: Tensor) -> Tensor:
-    """`[n, k, dim]`."""
-    given = (
-        torch.as_tensor(vectors) if _arrays.is_tensor(vectors) else torch.as_tensor(_checks.float_array(name, vectors))
-    )
-    shape, axes = tuple(np.shape(points)), given.ndim - np.ndim(points)
-    if axes not in (0, 1) or tuple(given.shape[: len(shape) - 1]) != shape[:-1] or given.shape[-1] != shape[-1]:
-        raise ValueError(f"{name} must have the shape of points, {shape}, got {tuple(given.shape)}.")
-    return given.to(flat).reshape(len(flat), given.shape[-2] if axes else 1, flat.shape[1])
-
-
-def _chunks(flat: Tensor, chunk: int) -> Iterator[Tensor]:
-    return iter(flat.split(chunk))
+def _vectors(vectors: Any, points: Any, flat: Tensor, several: bool = False) -> tuple[Tensor, bool]:
+    """`[n, k, dim]`, and whether they came as k a point, where `several` allows it."""
+    given = torch.as_tensor(_checks.float_array("vectors", vectors))
+    shape, more = tuple(np.shape(points)), given.ndim == np.ndim(points) + 1
+    kept = given.shape[:-2] + given.shape[-1:] if more and several else given.shape
+    if tuple(kept) != shape or 0 in given.shape[len(shape) - 1 :]:
+        raise ValueError(f"vectors must have the shape of points, {shape}, got {tuple(given.shape)}.")
+    return given.to(flat).reshape(len(flat), given.shape[-2] if more else 1, flat.shape[1]), more
 
 
 def _form(potential: Potential, flat: Tensor, form: str | None) -> Callable[[Tensor], tuple[Tensor, ...]]:
@@ -202,6 +200,9 @@ def _form(potential: Potential, flat: Tensor, form: str | None) -> Callable[[Ten
             "of relu, softplus, silu, tanh, gelu in turn, in float32."
         )
     if known is not None:
+        dim = known[0][0][1].shape[1]
+        if flat.shape[1] != dim:
+            raise ValueError(f"points must have {dim} coordinates, as the potential takes, got {flat.shape[1]}.")
         return lambda x: _fused(x, known)
     if form == "compiled":
         return _compiled(potential)
@@ -209,7 +210,7 @@ def _form(potential: Potential, flat: Tensor, form: str | None) -> Callable[[Ten
 
 
 def _compiled(potential: Potential) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    compiled = torch.compile(lambda x: _functional(potential, x), dynamic=False)
+    compiled = torch.compile(lambda x: _functional(potential, x), dynamic=False, fullgraph=True)
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
         try:
@@ -243,11 +244,12 @@ def _functional(potential: Potential, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def _values(potential: Potential, x: Tensor) -> Tensor:
-    with torch.enable_grad():
-        value = potential(x)
+    value = potential(x)
     if not _arrays.is_tensor(value) or value.shape not in ((len(x),), (len(x), 1)):
         shape = tuple(value.shape) if _arrays.is_tensor(value) else type(value).__name__
         raise ValueError(f"potential must map points [{len(x)}, {x.shape[1]}] to [{len(x)}], got {shape}.")
+    if not value.requires_grad:
+        raise ValueError("potential must be made of operations on its points that torch can differentiate.")
     return value.reshape(len(x))
 
 
@@ -266,12 +268,12 @@ class _PlainLayerNorm(TorchFunctionMode):
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is torch.nn.functional.layer_norm:
+        if func in (torch.nn.functional.layer_norm, torch.layer_norm):
             return _layer_norm(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
-def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):  # the names of torch
+def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=True):  # the names of torch
     axes = tuple(range(-len(normalized_shape), 0))
     centred = input - input.mean(dim=axes, keepdim=True)
     result = centred / (centred.square().mean(dim=axes, keepdim=True) + eps).sqrt()
@@ -283,15 +285,12 @@ def _grad(total: Tensor, x: Tensor, create: bool = False, keep: bool = False) ->
     """d total / d x; zero where it does not depend on x."""
     if not total.requires_grad:
         return torch.zeros_like(x)
-    with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(total, x, create_graph=create, retain_graph=create or keep, allow_unused=True)
+    (gradient,) = torch.autograd.grad(total, x, create_graph=create, retain_graph=create or keep, allow_unused=True)
     return torch.zeros_like(x) if gradient is None else gradient
 
 
 def _pull(gradient: Tensor, x: Tensor, v: Tensor, last: bool = True, create: bool = False) -> Tensor:
-    with torch.enable_grad():
-        total = (gradient * v).sum()
-    return _grad(total, x, create=create, keep=not last)
+    return _grad((gradient * v).sum(), x, create=create, keep=not last)
 
 
 def _jacobian(gradient: Tensor, x: Tensor) -> Tensor:
@@ -305,7 +304,7 @@ def _jacobian(gradient: Tensor, x: Tensor) -> Tensor:
 def _verify(potential: Potential, flat: Tensor, results: list[Tensor]) -> None:
     some = torch.linspace(0, len(flat) - 1, min(len(flat), _VERIFIED), device=flat.device).long()
     double = copy.deepcopy(potential).double() if isinstance(potential, nn.Module) else potential
-    exact = [part.detach() for part in _eager(double, flat[some].double())]
+    exact = _each(lambda x: _eager(double, x), _VERIFIED, flat[some].double())
     for name, got, right in zip(Derivatives._fields, results, exact, strict=True):
         deviation = float((got[some].double() - right).abs().max() / (right.abs().max() + 1e-300)) if len(some) else 0.0
         if not deviation <= _AGREES:

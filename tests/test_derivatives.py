@@ -1,5 +1,7 @@
 """Derivatives of networks and of closed forms: every form against float64, and against formulas."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -69,15 +71,17 @@ def test_potentials_of_the_package_are_fused(kind):
         assert (mine - right).abs().max() <= 1e-5 * right.abs().max()
 
 
-@pytest.mark.parametrize("name", ["Softplus", "ReLU norm", "GELU"])
+def test_compiled_says_where_torch_has_no_rule():
+    with pytest.raises(RuntimeError, match=r'form must be "eager" here: torch\.compile failed'):
+        derivatives(network(nn.ReLU, 2, True), points(64), form="compiled")
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("name", ["Softplus", "Tanh", "GELU"])
 def test_compiled(name):
     act, norm = NETWORKS[name]
     net, x = network(act, 2, norm), points(64)
-    try:
-        got = derivatives(net, x, form="compiled", verify=True)
-    except RuntimeError as error:  # no compiler, or LayerNorm, for which torch has no such rule: it says so
-        assert 'form must be "eager" here: torch.compile failed' in str(error)
-        return
+    got = derivatives(net, x, form="compiled", verify=True)
     for mine, right in zip(got, exact(net, x), strict=True):
         assert (mine - right).abs().max() <= 1e-5 * right.abs().max()
 
@@ -140,8 +144,22 @@ def test_what_is_not_known_is_not_fused():
     net = network()
     doubled = Doubled(*net)
     torch.testing.assert_close(derivatives(doubled, points()).value, 2 * derivatives(net, points()).value)
+
+    class Steeper(nn.Linear):
+        def forward(self, x):
+            return 3 * super().forward(x)
+
+    class Offset(nn.Identity):
+        def forward(self, x):
+            return x + 1
+
+    hooked = network()
+    hooked.register_forward_hook(lambda module, inputs, output: 2 * output)
     unknown = [
         doubled,
+        hooked,
+        nn.Sequential(Steeper(2, 4), nn.Tanh(), nn.Linear(4, 1)),
+        nn.Sequential(Offset(), nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)),
         nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 4), nn.SiLU(), nn.Linear(4, 1)),
         nn.Sequential(nn.Linear(2, 4), nn.Softplus(beta=2), nn.Linear(4, 1)),
         nn.Sequential(nn.Linear(2, 4), nn.GELU(approximate="tanh"), nn.Linear(4, 1)),
@@ -155,6 +173,28 @@ def test_what_is_not_known_is_not_fused():
         right = exact(potential, points())[2]
         potential.to(torch.float64)
         torch.testing.assert_close(derivatives(potential, points().double()).hessian, right, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("form", ["fused", "eager"])
+def test_the_callers_mode_changes_nothing(form, mode):
+    net, right = network(), derivatives(network(), points())
+    with mode():
+        x = points()
+        for mine, expected in zip(derivatives(net, x, form=form), right, strict=True):
+            torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(hvp(net, x, x), torch.einsum("nij,nj->ni", right.hessian, x), rtol=1e-4, atol=1e-6)
+        assert hessian_along(net, x, x).abs().max() > 0
+
+
+@pytest.mark.parametrize("norm", [torch.nn.functional.layer_norm, torch.layer_norm])
+def test_third_derivatives_go_through_layer_norm_by_any_name(norm):
+    def f(x):
+        return norm(torch.tanh(x) @ torch.ones(3, 5, dtype=x.dtype) * torch.arange(1.0, 6), (5,)).square()[:, 0]
+
+    x, w, step = points(10, 3).double(), points(10, 3).double().flip(0), 1e-5
+    ahead, behind = (derivatives(f, x + s * w).hessian for s in (step, -step))
+    torch.testing.assert_close(hessian_along(f, x, w), (ahead - behind) / (2 * step), rtol=1e-4, atol=1e-6)
 
 
 def test_verify_finds_a_wrong_form(monkeypatch):
@@ -173,6 +213,11 @@ def test_verify_finds_a_wrong_form(monkeypatch):
         (lambda net: derivatives(net, points(), form="fast"), "form must be one of fused, eager, compiled"),
         (lambda net: derivatives(net, points(), chunk=0), "chunk must be >= 1, got 0"),
         (lambda net: derivatives(lambda x: x, points()), r"potential must map points \[100, 2\] to \[100\]"),
+        (lambda net: derivatives(net, points(dim=3)), "points must have 2 coordinates, as the potential takes, got 3"),
+        (lambda net: derivatives(lambda x: x.detach()[:, 0], points()), "potential must be made of operations"),
+        (lambda net: hessian_along(net, points(), torch.zeros(100, 4, 2)), "vectors must have the shape of points"),
+        (lambda net: hvp(net, points(), torch.zeros(100, 0, 2)), "vectors must have the shape of points"),
+        (lambda net: hvp(net, points(), points(), chunk=0), "chunk must be >= 1, got 0"),
         (lambda net: hvp(net, points(), points(7)), r"vectors must have the shape of points, \(100, 2\), got \(7, 2\)"),
         (lambda net: directional_third(net, points(), points(dim=3)), "vectors must have the shape of points"),
     ],

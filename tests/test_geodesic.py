@@ -161,6 +161,13 @@ def test_singular_and_indefinite_metrics_are_named():
     assert abs(out - 3**0.5 * 0.4**2) < 1e-3  # the integral of sqrt(12) (x - 1/2)
     saddle = connecting_geodesic(lambda x: (x[:, 0] ** 2 - x[:, 1] ** 2) / 2, [[0.0, 0.0]], [[0.1, 1.0]])
     assert np.isnan(saddle.length).all() and np.isfinite(saddle.points).all()
+    beside = connecting_geodesic(
+        lambda x: (x[:, 0] ** 2 - x[:, 1] ** 2) / 2,
+        [[0.0, 0.0], [0.0, 0.0]],
+        [[1e-5, 1e-4], [100.0, 0.0]],
+        "exponential",
+    )
+    assert np.isnan(beside.length[0]) and not beside.converged[0] and beside.converged[1]
     with pytest.raises(ArithmeticError, match="velocity must keep the geodesic where the metric is positive definite"):
         expmap(lambda x: (x**2).sum(dim=-1) - 2 * x[:, 0] ** 2, [0.0, 0.0], [1.0, 1.0])
     with pytest.raises(ValueError, match="potential must be convex along the curve"):
@@ -172,6 +179,10 @@ def test_batches_and_tensors():
     curves = connecting_geodesic(softmax, a, b, num_points=11)
     assert curves.points.shape == (2, 3, 11, 2) and curves.length.shape == (2, 3)
     assert curves.points.dtype == torch.float32 and curves.converged.dtype == torch.bool
+    whole = torch.tensor([0, 0]), torch.tensor([1, 1])
+    torch.testing.assert_close(
+        connecting_geodesic(softmax, *whole).length.float(), curves.length[0, 0], rtol=1e-2, atol=0
+    )
     assert equidistant(softmax, curves.points, 4).shape == (2, 3, 4, 2)
     assert connecting_geodesic(softmax, np.zeros((0, 2)), np.ones((0, 2))).points.shape == (0, 90, 2)
 
@@ -189,6 +200,14 @@ def test_batches_and_tensors():
         (lambda: Table(softmax, [0, 0], [1, 0]), "lower and upper must be corners of a box"),
         (lambda: curve_length(softmax, [0.0, 1.0]), r"points must have shape \[\*batch, num_points, dim\]"),
         (lambda: distance_map(Table(softmax, [0, 0], [1, 1], (8, 8)), [2, 2]), "source must be a point in the table's"),
+        (lambda: distance_map(Table(softmax, [0, 0], [1, 1], (8, 8)), [0, 0], (4, 9)), "shape must be >= 5, got 4"),
+        (lambda: Table(lambda x: x.log().sum(dim=-1), [-1, 0], [1, 1]), "potential must be finite all over the box"),
+        (lambda: Table(softmax, [0, 0], [1, 1], (8, 8))([2.0, 0.0]), "points must be .* in the table's box"),
+        (
+            lambda: curve_length(Table(softmax, [0, 0], [1, 1], (8, 8)), [[0, 0], [2, 2]]),
+            "points must be in the table's",
+        ),
+        (lambda: connecting_geodesic(softmax, [0.0], [2.0], tolerance=0), "tolerance must be > 0, got 0"),
         (lambda: equidistant(softmax, np.zeros((5, 2)), 1), "num must be >= 2, got 1"),
     ],
 )

@@ -10,12 +10,14 @@ import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401  # numba's BLAS: loaded before its threads are limited
 import torch
 from scipy import special
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
+from .._exp import exp
 from . import ACTIVATIONS, Layer
 
 ROWS = 512  # of a block, at most: enough for BLAS, few enough for the second-level cache
 _f32 = np.float32
+_NEAR = _f32(0.06)  # z^2 below which the series of tanh is exact to float32's last place
 
 
 def _polynomial(function, low, high, degree):
@@ -30,6 +32,7 @@ _LOG1P = _polynomial(lambda e: np.log1p(e) / np.maximum(e, 1e-30), 0, 1, 10)  # 
 _ERFCX = _polynomial(
     lambda t: special.erfcx(2 / t - 2), 1 / (1 + _FAR / 2), 1, 13
 )  # exp(x^2) erfc(x), t = 1 / (1 + x / 2)
+_LIBRARIES = ThreadpoolController()  # found once: looking for them takes longer than a small network
 _RELU, _SOFTPLUS, _SILU, _TANH, _GELU = range(len(ACTIVATIONS))
 
 
@@ -51,7 +54,7 @@ def mlp_hessian(points, hidden, last, activation):
     value, gradient, hessian = (np.empty((num, *(dim,) * order), _f32) for order in range(3))
     threads, block = numba.get_num_threads(), max(ROWS // (1 + dim), 1)
     network = widths, weights, skips, biases, gains, shifts, eps, ACTIVATIONS.index(activation)
-    with threadpool_limits(1, user_api="blas"):
+    with _LIBRARIES.limit(limits=1, user_api="blas"):
         _blocks(np.ascontiguousarray(x), *network, block, threads, value, gradient, hessian)
     return tuple(torch.from_numpy(result) for result in (value, gradient, hessian))
 
@@ -261,14 +264,14 @@ def _derivatives(z, activation, value, first, second):
             second[k] = _f32(0)
     elif activation == _SOFTPLUS:
         for k in range(z.size):
-            e = _exp(-abs(z[k]))
+            e = exp(-abs(z[k]))
             low = e / (one + e)
             value[k] = max(z[k], _f32(0)) + _log1p(e)
             first[k] = low if z[k] < _f32(0) else one - low
             second[k] = low * (one - low)
     elif activation == _SILU:
         for k in range(z.size):
-            e = _exp(-abs(z[k]))
+            e = exp(-abs(z[k]))
             low = e / (one + e)
             s, slope = low if z[k] < _f32(0) else one - low, low * (one - low)
             value[k] = z[k] * s
@@ -276,33 +279,21 @@ def _derivatives(z, activation, value, first, second):
             second[k] = slope * (two + z[k] * (one - two * s))
     elif activation == _TANH:
         for k in range(z.size):
-            e = _exp(-two * abs(z[k]))
-            t = (one - e) / (one + e)
-            value[k] = t if z[k] > _f32(0) else -t
-            first[k] = one - t * t
+            e, u = exp(-two * abs(z[k])), z[k] * z[k]
+            far = (one - e) / (one + e)
+            far = far if z[k] > _f32(0) else -far
+            near = z[k] * (one + u * (_f32(-1 / 3) + u * (_f32(2 / 15) + u * (_f32(-17 / 315) + u * _f32(62 / 2835)))))
+            value[k] = near if u < _NEAR else far
+            first[k] = one - value[k] * value[k]
             second[k] = -two * value[k] * first[k]
     else:
         for k in range(z.size):
-            e = _exp(-half * z[k] * z[k])
+            e = exp(-half * z[k] * z[k])
             tail = half * e * _erfcx(_f32(0.7071067812) * abs(z[k]))
             below, density = tail if z[k] < _f32(0) else one - tail, _f32(0.3989422804) * e
             value[k] = z[k] * below
             first[k] = below + z[k] * density
             second[k] = density * (two - z[k] * z[k])
-
-
-@numba.njit(cache=True, inline="always")
-def _exp(x):
-    """exp(x) for x <= 0 to two units in the last place, 0 below the smallest normal number; LLVM vectorises it."""
-    normal = _f32(x > _f32(-87.3))
-    x = max(x, _f32(-87.3))
-    shifted = x * _f32(1.44269504) + _f32(12582912)  # 1.5 * 2^23: its last digit is the nearest integer
-    n = shifted - _f32(12582912)
-    r = x - n * _f32(0.693145752) - n * _f32(1.42860677e-6)
-    p = _f32(1 / 720)
-    for c in (1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0):
-        p = p * r + _f32(c)
-    return normal * p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
 @numba.njit(cache=True, inline="always")

@@ -34,7 +34,7 @@ def _chunk(x, hidden, last, activation):
         gain, shift, eps = _norm(layer)
         a = torch.empty_like(z)
         sizes = {"DIM": dim, "BLOCK": triton.next_power_of_2(width), "NORM": layer.norm is not None}
-        _activate[(num,)](z, gain, shift, a, num, width, eps, ACTIVATION=activation, **sizes, **OPTIONS)
+        _activate[(num,)](z, gain, shift, a, width, eps, ACTIVATION=activation, **sizes, **OPTIONS)
         kept.append((z, gain, shift, eps, sizes))
     w = last.weight[0]
     outputs = a @ w  # pyright: ignore[reportOptionalOperand]
@@ -44,9 +44,7 @@ def _chunk(x, hidden, last, activation):
     hessian, g = x.new_zeros((num, dim, dim)), w.expand(num, -1).contiguous()
     for layer, (z, gain, shift, eps, sizes) in zip(reversed(hidden), reversed(kept), strict=True):
         back = torch.empty_like(g)
-        _contract[(num,)](
-            z, gain, shift, g, back, hessian, num, z.shape[2], eps, ACTIVATION=activation, **sizes, **OPTIONS
-        )
+        _contract[(num,)](z, gain, shift, g, back, hessian, z.shape[2], eps, ACTIVATION=activation, **sizes, **OPTIONS)
         if layer.weight is not None:
             g = back @ layer.weight
     return value, gradient.contiguous(), hessian
@@ -59,21 +57,18 @@ def _norm(layer):
 
 @triton.jit
 def _activate(
-    z, gain, shift, a, num, width, eps,
+    z, gain, shift, a, width, eps,
     ACTIVATION: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr, NORM: tl.constexpr,
 ):  # fmt: skip
     """act and act' tangent."""
     k = tl.arange(0, BLOCK)
     inside = k < width
     row = tl.program_id(0).to(tl.int64) * width + k
-    layer = num.to(tl.int64) * width
+    layer = tl.num_programs(0).to(tl.int64) * width
     y = tl.load(z + row, mask=inside, other=0.0)
     s, c, scale = 1.0, y, y
     if NORM:
-        c = tl.where(inside, y - tl.sum(y) / width, 0.0)
-        s = 1 / tl.sqrt(tl.sum(c * c) / width + eps)
-        scale = s * tl.load(gain + k, mask=inside, other=0.0)
-        y = c * scale + tl.load(shift + k, mask=inside, other=0.0)
+        y, c, s, scale = _normalised(y, gain + k, shift + k, inside, width, eps)
     value, first, _ = _derivatives(y, ACTIVATION)
     tl.store(a + row, value, mask=inside)
     for i in tl.static_range(DIM):  # pyright: ignore[reportGeneralTypeIssues]
@@ -86,7 +81,7 @@ def _activate(
 
 @triton.jit
 def _contract(
-    z, gain, shift, g, back, hessian, num, width, eps,
+    z, gain, shift, g, back, hessian, width, eps,
     ACTIVATION: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr, NORM: tl.constexpr,
 ):  # fmt: skip
     """H += the layer's share; df/dz from df/da. Tangents are read again for every pair: from cache."""
@@ -94,15 +89,12 @@ def _contract(
     inside = k < width
     point = tl.program_id(0).to(tl.int64)
     row = point * width + k
-    layer = num.to(tl.int64) * width
+    layer = tl.num_programs(0).to(tl.int64) * width
     y = tl.load(z + row, mask=inside, other=0.0)
     pull = tl.load(g + row, mask=inside, other=0.0)
     s, c, scale = 1.0, y, y
     if NORM:
-        c = tl.where(inside, y - tl.sum(y) / width, 0.0)
-        s = 1 / tl.sqrt(tl.sum(c * c) / width + eps)
-        scale = s * tl.load(gain + k, mask=inside, other=0.0)
-        y = c * scale + tl.load(shift + k, mask=inside, other=0.0)
+        y, c, s, scale = _normalised(y, gain + k, shift + k, inside, width, eps)
     _, first, second = _derivatives(y, ACTIVATION)
     bend, pull = pull * second, pull * first
     if NORM:
@@ -137,6 +129,15 @@ def _contract(
 
 
 @triton.jit
+def _normalised(y, gain, shift, inside, width, eps):
+    """norm(y), c, s, and s gain."""
+    c = tl.where(inside, y - tl.sum(y) / width, 0.0)
+    s = 1 / tl.sqrt(tl.sum(c * c) / width + eps)
+    scale = s * tl.load(gain, mask=inside, other=0.0)
+    return c * scale + tl.load(shift, mask=inside, other=0.0), c, s, scale
+
+
+@triton.jit
 def _derivatives(z, ACTIVATION: tl.constexpr):
     """act, act' and act''; the order is that of ACTIVATIONS."""
     if ACTIVATION == 0:  # relu
@@ -154,9 +155,11 @@ def _derivatives(z, ACTIVATION: tl.constexpr):
         s, slope = tl.where(z < 0, low, 1 - low), low * (1 - low)
         value, first, second = z * s, s + z * slope, slope * (2 + z * (1 - 2 * s))
     elif ACTIVATION == 3:  # tanh
-        e = tl.exp(-2 * tl.abs(z))
-        t = (1 - e) / (1 + e)
-        value, first = tl.where(z > 0, t, -t), 1 - t * t
+        e, u = tl.exp(-2 * tl.abs(z)), z * z
+        far = (1 - e) / (1 + e)
+        near = z * (1 + u * (-1 / 3 + u * (2 / 15 + u * (-17 / 315 + u * (62 / 2835)))))
+        value = tl.where(u < 0.06, near, tl.where(z > 0, far, -far))
+        first = 1 - value * value
         second = -2 * value * first
     else:  # gelu
         density = 0.3989422804014327 * tl.exp(-0.5 * z * z)

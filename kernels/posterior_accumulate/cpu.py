@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from .._exp import exp
 from . import ROUNDING, TOLERANCE
 
 BLOCK = 256  # queries of a block, and samples
@@ -17,7 +18,7 @@ PANEL = 16  # blocks of samples that meet a block of queries at a time
 _LANES = 64  # queries that a thread takes of a block
 _TILE = 16  # a line of cache
 _f32 = np.float32
-_SHARE, _NOTHING = _f32(ROUNDING / TOLERANCE), _f32(87.3)  # what `_exp` takes for nothing
+_SHARE, _NOTHING = _f32(ROUNDING / TOLERANCE), _f32(87.3)  # what `exp` takes for nothing
 
 
 def posterior_accumulate(queries, samples, cells, weights, offsets, num_nodes, laplace, scale, softening):
@@ -113,21 +114,7 @@ def _decay(row, laplace, rate, softening):
         for j in range(row.size):
             row[j] = np.sqrt(row[j])
     for j in range(row.size):
-        row[j] = _exp(rate * row[j])
-
-
-@numba.njit(cache=True, inline="always")
-def _exp(x):
-    """exp(x) for x <= 0 to two units in the last place, 0 below the smallest normal number; LLVM vectorises it."""
-    normal = _f32(x > _f32(-87.3))
-    x = max(x, _f32(-87.3))
-    shifted = x * _f32(1.44269504) + _f32(12582912)  # 1.5 * 2^23: its last digit is the nearest integer
-    n = shifted - _f32(12582912)
-    r = x - n * _f32(0.693145752) - n * _f32(1.42860677e-6)
-    p = _f32(1 / 720)
-    for c in (1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0):
-        p = p * r + _f32(c)
-    return normal * p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+        row[j] = exp(rate * row[j])
 
 
 @numba.njit(cache=True, parallel=True)

@@ -20,14 +20,14 @@ KERNELS = {  # kernel's folder, its function: types of the arguments, constants,
         64,
     ),
     ("mlp_hessian", "_activate"): (
-        {"z": f32, "gain": f32, "shift": f32, "a": f32, "num": "i32", "width": "i32", "eps": "fp32"},
+        {"z": f32, "gain": f32, "shift": f32, "a": f32, "width": "i32", "eps": "fp32"},
         {"ACTIVATION": 4, "DIM": 2, "BLOCK": 512, "NORM": True},
         64,
     ),
     ("mlp_hessian", "_contract"): (
         {
             "z": f32, "gain": f32, "shift": f32, "g": f32, "back": f32, "hessian": f32,
-            "num": "i32", "width": "i32", "eps": "fp32",
+            "width": "i32", "eps": "fp32",
         },
         {"ACTIVATION": 4, "DIM": 2, "BLOCK": 512, "NORM": True},
         96,
