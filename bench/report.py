@@ -77,10 +77,14 @@ def provenance() -> dict:
     }
 
 
+def path_of(device: str = "cpu", folder: Path = RESULTS) -> Path:
+    """The file of this machine."""
+    return folder / (re.sub(r"[^a-z0-9]+", "-", machine(device).lower()).strip("-") + ".json")
+
+
 def store(rows: dict[str, dict], device: str = "cpu", folder: Path = RESULTS) -> Path:
     """Merge `rows` (name -> {unit, rate, goal, ...}) into the file of this machine, newest row of a name wins."""
-    name = machine(device)
-    path = folder / (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + ".json")
+    name, path = machine(device), path_of(device, folder)
     known = json.loads(path.read_text())["rows"] if path.exists() else {}
     stamp = provenance()
     known.update({key: {**row, **stamp} for key, row in rows.items()})
