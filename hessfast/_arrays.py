@@ -35,6 +35,15 @@ def device_of(value: Any) -> str:
     return str(value.device) if is_tensor(value) else "cpu"
 
 
+def empty(shape: tuple[int, ...], dtype: str, device: str | None) -> Any:
+    """An array on the host for None, else a tensor on the device."""
+    if device is None:
+        return np.empty(shape, dtype)
+    import torch
+
+    return torch.empty(shape, dtype=getattr(torch, dtype), device=device)
+
+
 def native(value: Any) -> Any:
     """What a kernel takes, contiguous: NumPy arrays on the host (sharing a tensor's memory), tensors on a GPU."""
     if is_tensor(value):

@@ -120,8 +120,8 @@ def sample(
     _methods.refuse_endless(temperature, field, size, certificate)
     # Every kernel is resolved, or refused, before anything is drawn.
     plans = [(np.flatnonzero(certificate == name), _DRAWS[name](device, backend)) for name in np.unique(certificate)]
-    words = np.empty((len(temperature), 4, size // 2, -(-size // 128)), np.uint64)
-    words = _arrays.tensor(words, device) if wants_tensor else words
+    shape = len(temperature), 4, size // 2, -(-size // 128)
+    words = _arrays.empty(shape, "uint64", device if wants_tensor else None)
     for chosen, draw in plans:
         # Long runs first: threads and warps that finish early then find work until the end.
         chosen = chosen[np.argsort(_methods.work(temperature[chosen], field[chosen]), kind="stable")[::-1]]

@@ -112,9 +112,9 @@ def sample(
     seed = _checks.seed(seed)
     first_id = _checks.integer("first_id", first_id, 0, 2**64 - 1 - len(alpha))
     run = kernel("tasep_sample", device, backend)
-    empty = _empty(device, entry_rate, exit_rate)
-    words = empty((len(alpha), -(-num_sites // 64)), "uint64")
-    exponents = empty((len(alpha), 2), "int64")
+    on = device if str(device) != "cpu" or _arrays.is_tensor(entry_rate) or _arrays.is_tensor(exit_rate) else None
+    words = _arrays.empty((len(alpha), -(-num_sites // 64)), "uint64", on)
+    exponents = _arrays.empty((len(alpha), 2), "int64", on)
     run(_for_kernel(words), _for_kernel(exponents), alpha, beta, num_sites, seed, first_id)
     return TasepChain(words, num_sites, "exact", alpha, beta, exponents, seed, first_id)
 
@@ -218,15 +218,6 @@ def _one_axis(alpha: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if alpha.ndim > 1:
         raise ValueError(f"entry_rate and exit_rate must be numbers or have one axis, got shape {alpha.shape}.")
     return np.array(alpha, ndmin=1), np.array(beta, ndmin=1)  # copies: a kernel is compiled for writable arrays only
-
-
-def _empty(device: str, *arguments: Any):
-    """What makes an array where the results belong: NumPy, unless an argument is a tensor or the device is a GPU."""
-    if str(device) == "cpu" and not any(_arrays.is_tensor(argument) for argument in arguments):
-        return lambda shape, dtype: np.empty(shape, dtype)
-    import torch
-
-    return lambda shape, dtype: torch.empty(shape, dtype=getattr(torch, dtype), device=device)
 
 
 def _for_kernel(array: Any) -> Any:

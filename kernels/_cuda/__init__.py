@@ -7,6 +7,7 @@ the same files with g++, where the lanes of a warp are a loop, and with nvcc for
 import functools
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 KERNELS = Path(__file__).resolve().parent.parent
 
@@ -35,5 +36,25 @@ def launch(op: str, name: str, blocks: int, threads: int, *arguments) -> None:
     pointers = [a if isinstance(a, cupy.generic) else cupy.uint64(a.data_ptr()) for a in values]
     tensor = next(a for a in values if isinstance(a, torch.Tensor))
     assert all(a.is_contiguous() for a in values if isinstance(a, torch.Tensor))
-    with torch.cuda.device(tensor.device), cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+    with torch.cuda.device(tensor.device), _current_stream():
         compile(op).get_function(name)((blocks,), (threads,), tuple(pointers))
+
+
+class _CudaStream(NamedTuple):
+    """A stream of another library, by the protocol that CuPy asks for."""
+
+    handle: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.handle
+
+
+def _current_stream():
+    """Torch's, as CuPy's: since CuPy 14 by the protocol, before by its address."""
+    import cupy
+    import torch
+
+    handle = torch.cuda.current_stream().cuda_stream
+    if hasattr(cupy.cuda.Stream, "from_external"):
+        return cupy.cuda.Stream.from_external(_CudaStream(handle))
+    return cupy.cuda.ExternalStream(handle)

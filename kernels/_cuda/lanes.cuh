@@ -7,9 +7,11 @@
 //     FOR_LANES(i, lane) x[i] = lane;
 //     FOR_LANES(i, lane) y[i] = from_lane(x, i, lane + 1);     // the value of the next lane, periodic
 //
-// Kernels are declared KERNEL void name(...) and take pointers and i64. FOR_WARPS(w, n) gives each warp its share of n
+// Kernels are declared KERNEL void name(...) and take pointers and i64; KERNEL_OF(threads, blocks) tells the compiler the
+// size of a block and how many of them are to share a multiprocessor. FOR_WARPS(w, n) gives each warp its share of n
 // pieces of work, FOR_BLOCKS(b, n) each block; FOR_THREADS(t, n) shares n pieces among the threads of a block (one
-// "thread" on a host) and must be followed by barrier() before other threads' results are read.
+// "thread" on a host) and must be followed by barrier() before other threads' results are read. SHARED memory belongs to
+// a block; what its warps do not share is an array of warps there, of which each takes number warp_of_block().
 #pragma once
 
 typedef unsigned long long u64;
@@ -19,10 +21,13 @@ typedef long long i64;
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 
 #define KERNEL extern "C" __global__
+#define KERNEL_OF(threads, blocks) extern "C" __global__ __launch_bounds__(threads, blocks)
 #define DEVICE __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
 #define LANES 1
 #define UNROLL _Pragma("unroll")
+#define UNROLL_TWICE _Pragma("unroll 2")
+#define SHARED __shared__
 #define FOR_LANES(i, lane) for (int i = 0, lane = threadIdx.x & 31; i < 1; ++i)
 #define FOR_WARPS(w, n)                                                      \
     for (i64 w = (blockIdx.x * (i64)blockDim.x + threadIdx.x) >> 5; w < (n); \
@@ -38,6 +43,8 @@ DEVICE bool any_lane(const bool (&x)[1]) { return __any_sync(0xffffffffu, x[0]);
 DEVICE u32 lanes_where(const bool (&x)[1]) { return __ballot_sync(0xffffffffu, x[0]); }
 DEVICE bool any_thread(bool x) { return __syncthreads_or(x); }
 DEVICE void barrier() { __syncthreads(); }
+DEVICE void warp_barrier() { __syncwarp(); }
+DEVICE int warp_of_block() { return threadIdx.x >> 5; }
 DEVICE int count_ones(u64 x) { return __popcll(x); }
 DEVICE int count_ones32(u32 x) { return __popc(x); }
 DEVICE int lowest_bit(u64 x) { return __ffsll((i64)x) - 1; }
@@ -52,10 +59,13 @@ DEVICE i64 take_ticket(u64* counter) {
 #else
 
 #define KERNEL extern "C"
+#define KERNEL_OF(threads, blocks) extern "C"
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define LANES 32
 #define UNROLL
+#define UNROLL_TWICE
+#define SHARED
 #define FOR_LANES(i, lane) for (int i = 0, lane = 0; lane < 32; lane = ++i)
 #define FOR_WARPS(w, n) for (i64 w = 0; w < (n); ++w)
 #define FOR_BLOCKS(b, n) for (i64 b = 0; b < (n); ++b)
@@ -77,6 +87,8 @@ DEVICE u32 lanes_where(const bool (&x)[32]) {
 }
 DEVICE bool any_thread(bool x) { return x; }
 DEVICE void barrier() {}
+DEVICE void warp_barrier() {}
+DEVICE int warp_of_block() { return 0; }
 DEVICE int count_ones(u64 x) { return __builtin_popcountll(x); }
 DEVICE int count_ones32(u32 x) { return __builtin_popcount(x); }
 DEVICE int lowest_bit(u64 x) { return __builtin_ctzll(x); }

@@ -4,15 +4,24 @@
 
 constexpr u64 HASH_CHILD = 1ull << 63;
 
-// B, A_j and D_j of the five probabilities of a lattice.
+constexpr int MOST_BITS = 64;
+
+// Bit k of A_0 .. A_4, each spread over a word: loaded as four and one.
+struct alignas(16) Bits {
+    u32 of[4], last, unused[3];
+};
+
+// B and D_j of the five probabilities of a lattice, and where the bits of A_j are.
 template <bool MONOTONE>
 struct Thresholds {
     static constexpr int LOG2_ESCAPES = MONOTONE ? 2 : 0;
     static constexpr int MIN_BITS = MONOTONE ? 12 : 10;
     int num_bits;
     u64 codes[5], hashes[5];
+    Bits* bits;  // num_bits of them, once write_bits was called for each
 
-    DEVICE_MEMBER explicit Thresholds(const u64* p) {
+    // `table` has room for MOST_BITS.
+    DEVICE_MEMBER Thresholds(const u64* p, Bits* table) : bits(table) {
         const u64 escapes = 1ull << LOG2_ESCAPES;
         for (num_bits = MIN_BITS;; ++num_bits) {
             const int low = 64 - num_bits;
@@ -28,34 +37,86 @@ struct Thresholds {
             if (rest >> low < escapes) return;
         }
     }
+
+    DEVICE_MEMBER void write_bits(int k) const {
+        for (int j = 0; j < 4; ++j) bits[k].of[j] = 0 - (u32)(codes[j] >> k & 1);
+        bits[k].last = 0 - (u32)(codes[4] >> k & 1);
+    }
 };
 
-// f_0 .. f_4 of the 64 sites of one word: bit k of u is the complement of the k-th random word, least significant first.
+// Of the warp, or of the block, which must not read another lattice's any more.
 template <bool MONOTONE>
-DEVICE void draw_map(Sfc64& stream, u64 counter, const Thresholds<MONOTONE>& t, u64 hash_key, u64 word, u64 used,
-                     u64 (&f)[5]) {
-    u64 any = 0;
-    for (int j = 0; j < 5; ++j) f[j] = 0;
-    for (int k = 0; k < t.num_bits; ++k) {
-        const u64 r = stream.next(counter + k);
-        for (int j = 0; j < 5; ++j) {
-            const u64 bit = 0 - (t.codes[j] >> k & 1);
-            f[j] = (f[j] & (r | bit)) | (r & bit);  // the majority of three: one LOP3 a half word
-        }
-        if (k >= Thresholds<MONOTONE>::LOG2_ESCAPES) any |= r;
+DEVICE void write_bits_by_warp(const Thresholds<MONOTONE>& t) {
+    warp_barrier();
+    FOR_LANES(i, lane) for (int k = lane; k < t.num_bits; k += 32) t.write_bits(k);
+    warp_barrier();
+}
+
+template <bool MONOTONE>
+DEVICE void write_bits_by_block(const Thresholds<MONOTONE>& t) {
+    barrier();
+    FOR_THREADS(k, t.num_bits) t.write_bits((int)k);
+    barrier();
+}
+
+DEVICE u64 twice(u32 x) { return (u64)x << 32 | x; }
+DEVICE u64 majority(u64 x, u64 y, u64 z) { return (x & (y | z)) | (y & z); }  // one LOP3 a half word
+
+// f_0 .. f_4 of the 64 sites of each of WORDS words, number `word` and on: bit k of u is the complement of the k-th
+// random word, least significant first.
+template <int WORDS, bool MONOTONE>
+DEVICE void draw_maps(Sfc64* const (&streams)[WORDS], u64 counter, const Thresholds<MONOTONE>& t, u64 hash_key, u64 word,
+                      u64 used, u64 (&f)[WORDS][5]) {
+    u64 any[WORDS];
+    UNROLL
+    for (int w = 0; w < WORDS; ++w) {
+        any[w] = 0;
+        UNROLL
+        for (int j = 0; j < 5; ++j) f[w][j] = 0;
     }
-    for (u64 escaped = ~any & used; escaped; escaped &= escaped - 1) {
-        const int bit = lowest_bit(escaped);
-        const u64 v = derive(hash_key, (word << 6) + bit);
-        for (int j = 0; j < 5; ++j) f[j] |= (u64)(v < t.hashes[j]) << bit;
+    UNROLL_TWICE
+    for (int k = 0; k < t.num_bits; ++k, ++counter) {
+        const Bits b = t.bits[k];
+        UNROLL
+        for (int w = 0; w < WORDS; ++w) {
+            const u64 r = streams[w]->next(counter);
+            UNROLL
+            for (int j = 0; j < 4; ++j) f[w][j] = majority(f[w][j], r, twice(b.of[j]));
+            f[w][4] = majority(f[w][4], r, twice(b.last));
+            if (k >= Thresholds<MONOTONE>::LOG2_ESCAPES) any[w] |= r;
+        }
+    }
+    u64 escaped[WORDS], all = 0;
+    UNROLL
+    for (int w = 0; w < WORDS; ++w) all |= escaped[w] = ~any[w] & used;
+    while (all) {  // one site of one of the words at a time: the lanes of a warp have few, and wait for each other
+        u64 place = word + WORDS - 1, from = escaped[WORDS - 1];
+        UNROLL
+        for (int w = WORDS - 2; w >= 0; --w)
+            if (escaped[w]) {
+                from = escaped[w];
+                place = word + w;
+            }
+        const u64 site = from & (0 - from);
+        const u64 v = derive(hash_key, (place << 6) + lowest_bit(from));
+        all = 0;
+        UNROLL
+        for (int w = 0; w < WORDS; ++w) {
+            const u64 here = place == word + w ? site : 0;
+            UNROLL
+            for (int j = 0; j < 5; ++j) f[w][j] |= v < t.hashes[j] ? here : 0;
+            all |= escaped[w] ^= here;
+        }
     }
 }
+
+DEVICE u64 select(u64 which, u64 yes, u64 no) { return (which & yes) | (~which & no); }  // one LOP3 a half word
 
 // The new spins of a word whose neighbours are the words a, b, c, d.
 DEVICE u64 choose(const u64 (&f)[5], u64 a, u64 b, u64 c, u64 d) {
     const u64 p = a | b, q = c | d, x = a & b, y = c & d;
     const u64 one = p | q, two = x | y | (p & q), three = (x & q) | (p & y), four = x & y;
-    return f[0] ^ (one & (f[0] ^ f[1])) ^ (two & (f[1] ^ f[2])) ^ (three & (f[2] ^ f[3])) ^ (four & (f[3] ^ f[4]));
+    return select(four, f[4], select(three, f[3], select(two, f[2], select(one, f[1], f[0]))));
 }
 
 DEVICE u64 rotate_left(u64 x) { return x << 1 | x >> 63; }
@@ -104,10 +165,10 @@ struct Warp128 {
     DEVICE_MEMBER void update(const Thresholds<MONOTONE>& t, int chains) {
         constexpr int ODD = PLANE & 1, COLOUR = PLANE >> 1, SAME = 2 * (1 - COLOUR) + ODD, OTHER = SAME ^ 1;
         FOR_LANES(i, lane) {
+            u64 f[2][5];
+            draw_maps<2>({&streams[0][i], &streams[1][i]}, counter, t, hash_key, step * 64 + 2 * lane, ~0ull, f);
             UNROLL
             for (int r = 0; r < 2; ++r) {
-                u64 f[5];
-                draw_map(streams[r][i], counter, t, hash_key, step * 64 + 2 * lane + r, ~0ull, f);
                 UNROLL
                 for (int n = 0; n < CHAINS; ++n) {
                     if (n >= chains) break;
@@ -116,7 +177,7 @@ struct Warp128 {
                     const u64 beside = ODD == COLOUR ? rotate_left(same) : rotate_right(same);
                     // Rows m - 1 and m for even rows, m and m + 1 for odd rows; the far one may be another lane's.
                     const u64 far = r == ODD ? from_lane(other[1 - r], i, ODD ? lane + 1 : lane + 31) : other[1 - r][i];
-                    spins[n][PLANE][r][i] = choose(f, same, beside, other[r][i], far);
+                    spins[n][PLANE][r][i] = choose(f[r], same, beside, other[r][i], far);
                 }
             }
         }
@@ -160,15 +221,15 @@ DEVICE void sweep_block(u64* const* lattices, int chains, Sfc64* streams, const 
     for (int plane = 0; plane < 4; ++plane, ++step) {
         const int odd = plane & 1, colour = plane >> 1, same = 2 * (1 - colour) + odd, other = same ^ 1;
         FOR_THREADS(w, s.words) {
-            u64 f[5];
-            draw_map(streams[w], 1 + WARM_UP + step * t.num_bits, t, hash_key, step * s.words + w, s.used(w), f);
+            u64 f[1][5];
+            draw_maps<1>({streams + w}, 1 + WARM_UP + step * t.num_bits, t, hash_key, step * s.words + w, s.used(w), f);
             const i64 far = odd ? (w + s.row) % s.words : (w + s.words - s.row) % s.words;
             for (int n = 0; n < chains; ++n) {
                 u64* p = lattices[n];
                 const u64* own = p + same * s.words;
                 const u64* across = p + other * s.words;
                 p[plane * s.words + w] =
-                    choose(f, own[w], beside(own, w, s, odd == colour), across[w], across[far]) & s.used(w);
+                    choose(f[0], own[w], beside(own, w, s, odd == colour), across[w], across[far]) & s.used(w);
             }
         }
         if (plane & 1) barrier();  // a colour reads only the other

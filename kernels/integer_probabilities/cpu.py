@@ -109,20 +109,20 @@ def _quotient(numerator, denominator):
     return _divide(numerator, (denominator, 0.0))
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, parallel=True)
 def logistic64(high, low, denominator):
     result = np.empty(len(high), np.uint64)
-    for i in range(len(high)):
+    for i in numba.prange(len(high)):
         tail = _exp_of_minus(_quotient((high[i], low[i]), denominator[i]))
         top = tail if high[i] < 0.0 else (1.0, 0.0)
         result[i] = _floor64(_divide(top, _add((1.0, 0.0), tail)))
     return result
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, parallel=True)
 def one_minus_exp64(numerator, denominator):
     whole, tanh = np.empty(len(numerator), np.uint64), np.empty(len(numerator), np.uint64)
-    for i in range(len(numerator)):
+    for i in numba.prange(len(numerator)):
         tail = _exp_of_minus(_quotient((numerator[i], 0.0), denominator[i]))
         p = _add((1.0, 0.0), (-tail[0], -tail[1]))
         whole[i] = _floor64(p)

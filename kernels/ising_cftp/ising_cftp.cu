@@ -3,11 +3,16 @@
 
 DEVICE i64 rung_start(i64 rung) { return rung < 0 ? 0 : (4 + 2 * (rung & 1)) << (rung >> 1); }
 
+constexpr int WARPS_PER_BLOCK = 4;  // of gpu.py
+
 // Warps take tickets, so that the long runs, which come first, do not leave others idle.
-KERNEL void ising_cftp_128(u64* words, i64* rungs, const u64* thresholds, const u64* sample_ids, u64 root, i64 num,
-                           u64* tickets) {
+KERNEL_OF(32 * WARPS_PER_BLOCK, 4)
+void ising_cftp_128(u64* words, i64* rungs, const u64* thresholds, const u64* sample_ids, u64 root, i64 num,
+                    u64* tickets) {
+    SHARED Bits tables[WARPS_PER_BLOCK][MOST_BITS];
     for (i64 n = take_ticket(tickets); n < num; n = take_ticket(tickets)) {
-        const Thresholds<true> t(thresholds + 5 * n);
+        const Thresholds<true> t(thresholds + 5 * n, tables[warp_of_block()]);
+        write_bits_by_warp(t);
         const u64 key = derive(root, sample_ids[n]);
         Warp128<2, true> warp;
         i64 first = rungs[n];
@@ -33,11 +38,13 @@ KERNEL void ising_cftp_128(u64* words, i64* rungs, const u64* thresholds, const 
 // `scratch` has room for seven words for each word of a plane and each lattice: the bottom chain and the streams.
 KERNEL void ising_cftp_any(u64* words, i64* rungs, const u64* thresholds, const u64* sample_ids, u64 root, i64 num,
                            i64 size, u64* scratch) {
+    SHARED Bits table[MOST_BITS];
     const Shape shape(size);
     FOR_BLOCKS(n, num) {
         u64* lattices[2] = {words + n * 4 * shape.words, scratch + n * 7 * shape.words};
         Sfc64* streams = (Sfc64*)(lattices[1] + 4 * shape.words);
-        const Thresholds<true> t(thresholds + 5 * n);
+        const Thresholds<true> t(thresholds + 5 * n, table);
+        write_bits_by_block(t);
         const u64 key = derive(root, sample_ids[n]);
         i64 first = rungs[n];
         for (bool met = false; !met; first += met ? 0 : 2) {

@@ -1,11 +1,14 @@
 // ising_observables on a GPU: one warp a lattice, the lanes share its words.
 #include "_heat_bath/heat_bath.cuh"
 
-DEVICE i64 sum_lanes(const i64 (&x)[LANES]) {
-    i64 sum = 0;
+DEVICE i64 sum_lanes(i64 (&x)[LANES]) {
     UNROLL
-    for (int source = 0; source < 32; ++source) sum += from_lane(x, 0, source);
-    return sum;
+    for (int apart = 16; apart > 0; apart /= 2) {
+        i64 sums[LANES];
+        FOR_LANES(i, lane) sums[i] = x[i] + from_lane(x, i, lane + apart);
+        FOR_LANES(i, lane) x[i] = sums[i];
+    }
+    return x[0];
 }
 
 KERNEL void ising_observables(const u64* words, i64 num, i64 size, i64* energy, i64* magnetization) {

@@ -7,12 +7,6 @@
 constexpr int WARP = 32, PLANES = 8;
 constexpr int SHARED_WORDS = 640, WARPS_PER_BLOCK = 4;  // of gpu.py
 
-DEVICE void warp_barrier() {
-#ifdef __CUDACC__
-    __syncwarp();
-#endif
-}
-
 DEVICE void exclusive_or(u64 *word, u64 bits) {
 #ifdef __CUDACC__
     atomicXor(word, bits);
