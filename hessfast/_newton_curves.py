@@ -16,16 +16,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hessfast._dispatch import kernel
+
 _FIRST_DAMPING, _LEAST, _MOST = 1e-3, 1e-9, 1e9
 _MESHES = (8, 4, 2, 1)  # how many times coarser than the last
 
 
 class Field(NamedTuple):
-    """phi at points `[n, dim]`: its gradient, its Hessian, the change of that along vectors, and where phi is known."""
+    """phi at points `[n, dim]`: its gradient, its Hessian, the change of that along vectors, and where phi is known.
+
+    The change is None where it would cost more than it saves; differences of Hessians take its place.
+    """
 
     mean: Callable[[np.ndarray], np.ndarray]
     metric: Callable[[np.ndarray], np.ndarray]
-    metric_along: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    metric_along: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
     inside: Callable[[np.ndarray], np.ndarray]
 
 
@@ -76,6 +81,7 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
         np.empty((pairs, n + 1, dim, dim)), np.empty((pairs, n - 1, dim)),
         np.empty((pairs, n - 2, dim, dim)), np.empty((pairs, n - 1, dim, dim)),
     )  # fmt: skip
+    block_tridiagonal = kernel("block_tridiagonal")
     fresh, active = np.ones(pairs, bool), np.ones(pairs, bool)
     for _ in range(most):
         new = np.flatnonzero(active & fresh)
@@ -83,11 +89,11 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
             metric[new] = H = at(field.metric, points[new])
             bend, turn = np.diff(points[new], n=2, axis=1), np.diff(means[new], n=2, axis=1)
             gradient[new] = -(turn + np.einsum("pkij,pkj->pki", H[:, 1:-1], bend))
-            along = at(field.metric_along, points[new][:, 1:-1], bend)
+            along = _along(field, points[new], H, bend)
             K = H[:, :-2] + 2 * H[:, 1:-1] + H[:, 2:]
             lower[new] = -(H[:, 1:-2] + H[:, 2:-1])
             diagonal[new] = K - np.diff(H, n=2, axis=1) - along
-            decrement, convex = _solve(K, lower[new], gradient[new])
+            decrement, convex = block_tridiagonal(K, lower[new], gradient[new])
             gain = n * (gradient[new] * decrement).sum(axis=(1, 2))
             residual[new] = np.where(convex, gain / np.maximum(np.abs(value[new]), 1e-300), np.inf)
             residual[new[(gradient[new] == 0).all(axis=(1, 2))]] = 0
@@ -97,7 +103,7 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
             break
         iterations[now] += 1
         damped = diagonal[now] + 4 * damping[now, None, None, None] * _size(metric[now][:, 1:-1])
-        step, definite = _solve(damped, lower[now], -gradient[now])
+        step, definite = block_tridiagonal(damped, lower[now], -gradient[now])
         there = points[now].copy()
         there[:, 1:-1] += step
         allowed = definite & np.isfinite(step).all(axis=(1, 2))
@@ -117,6 +123,17 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
     return Solved(points, value, residual, iterations)
 
 
+def _along(field: Field, points: np.ndarray, metric: np.ndarray, bend: np.ndarray) -> np.ndarray:
+    """T[bend] at the inner nodes; by differences over a quarter of a segment, which T h, of the next order, forgives."""
+    inner = points[:, 1:-1]
+    if field.metric_along is not None:
+        return at(field.metric_along, inner, bend)
+    reach = np.linalg.norm(points[:, 2:] - points[:, :-2], axis=-1, keepdims=True) / 8
+    far = np.linalg.norm(bend, axis=-1, keepdims=True)
+    times = reach / np.where(far > 0, far, 1)
+    return (at(field.metric, inner + times * bend) - metric[:, 1:-1]) / times[..., None]
+
+
 def _size(metric: np.ndarray) -> np.ndarray:
     """The metric with its eigenvalues made positive, and none much smaller than the largest of its curve."""
     eigenvalues, vectors = np.linalg.eigh(metric)
@@ -130,32 +147,3 @@ def at(function, points: np.ndarray, *more: np.ndarray) -> np.ndarray:
     shape = points.shape[:-1]
     values = function(*(x.reshape(-1, x.shape[-1]) for x in (points, *more)))
     return values.reshape(*shape, *values.shape[1:])
-
-
-def _solve(diagonal: np.ndarray, lower: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Solutions of symmetric block-tridiagonal systems, and whether each matrix is positive definite.
-
-    Block LDL^T along the curve: pivots P_k = D_k - L_k P_k-1^-1 L_k^T.
-
-    Args:
-        diagonal: `[pairs, m, dim, dim]`. lower: L_k, `[pairs, m - 1, dim, dim]`. right: `[pairs, m, dim]`.
-    """
-    m, dim = right.shape[1:]
-    inverses, forward = [], [right[:, 0]]
-    definite = np.ones(len(right), bool)
-    pivot = diagonal[:, 0]
-    for k in range(m):
-        if k:
-            carried = lower[:, k - 1] @ inverses[-1]
-            pivot = diagonal[:, k] - carried @ lower[:, k - 1].swapaxes(-1, -2)
-            forward.append(right[:, k] - np.einsum("pij,pj->pi", carried, forward[-1]))
-        smallest = np.linalg.eigvalsh(np.where(np.isfinite(pivot), pivot, 0))[:, 0]
-        good = smallest > 0
-        definite &= good
-        inverses.append(np.linalg.inv(np.where(good[:, None, None], pivot, np.eye(dim))))
-    solution = np.empty_like(right)
-    solution[:, -1] = np.einsum("pij,pj->pi", inverses[-1], forward[-1])
-    for k in range(m - 2, -1, -1):
-        rest = forward[k] - np.einsum("pji,pj->pi", lower[:, k], solution[:, k + 1])
-        solution[:, k] = np.einsum("pij,pj->pi", inverses[k], rest)
-    return solution, definite

@@ -79,6 +79,22 @@ def fisher_metric(potential: Potential, points: Any, **options: Any) -> Any:
     return derivatives(potential, points, **options).hessian
 
 
+def gradient(potential: Potential, points: Any, *, chunk: int = CHUNK) -> Any:
+    """The gradient alone, `[*batch, dim]`: of a log partition function the means eta of its statistics.
+
+    Example:
+        >>> gradient(lambda x: (x**3).sum(dim=-1), np.array([[1.0, 2.0]])).tolist()
+        [[3.0, 12.0]]
+    """
+    flat, back = _flat(potential, points)
+
+    def slope(x: Tensor) -> tuple[Tensor]:
+        x = x.detach().requires_grad_()
+        return (_grad(_values(potential, x).sum(), x),)
+
+    return back(*_each(slope, chunk, flat))
+
+
 def hvp(potential: Potential, points: Any, vectors: Any, *, chunk: int = CHUNK) -> Any:
     """Hessians times vectors, without the Hessians.
 
@@ -188,12 +204,18 @@ def _vectors(vectors: Any, points: Any, flat: Tensor, several: bool = False) -> 
     return given.to(flat).reshape(len(flat), given.shape[-2] if more else 1, flat.shape[1]), more
 
 
+def known_perceptron(potential: Potential) -> _perceptrons.Perceptron | None:
+    """Its layers, if it is one that the kernel takes, in float32."""
+    like = _like(potential)
+    if like is None or like.dtype != torch.float32 or not isinstance(potential, nn.Module):
+        return None
+    return _perceptrons.layers(potential)
+
+
 def _form(potential: Potential, flat: Tensor, form: str | None) -> Callable[[Tensor], tuple[Tensor, ...]]:
     if form is not None:
         _checks.choice("form", form, FORMS)
-    known = None
-    if form in (None, "fused") and isinstance(potential, nn.Module) and flat.dtype == torch.float32:
-        known = _perceptrons.layers(potential)
+    known = known_perceptron(potential) if form in (None, "fused") else None
     if form == "fused" and known is None:
         raise ValueError(
             'form must be "eager" or "compiled" for this potential, got "fused": that takes Linear, LayerNorm and one '

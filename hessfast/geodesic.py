@@ -6,16 +6,18 @@ metric is held fixed while it descends. Lengths and energies are those of polyli
 each segment: exact however sharp the ridges of phi, and never below those of the geodesic.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.interpolate import RectBivariateSpline
+from torch import nn
 
 from hessfast import _arrays, _checks, _newton_curves
 from hessfast._newton_curves import Field
-from hessfast.derivatives import derivatives, hessian_along
+from hessfast.derivatives import derivatives, fisher_metric, gradient, hessian_along, known_perceptron
 
 KINDS = ("levi-civita", "exponential", "mixture", "released")
 _MOST_STEPS = 100  # of Newton's method on each mesh
@@ -216,7 +218,9 @@ def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -
     )
     num_steps = _checks.integer("num_steps", num_steps, 1)
     batch, dim = x.shape[:-1], x.shape[-1]
-    field = _field(potential, None, dim)
+    field = _field(potential, None, dim, exact=True)
+    assert field.metric_along is not None
+    bend = field.metric_along
     x, v, h = x.reshape(-1, dim), v.reshape(-1, dim), 1 / num_steps
 
     def acceleration(x: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -225,7 +229,7 @@ def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -
             raise ArithmeticError(
                 "velocity must keep the geodesic where the metric is positive definite; use a smaller one."
             )
-        return -np.linalg.solve(metric, field.metric_along(x, v) @ v[..., None])[..., 0] / 2
+        return -np.linalg.solve(metric, bend(x, v) @ v[..., None])[..., 0] / 2
 
     for _ in range(num_steps):
         a1 = acceleration(x, v)
@@ -311,17 +315,23 @@ def _directions(reach: int) -> list[tuple[int, int]]:
     return [(a, b) for a, b in steps if a > 0 or b > 0]
 
 
-def _field(potential: Any, box: tuple[Any, Any] | None, dim: int) -> Field:
-    """The potential as the solver sees it; a box of its own shrinks a table's."""
+def _field(potential: Any, box: tuple[Any, Any] | None, dim: int, exact: bool = False) -> Field:
+    """The potential as Newton's method sees it; a box of its own shrinks a table's.
+
+    Modules are copied to float64: second differences of eta along a curve are lost in float32. Of the metric six digits
+    do, unless it must be `exact`, so that perceptrons keep their kernel and differences replace its change.
+    """
     if isinstance(potential, Table):
         if dim != 2:
             raise ValueError(f"start must have two coordinates for a Table, got {dim}.")
         field = potential.field()
     else:
+        double = copy.deepcopy(potential).double() if isinstance(potential, nn.Module) else potential
+        quick = not exact and known_perceptron(potential) is not None
         field = Field(
-            lambda x: derivatives(potential, x).gradient,
-            lambda x: derivatives(potential, x).hessian,
-            lambda x, w: hessian_along(potential, x, w),
+            lambda x: gradient(double, x),
+            lambda x: fisher_metric(potential if quick else double, x),
+            None if quick else lambda x, w: hessian_along(double, x, w),
             lambda x: np.ones(len(x), bool),
         )
     if box is None:

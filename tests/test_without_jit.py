@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLAIN = {"NUMBA_DISABLE_JIT": "1"}
 NARROW = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}  # on x86-64: 128 bits, as the ABI has it
 PLAIN_RUNS = {  # kernel: size of its problem
+    "block_tridiagonal": 4,
     "integer_probabilities": 40,
     "ising_cftp": 6,
     "ising_fk_cftp": 6,
@@ -89,6 +90,9 @@ def calls(op: str, size: int):
         cells, weights = np.arange(size) % 2, np.full((size, 2), 0.5, np.float32)
         yield op, [None, features, cells, weights, np.array([0, 1]), 3, True, 2.0, 0.0]
         yield op, [features[:2] + 1, features, cells, weights, np.array([0, 1]), 3, False, 2.0, 1e-3]
+    elif op == "block_tridiagonal":
+        diagonal = np.stack([4 * np.eye(2) + np.cos(k) for k in range(size)])
+        yield op, [np.stack([diagonal, -diagonal]), np.ones((2, size - 1, 2, 2)), np.ones((2, size, 2))]
     elif op == "mlp_hessian":
         yield from ((op, [*_network(size), name]) for name in ("relu", "softplus", "silu", "tanh", "gelu"))
     else:

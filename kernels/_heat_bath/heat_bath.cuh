@@ -60,6 +60,16 @@ DEVICE void write_bits_by_block(const Thresholds<MONOTONE>& t) {
 }
 
 DEVICE u64 twice(u32 x) { return (u64)x << 32 | x; }
+DEVICE u32 mask_if_below(u64 x, u64 limit) {  // all ones or none
+#ifdef __CUDACC__
+    u32 mask;  // behind the compiler's back, which would select each word that is masked
+    asm("{.reg .pred below; setp.lt.u64 below, %1, %2; selp.b32 %0, -1, 0, below;}" : "=r"(mask) : "l"(x), "l"(limit));
+    return mask;
+#else
+    return x < limit ? ~0u : 0;
+#endif
+}
+
 DEVICE u64 majority(u64 x, u64 y, u64 z) { return (x & (y | z)) | (y & z); }  // one LOP3 a half word
 
 // f_0 .. f_4 of the 64 sites of each of WORDS words, number `word` and on: bit k of u is the complement of the k-th
@@ -99,13 +109,18 @@ DEVICE void draw_maps(Sfc64* const (&streams)[WORDS], u64 counter, const Thresho
             }
         const u64 site = from & (0 - from);
         const u64 v = derive(hash_key, (place << 6) + lowest_bit(from));
+        u64 here[WORDS];
         all = 0;
         UNROLL
         for (int w = 0; w < WORDS; ++w) {
-            const u64 here = place == word + w ? site : 0;
+            here[w] = place == word + w ? site : 0;
+            all |= escaped[w] ^= here[w];
+        }
+        UNROLL
+        for (int j = 0; j < 5; ++j) {
+            const u64 up = twice(mask_if_below(v, t.hashes[j]));
             UNROLL
-            for (int j = 0; j < 5; ++j) f[w][j] |= v < t.hashes[j] ? here : 0;
-            all |= escaped[w] ^= here;
+            for (int w = 0; w < WORDS; ++w) f[w][j] |= here[w] & up;
         }
     }
 }
