@@ -21,6 +21,20 @@ SHOWN = (  # of the kernels; every row is in bench/results
     "tasep_sample: 16384 sites, uniform",
     "tasep_evolve: ticks, 16384",
     "tasep_likelihood: one pair of rates",
+    "ising_sweep: 16384 lattices",
+    "ising_cftp: declared region, kernel",
+    "ising_cftp: declared region, ising.sample",
+    "tasep_sample: 150000 x 16384 sites, kernel",
+    "tasep_evolve: 65536 x 16384 sites",
+    "posterior_accumulate: 60105^2 x 768",
+    "posterior_moments: 60000^2 x 3072, one probe",
+    "mlp_hessian: softplus, 1e6 points",
+    "mlp_hessian: paper's LayerNorm, 1e6 points",
+    "geodesics: 500 x 90 points, network",
+    "peer: Ising sweep, torch.compile",
+    "peer: Hessian, softplus, double backward",
+    "peer: Hessian, softplus, vmap(hessian)",
+    "peer: Hessian, paper's LayerNorm, double backward",
 )
 BEGIN, END = "<!-- benchmarks: python -m bench.readme_table --write -->", "<!-- /benchmarks -->"
 
@@ -65,9 +79,18 @@ def section(result: dict) -> str:
     return "\n".join(lines)
 
 
+def never_on_a_gpu(results: Iterable[dict]) -> list[str]:
+    """The GPU kernels that no result was measured of on a GPU."""
+    measured = {name.partition(":")[0] for result in results if result["device"] == "cuda" for name in result["rows"]}
+    return sorted({path.parent.name for path in (report.ROOT / "kernels").glob("*/gpu.py")} - measured)
+
+
 def tables() -> str:
     results = [json.loads(path.read_text()) for path in sorted(report.RESULTS.glob("*.json"))]
-    return "\n\n".join(section(result) for result in results) or "No results yet."
+    parts = [section(result) for result in results] or ["No results yet."]
+    if missing := never_on_a_gpu(results):
+        parts.append(f"Not measured on a GPU yet: {', '.join(missing)}.")
+    return "\n\n".join(parts)
 
 
 def inserted(readme: str) -> str:

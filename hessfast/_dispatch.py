@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 BACKENDS = ("reference", "cpu", "gpu")
 
@@ -36,17 +37,19 @@ def kernel(op: str, device: str = "cpu", backend: str | None = None, name: str |
         wanted = "cuda" if backend == "gpu" else "cpu"
         raise ValueError(f'device must be "{wanted}" for backend {backend!r}, got {str(device)!r}.')
     module = f"hessfast.kernels.{op}.{backend}"
-    if importlib.util.find_spec(module) is None:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
         raise BackendUnavailableError(f'{op} has no {backend} kernel; use device="cpu".')
     if backend == "gpu":
-        _require_gpu()
+        _require_gpu(in_cuda=any(Path(spec.origin).parent.glob("*.cu")))
     return getattr(importlib.import_module(module), name or op)
 
 
-def _require_gpu() -> None:
+def _require_gpu(in_cuda: bool) -> None:
+    """CUDA C++ is compiled by CuPy; Triton comes with torch."""
     import torch
 
     if not torch.cuda.is_available():
         raise BackendUnavailableError('No CUDA device was found; use device="cpu".')
-    if importlib.util.find_spec("cupy") is None:
-        raise BackendUnavailableError("The GPU kernels need CuPy; install hessfast[cuda].")
+    if in_cuda and importlib.util.find_spec("cupy") is None:
+        raise BackendUnavailableError("This GPU kernel needs CuPy; install hessfast[cuda].")

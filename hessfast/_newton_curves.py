@@ -124,7 +124,7 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
 
 
 def _along(field: Field, points: np.ndarray, metric: np.ndarray, bend: np.ndarray) -> np.ndarray:
-    """T[bend] at the inner nodes; by differences over a quarter of a segment, which T h, of the next order, forgives."""
+    """T[bend] at the inner nodes; by differences over a quarter of a segment, which a term so small forgives."""
     inner = points[:, 1:-1]
     if field.metric_along is not None:
         return at(field.metric_along, inner, bend)

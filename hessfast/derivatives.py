@@ -3,7 +3,8 @@
 A potential maps points `[n, dim]` to `[n]` or `[n, 1]`, each point for itself: a module or any other callable that
 torch can differentiate. Three forms of one answer:
 
-    fused      multilayer perceptrons in float32, by the kernel `mlp_hessian`: 2 + dim forward passes a Hessian
+    fused      multilayer perceptrons in float32, by the kernel `mlp_hessian`: 2 + dim forward passes a Hessian;
+               on a GPU by default up to dim = 8
     eager      anything: reverse mode over reverse mode, 2 + 2 dim forward passes
     compiled   what torch.compile takes, by torch.func.hessian inside it (on a CPU this needs a C++ compiler)
 
@@ -24,6 +25,7 @@ from hessfast._dispatch import kernel
 
 FORMS = ("fused", "eager", "compiled")
 CHUNK = 4096  # points at a time: memory grows with this, not with the number of points
+_MOST_ON_GPU = 8  # coordinates: Triton compiles 36 pairs of tangents in seconds, 136 in half a minute
 _VERIFIED, _AGREES = 256, 1e-3  # points; relative to the largest entry, far beyond what float32 loses
 
 Potential = Callable[[Tensor], Tensor]
@@ -222,6 +224,8 @@ def _form(potential: Potential, flat: Tensor, form: str | None) -> Callable[[Ten
             "of relu, softplus, silu, tanh, gelu in turn, in float32."
         )
     if known is not None:
+        if form is None and flat.is_cuda and flat.shape[1] > _MOST_ON_GPU:
+            return lambda x: _eager(potential, x)
         dim = known[0][0][1].shape[1]
         if flat.shape[1] != dim:
             raise ValueError(f"points must have {dim} coordinates, as the potential takes, got {flat.shape[1]}.")

@@ -50,7 +50,7 @@ def _compile(command: list[str]) -> str:
 
 
 @functools.cache
-def _usage(op: str) -> dict[tuple[str, str], tuple[int, int, int]]:
+def usage(op: str) -> dict[tuple[str, str], tuple[int, int, int]]:
     """(architecture, kernel) -> registers a thread, bytes of its stack frame, bytes of spills: as ptxas reports."""
     entries = re.findall(
         r"Compiling entry function '(\w+)' for 'sm_(\d+)'.*?"
@@ -66,10 +66,10 @@ def _usage(op: str) -> dict[tuple[str, str], tuple[int, int, int]]:
 
 @pytest.mark.parametrize("op", OPS)
 def test_nothing_spills(op):
-    usage = _usage(op)
-    kernels = {name for _, name in usage}
-    assert kernels and set(usage) == {(cc, name) for cc in ARCHITECTURES for name in kernels}
-    for (_, name), (registers, stack, spills) in usage.items():
+    used = usage(op)
+    kernels = {name for _, name in used}
+    assert kernels and set(used) == {(cc, name) for cc in ARCHITECTURES for name in kernels}
+    for (_, name), (registers, stack, spills) in used.items():
         assert spills == 0, f"{name} spills {spills} bytes"
         assert stack <= STACK_FRAME.get(name, 0), f"{name} has a stack frame of {stack} bytes"
         most = MOST_REGISTERS.get(name, 0)
@@ -79,9 +79,9 @@ def test_nothing_spills(op):
 @pytest.mark.parametrize("op", OPS)
 def test_what_is_launched_exists(op):
     launched = set(re.findall(r'launch\(\s*"(\w+)",\s*"(\w+)"', (KERNELS / op / "gpu.py").read_text()))
-    assert launched == {(op, name) for _, name in _usage(op)}
+    assert launched == {(op, name) for _, name in usage(op)}
 
 
 def test_no_limit_outlives_its_kernel():
-    assert {name for op in OPS for _, name in _usage(op)} == set(MOST_REGISTERS)
+    assert {name for op in OPS for _, name in usage(op)} == set(MOST_REGISTERS)
     assert set(STACK_FRAME) <= set(MOST_REGISTERS)

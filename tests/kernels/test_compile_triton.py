@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -44,15 +45,14 @@ KERNELS = {  # kernel's folder, its function: types of the arguments, constants,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize(("op", "name"), KERNELS)
-def test_registers_and_spills(op, name, capability, tmp_path):
+def usage(op: str, name: str, capability: int) -> tuple[dict[str, int], int]:
+    """Bytes and registers as cuobjdump reports them, and the warps of a program."""
     import importlib
 
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    types, constants, most_registers = KERNELS[op, name]
+    types, constants, _ = KERNELS[op, name]
     module = importlib.import_module(f"hessfast.kernels.{op}.gpu")
     function = getattr(module, name)
     types = types | dict.fromkeys(constants, "constexpr")
@@ -66,11 +66,18 @@ def test_registers_and_spills(op, name, capability, tmp_path):
     )
     options = module.PRODUCT if name == "_multiply" else module.OPTIONS
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    cubin = tmp_path / "kernel.cubin"
-    cubin.write_bytes(compiled.asm["cubin"])
     cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    command = [str(cuobjdump), "--dump-resource-usage", str(cubin)]
-    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    usage = {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", report)}
-    assert usage.pop("REG") <= most_registers, report
-    assert usage["LOCAL"] == 0 and usage["STACK"] <= 8, report  # spills would lie there; 8 bytes are a division's
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
+        Path(cubin.name).write_bytes(compiled.asm["cubin"])
+        command = [str(cuobjdump), "--dump-resource-usage", cubin.name]
+        report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", report)}
+    return found, options["num_warps"]
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize(("op", "name"), KERNELS)
+def test_registers_and_spills(op, name, capability):
+    used, _ = usage(op, name, capability)
+    assert used["REG"] <= KERNELS[op, name][2]
+    assert used["LOCAL"] == 0 and used["STACK"] <= 8  # spills would lie there; 8 bytes are a division's

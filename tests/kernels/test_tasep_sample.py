@@ -228,7 +228,9 @@ def test_same_bits_from_the_cuda_kernels(M):
 @pytest.mark.gpu
 @pytest.mark.parametrize("M", [1, 64, 700, 16384, 18431, 18432, 50_000])
 def test_same_bits_from_a_gpu(M):
-    alpha, beta = (each[8:] for each in rates(300, M))  # the public function refuses the special rates that are too small
+    alpha, beta = (
+        each[8:] for each in rates(300, M)
+    )  # the public function refuses the special rates that are too small
     ours = tasep.sample(alpha, beta, M, 3, "cuda", first_id=7)
     expected = tasep.sample(alpha, beta, M, 3, first_id=7)
     np.testing.assert_array_equal(ours.words.cpu().numpy(), expected.words)

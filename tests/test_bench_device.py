@@ -1,0 +1,66 @@
+"""bench.device on a machine without a GPU: steps fail one by one, and the dry form says what the compilers say."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bench import readme_table, report
+from bench.device.dry import warps
+from bench.device.measure import Row
+from bench.device.steps import STEPS
+
+
+@pytest.fixture
+def no_gpu():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("There is a GPU.")
+
+
+def test_without_a_gpu_nothing_is_claimed(no_gpu, tmp_path):
+    out = tmp_path / "out.json"
+    command = [sys.executable, "-m", "bench.device", "--out", str(out)]
+    done = subprocess.run(command, cwd=report.ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "No CUDA device was found" in done.stderr and not out.exists()
+
+
+def test_a_failed_step_does_not_stop_the_next(no_gpu, tmp_path, monkeypatch):
+    import bench.device.__main__ as device
+
+    monkeypatch.setattr(device, "system", dict)
+    monkeypatch.setattr(report, "machine", lambda _: "none")
+    run = device.Run(tmp_path / "out.json", commit="abc")
+    run.steps(["ceilings", "ising_sweep"], time.time() + 100)
+    assert list(run.failed) == ["ceilings", "ising_sweep"] and not run.left and not run.rows
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["rows"] == {} and content["device"] == "cuda"
+
+
+def test_a_step_without_time_is_not_begun(tmp_path):
+    import bench.device.__main__ as device
+
+    run = device.Run(tmp_path / "out.json", commit=None)
+    run.steps(["ceilings"], time.time() + 1)
+    assert run.left == ["ceilings"] and not run.failed
+
+
+def test_occupancy():
+    """An H100 holds 16 warps of 128 registers or of 97, and 20 of 96, four to a block."""
+    assert [warps(registers, 4) for registers in (128, 104, 97, 96, 32)] == [16, 16, 16, 20, 64]
+
+
+def test_every_gpu_kernel_has_a_step():
+    steps = {name for name in STEPS if (report.ROOT / "kernels" / name / "gpu.py").exists()}
+    assert steps == {path.parent.name for path in (report.ROOT / "kernels").glob("*/gpu.py")}
+
+
+def test_what_was_never_measured_is_named():
+    row: Row = {"rate": 1.0}
+    measured = [{"device": "cuda", "rows": {f"{name}: all": row}} for name in ("ising_sweep", "ising_cftp")]
+    missing = readme_table.never_on_a_gpu(measured)
+    assert "mlp_hessian" in missing and "ising_sweep" not in missing
+    assert "ising_sweep" in readme_table.never_on_a_gpu([{"device": "cpu", "rows": {"ising_sweep: all": row}}])
