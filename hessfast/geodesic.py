@@ -15,13 +15,12 @@ import torch
 from scipy.interpolate import RectBivariateSpline
 from torch import nn
 
-from hessfast import _arrays, _checks, _newton_curves
+from hessfast import _arrays, _checks, _newton_curves, _other_curves
 from hessfast._newton_curves import Field
 from hessfast.derivatives import derivatives, fisher_metric, gradient, hessian_along, known_perceptron
 
 KINDS = ("levi-civita", "exponential", "mixture", "released")
 _MOST_STEPS = 100  # of Newton's method on each mesh
-_RELEASED = 0.1  # weight of squared second differences in the released objective
 
 
 class Table:
@@ -155,8 +154,8 @@ def connecting_geodesic(
     elif kind == "exponential":
         points = line
     else:
-        solve = _straight_in_eta if kind == "mixture" else _released
-        points, residual, iterations = solve(field, line, tolerance)
+        solve = _other_curves.straight_in_eta if kind == "mixture" else _other_curves.released
+        points, residual, iterations = solve(field, line, tolerance, _MOST_STEPS)
     means = _newton_curves.at(field.mean, points)
     steps = (np.diff(points, axis=1) * np.diff(means, axis=1)).sum(axis=2)
     length = np.where(_concave(steps).any(axis=1), np.nan, np.sqrt(np.maximum(steps, 0)).sum(axis=1))
@@ -365,83 +364,6 @@ def _lengths(potential: Any, points: Any) -> np.ndarray:
 def _concave(steps: np.ndarray) -> np.ndarray:
     """Which segments have a negative squared length, rounding aside."""
     return steps < -1e-9 * np.abs(steps).max(axis=-1, initial=0, keepdims=True)
-
-
-def _straight_in_eta(field: Field, line: np.ndarray, tolerance: float):
-    """Points where eta is straight, one damped Newton solve each; residual: the farthest miss over the way in eta."""
-    pairs, nodes, dim = line.shape
-    ends = _newton_curves.at(field.mean, line[:, [0, -1]])
-    goals = ends[:, :1] + np.linspace(0, 1, nodes)[:, None] * (ends[:, 1:] - ends[:, :1])
-    points = line.copy()
-    size = np.abs(ends[:, 1] - ends[:, 0]).max(axis=1, keepdims=True)[:, None] + 1e-300
-    iterations = np.zeros(pairs, int)
-    miss = _newton_curves.at(field.mean, points) - goals
-    damping = np.full((pairs, nodes, 1, 1), 1e-6)
-    for _ in range(_MOST_STEPS):
-        off = (np.abs(miss) / size).max(axis=(1, 2)) >= tolerance
-        if not off.any():
-            break
-        iterations += off
-        metric = _newton_curves.at(field.metric, points)
-        trace = np.trace(metric, axis1=-2, axis2=-1)[..., None, None] + 1e-300
-        step = -np.linalg.solve(metric + damping * trace * np.eye(dim), miss[..., None])[..., 0]
-        there = points + step
-        allowed = field.inside(there.reshape(-1, dim)).reshape(pairs, nodes)
-        there = np.where(allowed[..., None], there, points)
-        after = _newton_curves.at(field.mean, there) - goals
-        better = allowed & ((after**2).sum(axis=2) < (miss**2).sum(axis=2))
-        points, miss = np.where(better[..., None], there, points), np.where(better[..., None], after, miss)
-        damping = np.where(better[..., None, None], np.maximum(damping / 10, 1e-14), damping * 10)
-    return points, (np.abs(miss) / size).max(axis=(1, 2)), iterations
-
-
-def _released(field: Field, line: np.ndarray, tolerance: float):
-    """Where the released script's descent rests: no force of sum d^T M d + 0.1 sum |second difference|^2, M held fixed.
-
-    M is the metric at the middles of segments d. Linear solves with M where it was, and half-way back where the force
-    does not fall; residual: force over the forces of segments.
-    """
-    pairs, nodes, dim = line.shape
-    D = np.diff(np.eye(nodes), axis=0)
-    second = np.diff(np.eye(nodes), n=2, axis=0)
-    bend = _RELEASED * second.T @ second
-
-    def stiffness(points: np.ndarray) -> np.ndarray:
-        """[pairs, nodes, dim, nodes, dim]."""
-        M = _newton_curves.at(field.metric, (points[:, 1:] + points[:, :-1]) / 2)
-        return np.einsum("km,pkij,kn->pminj", D, M, D, optimize=True) + np.einsum("mn,ij->minj", bend, np.eye(dim))
-
-    def force(A: np.ndarray, points: np.ndarray) -> np.ndarray:
-        return np.einsum("pminj,pnj->pmi", A, points)[:, 1:-1]
-
-    def size(A: np.ndarray, points: np.ndarray) -> np.ndarray:
-        pull = np.abs(force(A, points)).max(axis=(1, 2))
-        return pull / (np.abs(np.einsum("pminj,pnj->pmi", A, points)[:, [0, -1]]).max(axis=(1, 2)) + 1e-300)
-
-    points, share = line.copy(), np.ones(pairs)
-    A = stiffness(points)
-    residual, iterations = size(A, points), np.zeros(pairs, int)
-    for _ in range(_MOST_STEPS):
-        off = residual >= tolerance
-        if not off.any():
-            break
-        iterations += off
-        inner = A[:, 1:-1, :, 1:-1].reshape(pairs, (nodes - 2) * dim, -1)
-        step = -np.linalg.solve(inner, force(A, points).reshape(pairs, -1, 1)).reshape(pairs, nodes - 2, dim)
-        there = points.copy()
-        there[:, 1:-1] += share[:, None, None] * step
-        allowed = np.all(field.inside(there.reshape(-1, dim)).reshape(pairs, nodes), axis=1)
-        there = np.where(allowed[:, None, None], there, points)
-        A_there = stiffness(there)
-        after = size(A_there, there)
-        better = allowed & (after < residual)
-        points, A = (
-            np.where(better[:, None, None], there, points),
-            np.where(better[:, None, None, None, None], A_there, A),
-        )
-        residual = np.where(better, after, residual)
-        share = np.where(better, np.minimum(1, 2 * share), share / 2)
-    return points, residual, iterations
 
 
 def _back(values: np.ndarray, like: Any) -> Any:

@@ -1,0 +1,114 @@
+"""Curves that are no geodesics, between many pairs at once: straight in eta, and those of the released script."""
+
+import numpy as np
+
+from hessfast._dispatch import kernel
+from hessfast._newton_curves import Field, at
+
+_BEND = 0.1  # weight of squared second differences in the released objective
+_FIRST_DAMPING, _LEAST, _MOST = 1e-6, 1e-14, 1e9
+
+
+def straight_in_eta(
+    field: Field, line: np.ndarray, tolerance: float, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points of which eta is straight, each by Newton's method, damped, from its place on the lines `[pairs, n, dim]`.
+
+    Returns:
+        points `[pairs, n, dim]`; residual `[pairs]`, the farthest miss of eta over its way; iterations `[pairs]`.
+    """
+    pairs, nodes, dim = line.shape
+    ends = at(field.mean, line[:, [0, -1]])
+    goals = ends[:, :1] + np.linspace(0, 1, nodes)[:, None] * (ends[:, 1:] - ends[:, :1])
+    way = np.abs(ends[:, 1] - ends[:, 0]).max(axis=1, keepdims=True) + 1e-300
+    points, goals, way = line.reshape(-1, dim).copy(), goals.reshape(-1, dim), np.repeat(way, nodes, axis=0)
+    miss = (field.mean(points) - goals) / way
+    damping, iterations = np.full(len(points), _FIRST_DAMPING), np.zeros(len(points), int)
+    for _ in range(most):
+        now = np.flatnonzero((np.abs(miss).max(axis=1) >= tolerance) & (damping < _MOST))
+        if not now.size:
+            break
+        iterations[now] += 1
+        metric = field.metric(points[now])
+        trace = np.abs(np.trace(metric, axis1=-2, axis2=-1)) + 1e-300
+        damped = metric + (damping[now] * trace)[:, None, None] * np.eye(dim)
+        there = points[now] - np.linalg.solve(damped, (miss * way)[now][..., None])[..., 0]
+        allowed = np.isfinite(there).all(axis=1)
+        allowed[allowed] = field.inside(there[allowed])
+        after = np.full((len(now), dim), np.inf)
+        after[allowed] = (field.mean(there[allowed]) - goals[now][allowed]) / way[now][allowed]
+        better = (after**2).sum(axis=1) < (miss[now] ** 2).sum(axis=1)
+        points[now[better]], miss[now[better]] = there[better], after[better]
+        damping[now] = np.where(better, np.maximum(damping[now] / 10, _LEAST), damping[now] * 10)
+    residual = np.abs(miss).reshape(pairs, -1).max(axis=1)
+    return points.reshape(line.shape), residual, iterations.reshape(pairs, nodes).max(axis=1)
+
+
+def released(field: Field, line: np.ndarray, tolerance: float, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the released script's descent rests: no force of sum d^T M d + 0.1 sum |second difference|^2, M held fixed.
+
+    M is the metric at the middles of segments d. Linear solves with M where it was, and half-way back where the force
+    does not fall; residual: force over the forces of segments.
+    """
+    points, share = line.copy(), np.ones(len(line))
+    metric = at(field.metric, _middles(points))
+    residual, iterations = _residual(metric, points), np.zeros(len(line), int)
+    for _ in range(most):
+        now = np.flatnonzero((residual >= tolerance) & (share > 1e-9))
+        if not now.size:
+            break
+        iterations[now] += 1
+        step, definite = _solve(metric[now], -_force(metric[now], points[now]))
+        there = points[now].copy()
+        there[:, 1:-1] += share[now, None, None] * step
+        inside = field.inside(there.reshape(-1, there.shape[-1])).reshape(there.shape[:-1]).all(axis=1)
+        allowed = np.flatnonzero(definite & inside)
+        metric_there = at(field.metric, _middles(there[allowed]))
+        after = _residual(metric_there, there[allowed])
+        better = after < residual[now[allowed]]
+        taken = now[allowed[better]]
+        points[taken], metric[taken], residual[taken] = there[allowed[better]], metric_there[better], after[better]
+        share[now] /= 2
+        share[taken] = np.minimum(1, 4 * share[taken])
+        share[now[~definite]] = 0
+    return points, residual, iterations
+
+
+def _middles(points: np.ndarray) -> np.ndarray:
+    return (points[:, 1:] + points[:, :-1]) / 2
+
+
+def _force(metric: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Half the gradient of the released objective at the inner nodes, M held fixed."""
+    pulls = np.einsum("pkij,pkj->pki", metric, np.diff(points, axis=1))
+    bends = np.pad(np.diff(points, n=2, axis=1), ((0, 0), (2, 2), (0, 0)))
+    return -np.diff(pulls, axis=1) + _BEND * np.diff(bends, n=2, axis=1)[:, 1:-1]
+
+
+def _residual(metric: np.ndarray, points: np.ndarray) -> np.ndarray:
+    pulls = np.einsum("pkij,pkj->pki", metric[:, [0, -1]], np.diff(points, axis=1)[:, [0, -1]])
+    return np.abs(_force(metric, points)).max(axis=(1, 2)) / (np.abs(pulls).max(axis=(1, 2)) + 1e-300)
+
+
+def _solve(metric: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps of the inner nodes that balance forces; two of them make a block, for bends reach to the next but one."""
+    pairs, inner, dim = right.shape
+    blocks = -(-inner // 2)
+    second = np.diff(np.eye(inner + 2), n=2, axis=0)
+    bend = _BEND * (second.T @ second)[1:-1, 1:-1]
+    matrix = np.zeros((pairs, 2 * blocks, 3, dim, dim))  # of row k: columns k, k - 1, k - 2
+    matrix[:, :inner, 0] = metric[:, :-1] + metric[:, 1:]
+    matrix[:, 1:inner, 1] = -metric[:, 1:-1]
+    for back in range(3):
+        matrix[:, back:inner, back] += np.diagonal(bend, -back)[:, None, None] * np.eye(dim)
+    matrix[:, inner:, 0] = np.eye(dim)  # a node that is not there
+    first, last = matrix[:, ::2], matrix[:, 1::2]
+    diagonal = _two_by_two(first[:, :, 0], last[:, :, 1].swapaxes(-1, -2), last[:, :, 1], last[:, :, 0])
+    lower = _two_by_two(first[:, 1:, 2], first[:, 1:, 1], np.zeros_like(first[:, 1:, 0]), last[:, 1:, 2])
+    right = np.pad(right, ((0, 0), (0, 2 * blocks - inner), (0, 0))).reshape(pairs, blocks, 2 * dim)
+    step, definite = kernel("block_tridiagonal")(diagonal, lower, right)
+    return step.reshape(pairs, 2 * blocks, dim)[:, :inner], definite
+
+
+def _two_by_two(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.concatenate([a, b], axis=-1), np.concatenate([c, d], axis=-1)], axis=-2)
