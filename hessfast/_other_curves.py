@@ -7,6 +7,7 @@ from hessfast._newton_curves import Field, at
 
 _BEND = 0.1  # weight of squared second differences in the released objective
 _FIRST_DAMPING, _LEAST, _MOST = 1e-6, 1e-14, 1e9
+_LEAST_SHARE = 1e-3  # of a step of the released descent
 
 
 def straight_in_eta(
@@ -47,30 +48,31 @@ def straight_in_eta(
 def released(field: Field, line: np.ndarray, tolerance: float, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the released script's descent rests: no force of sum d^T M d + 0.1 sum |second difference|^2, M held fixed.
 
-    M is the metric at the middles of segments d. Linear solves with M where it was, and half-way back where the force
-    does not fall; residual: force over the forces of segments.
+    M is the metric at the middles of segments d. Linear solves with M where it was, and half of the way each time: the
+    whole way swings to and fro. A step that has grown, or leaves the box, is shortened; residual: force over the forces
+    of segments.
     """
-    points, share = line.copy(), np.ones(len(line))
+    points, share, shortest = line.copy(), np.full(len(line), 0.5), np.full(len(line), np.inf)
     metric = at(field.metric, _middles(points))
     residual, iterations = _residual(metric, points), np.zeros(len(line), int)
     for _ in range(most):
-        now = np.flatnonzero((residual >= tolerance) & (share > 1e-9))
+        now = np.flatnonzero((residual >= tolerance) & (share > _LEAST_SHARE))
         if not now.size:
             break
         iterations[now] += 1
         step, definite = _solve(metric[now], -_force(metric[now], points[now]))
+        size = np.linalg.norm(step, axis=(1, 2))
+        share[now] = np.where(size > 2 * shortest[now], share[now] / 2, share[now])
+        shortest[now] = np.minimum(shortest[now], size)
         there = points[now].copy()
         there[:, 1:-1] += share[now, None, None] * step
         inside = field.inside(there.reshape(-1, there.shape[-1])).reshape(there.shape[:-1]).all(axis=1)
-        allowed = np.flatnonzero(definite & inside)
-        metric_there = at(field.metric, _middles(there[allowed]))
-        after = _residual(metric_there, there[allowed])
-        better = after < residual[now[allowed]]
-        taken = now[allowed[better]]
-        points[taken], metric[taken], residual[taken] = there[allowed[better]], metric_there[better], after[better]
-        share[now] /= 2
-        share[taken] = np.minimum(1, 4 * share[taken])
-        share[now[~definite]] = 0
+        share[now[~inside]] /= 2
+        share[now[~definite]] = 0  # an indefinite metric: there is no such curve
+        taken = now[definite & inside]
+        points[taken] = there[definite & inside]
+        metric[taken] = at(field.metric, _middles(points[taken]))
+        residual[taken] = _residual(metric[taken], points[taken])
     return points, residual, iterations
 
 

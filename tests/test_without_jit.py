@@ -27,10 +27,12 @@ PLAIN_RUNS = {  # kernel: size of its problem
     "mlp_hessian": 5,
     "pattern_counts": 6,
     "posterior_accumulate": 7,
+    "posterior_moments": 7,
     "tasep_evolve": 5,
     "tasep_likelihood": 9,
     "tasep_sample": 70,
 }
+IN_FLOAT32 = ("mlp_hessian", "posterior_moments")  # between arguments and results
 NARROW_RUNS = {"ising_sweep": 22, "tasep_sample": 300}
 SEED, IDS = np.uint64(2**64 - 3), np.array([5, 0, 2**63], np.uint64)
 TEMPERATURE, FIELD = np.array([5.0, 2.6, 3.0]), np.array([0.0, -0.5, 1.5])
@@ -90,6 +92,12 @@ def calls(op: str, size: int):
         cells, weights = np.arange(size) % 2, np.full((size, 2), 0.5, np.float32)
         yield op, [None, features, cells, weights, np.array([0, 1]), 3, True, 2.0, 0.0]
         yield op, [features[:2] + 1, features, cells, weights, np.array([0, 1]), 3, False, 2.0, 1e-3]
+    elif op == "posterior_moments":
+        data = np.linspace(-1, 2, 3 * size, dtype=np.float32).reshape(size, 3) ** 2
+        queries, tau, left_out = data[1:4] + np.float32(0.25), np.array([0.2, 1.0, 30.0]), np.array([-1, 2, 0])
+        probes = np.sign(np.cos(np.arange(1, 19, dtype=np.float32))).reshape(3, 2, 3)
+        yield op, [queries, data, tau, probes, left_out]
+        yield op, [queries, data, tau, probes[:, :0], left_out]
     elif op == "block_tridiagonal":
         diagonal = np.stack([4 * np.eye(2) + np.cos(k) for k in range(size)])
         yield op, [np.stack([diagonal, -diagonal]), np.ones((2, size - 1, 2, 2)), np.ones((2, size, 2))]
@@ -112,7 +120,7 @@ def compare(op: str, size: int) -> None:
     for expected, got in zip(outcome(op, size, "reference"), outcome(op, size, "cpu"), strict=True):
         if got.dtype.kind == "f":
             tolerance = 1e-13 if got.dtype == np.float64 else 1e-5
-            np.testing.assert_allclose(got, expected, rtol=tolerance, atol=1e-6 if op == "mlp_hessian" else 1e-13)
+            np.testing.assert_allclose(got, expected, rtol=tolerance, atol=1e-6 if op in IN_FLOAT32 else 1e-13)
         else:
             np.testing.assert_array_equal(got, expected)
 

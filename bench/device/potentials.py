@@ -121,3 +121,55 @@ def geodesics() -> Iterator[Row]:
     curves = call()
     more = {"converged": float(np.mean(curves.converged)), "seconds": 2.0, "rounds": 3}
     yield rate("geodesics: 500 x 90 points, network", call, 500, "curves/s", 500.0, **more)
+
+
+def _noisy(num, width, device):
+    """Queries, data on a curved surface of 8 dimensions, tau, probes, and every query's own datum to leave out.
+
+    At tau from 1 % to 100 % of the variance of the data a few to all of the data count.
+    """
+    import torch
+
+    generator = torch.Generator(device).manual_seed(0)
+    hidden = torch.randn((num, 8), device=device, generator=generator)
+    data = torch.tanh(hidden @ torch.randn((8, width), device=device, generator=generator) / 4)
+    data += 0.05 * torch.randn((num, width), device=device, generator=generator)
+    tau = torch.logspace(-2, 0, num, dtype=torch.float64, device=device) * width * float(data.var())
+    noise = torch.randn((num, width), device=device, generator=generator)
+    queries = data + tau.sqrt().float()[:, None] * noise
+    probes = 1.0 - 2 * torch.randint(0, 2, (num, 1, width), device=device, generator=generator)
+    return queries, data, tau, probes, torch.arange(num, device=device)
+
+
+def _moments_deviation(got, some, queries, data, tau, probes, left_out) -> float:
+    """The worst relative error, at queries `some`, of D* from the mean of the data, log normaliser and covariance."""
+    import torch
+
+    data = data.double()
+    centre, worst = data.mean(dim=0), 0.0
+    for i in some:
+        exponents = -((data - queries[i].double()) ** 2).sum(dim=1) / (2 * tau[i])
+        exponents[left_out[i]] = -torch.inf
+        weights = exponents.softmax(dim=0)
+        mean = weights @ data
+        apart = data - mean
+        covariance = (apart @ probes[i, 0].double() * weights) @ apart
+        pairs = [
+            (got[0][i] - centre, mean - centre),
+            (got[1][i, None], exponents.logsumexp(dim=0, keepdim=True)),
+            (got[2][i, 0], covariance),
+        ]
+        worst = max(worst, *(float((a - b).norm() / b.norm()) for a, b in pairs))
+    return worst
+
+
+def moments() -> Iterator[Row]:
+    """The denoiser of a data set at as many noisy queries, each without its own datum, and its covariance once."""
+    for num, width, goal in ((20_000, 768, 7.0), (60_000, 3072, 2.0)):
+        arguments = _noisy(num, width, "cuda")
+        call = partial(kernel("posterior_moments", "cuda"), *arguments)
+        deviation = _moments_deviation(call(), range(0, num, -(-num // 64)), *arguments)
+        if not deviation < 1e-5:
+            raise ArithmeticError(f"posterior_moments deviates from float64 by {deviation:.2g}.")
+        name = f"posterior_moments: {num}^2 x {width}, one probe"
+        yield rate(name, call, num**2, "pairs/ns", goal, deviation=deviation, seconds=5.0, rounds=5)

@@ -10,6 +10,7 @@ STEPS: dict[str, tuple[Step, int]] = {
     "ising_cftp": (samplers.perfect, 60),
     "tasep_sample": (samplers.chains, 40),
     "posterior_accumulate": (potentials.posteriors, 60),
+    "posterior_moments": (potentials.moments, 40),
     "mlp_hessian": (potentials.hessians, 60),
     "geodesics": (potentials.geodesics, 60),
     "ising_observables": (samplers.observables, 20),

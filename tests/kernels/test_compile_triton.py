@@ -21,6 +21,14 @@ KERNELS = {  # kernel's folder, its function: types of the arguments, constants,
         {"LAPLACE": True, "CORNERS": 4, "BLOCK": 64},
         64,
     ),
+    ("posterior_moments", "_weigh"): (
+        {
+            "products": f64, "halves": f64, "rate": f64, "left_out": i64, "greatest": f64, "total": f64, "scale": f64,
+            "first": "i32", "num": "i32",
+        },
+        {"BLOCK": 4096},
+        96,
+    ),
     ("mlp_hessian", "_multiply"): (
         {
             "x": f32, "matrix": f32, "bias": f32, "result": f32, "num_rows": "i32", "num_biased": "i32",
