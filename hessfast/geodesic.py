@@ -335,9 +335,10 @@ def _field(potential: Any, box: tuple[Any, Any] | None, dim: int, exact: bool = 
         )
     if box is None:
         return field
-    low, high = (_checks.float_array("box", end) for end in box)
-    if low.shape != (dim,) or high.shape != (dim,) or not (low < high).all():
+    corners = _checks.float_array("box", box)
+    if corners.shape != (2, dim) or not (corners[0] < corners[1]).all():
         raise ValueError(f"box must be lowest and highest coordinates, {dim} each, got {box}.")
+    low, high = corners
     return field._replace(inside=lambda x: ((x >= low) & (x <= high)).all(axis=1) & field.inside(x))
 
 

@@ -18,3 +18,4 @@ WARM_UP = 12  # outputs of sfc64 thrown away
 ISING_SWEEP, ISING_CFTP, ISING_FK_CFTP, ISING_FLIP, ISING_MCMC = 1, 2, 3, 4, 5
 TASEP_SAMPLE, TASEP_EVOLVE = 6, 7
 PARAMETERS = 8  # the random (T, H) and (alpha, beta) of data sets
+DIFFUSABILITY = 9  # noise and probes of Fisher curves, beyond the kernels

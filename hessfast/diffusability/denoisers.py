@@ -1,0 +1,164 @@
+"""Denoisers of many makes through one interface: D(y, tau) = E[X | Y = y] for Y = X + sqrt(tau) Z, tau a VARIANCE.
+
+Whatever a network predicts, F, the denoiser and the score are affine in it,
+
+    D = skip y + out F,    s = (D - y) / tau = slope y + (out / tau) F,    slope = (skip - 1) / tau,
+
+with numbers that depend on tau alone. Kept apart they lose no digits: s at small tau and Jac D at large tau are small
+differences of large terms when computed from each other.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hessfast import _checks
+
+
+class Coefficients(NamedTuple):
+    """skip, out and slope at a tau."""
+
+    skip: float
+    out: float
+    slope: float
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """What `network` predicts, and how the denoiser is made of it.
+
+    Attributes:
+        network: F(y, tau) for y `[batch, ...]` and tau a float; like y.
+        coefficients: skip, out and slope at a tau.
+        trained: least and greatest tau it was trained for, if that is known.
+    """
+
+    network: Callable[[Tensor, float], Tensor]
+    coefficients: Callable[[float], Coefficients]
+    trained: tuple[float, float] | None = None
+
+    def __call__(self, y: Tensor, tau: float) -> Tensor:
+        """E[X | Y = y], like y."""
+        skip, out, _ = self.coefficients(tau)
+        return skip * y + out * self.network(y, tau)
+
+    def score(self, y: Tensor, tau: float) -> Tensor:
+        """grad log p_tau(y), like y."""
+        _, out, slope = self.coefficients(tau)
+        return slope * y + out / tau * self.network(y, tau)
+
+
+def from_denoiser(function: Callable[[Tensor, float], Tensor], trained: tuple[float, float] | None = None) -> Denoiser:
+    """Any ``function(y, tau) -> E[X | Y = y]``.
+
+    Example:
+        >>> shrink = from_denoiser(lambda y, tau: y / (1 + tau))  # X ~ N(0, 1)
+        >>> shrink.score(torch.ones(1, 1), 3.0).tolist()
+        [[-0.25]]
+    """
+    return Denoiser(function, lambda tau: Coefficients(0.0, 1.0, -1 / tau), trained)
+
+
+def from_score(function: Callable[[Tensor, float], Tensor], trained: tuple[float, float] | None = None) -> Denoiser:
+    """Any ``function(y, tau) -> grad log p_tau(y)``; of one density, not guided by a classifier.
+
+    Example:
+        >>> from_score(lambda y, tau: -y / (1 + tau))(torch.ones(1, 1), 3.0).tolist()
+        [[0.25]]
+    """
+    return Denoiser(function, lambda tau: Coefficients(1.0, tau, 0.0), trained)
+
+
+def from_edm(
+    network: Callable[[Tensor, Tensor], Tensor], sigma_data: float = 0.5, trained: tuple[float, float] | None = None
+) -> Denoiser:
+    """The raw network F(c_in y, c_noise) of Karras et al. (2022), c_noise = ln(sigma) / 4 as `[batch]`."""
+    variance = _positive("sigma_data", sigma_data) ** 2
+
+    def predict(y: Tensor, tau: float) -> Tensor:
+        noise = y.new_full((len(y),), math.log(tau) / 8)
+        return network(y / math.sqrt(tau + variance), noise)
+
+    def coefficients(tau: float) -> Coefficients:
+        total = tau + variance
+        return Coefficients(variance / total, math.sqrt(tau * variance / total), -1 / total)
+
+    return Denoiser(predict, coefficients, trained)
+
+
+def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
+    """A diffusers model, e.g. UNet2DModel, with the noise schedule and the kind of prediction of its scheduler.
+
+    tau = (1 - a) / a for the scheduler's cumulative product a: variance preserving; the time of a tau between two steps
+    is interpolated in ln tau. For schedulers that keep sigmas instead (variance exploding) give the network to
+    `from_edm` or `from_score`.
+
+    Args:
+        model: ``model(x, time, **conditions).sample``.
+        scheduler: has `alphas_cumprod` and `config.prediction_type` "epsilon", "v_prediction" or "sample".
+        conditions: passed on; a guided prediction is no score of a density, so give one condition or none.
+    """
+    cumulative = getattr(scheduler, "alphas_cumprod", None)
+    kind = getattr(getattr(scheduler, "config", None), "prediction_type", None)
+    if cumulative is None or kind not in ("epsilon", "v_prediction", "sample"):
+        raise ValueError(
+            "scheduler must have alphas_cumprod and predict epsilon, v or the sample, "
+            f"got {type(scheduler).__name__} with prediction_type {kind!r}."
+        )
+    log_tau = torch.log((1 - cumulative.double()) / cumulative.double())
+
+    def predict(y: Tensor, tau: float) -> Tensor:
+        time = _interpolated(math.log(tau), log_tau)
+        output = model(y / math.sqrt(1 + tau), y.new_full((len(y),), time), **conditions)
+        return getattr(output, "sample", output)
+
+    return Denoiser(predict, _variance_preserving(kind), (float(log_tau[0].exp()), float(log_tau[-1].exp())))
+
+
+def _variance_preserving(kind: str) -> Callable[[float], Coefficients]:
+    """x_t = a y, a^2 = 1 / (1 + tau): x = y - sqrt(tau) eps = a x_t - sqrt(1 - a^2) v."""
+    if kind == "epsilon":
+        return lambda tau: Coefficients(1.0, -math.sqrt(tau), 0.0)
+    if kind == "v_prediction":
+        return lambda tau: Coefficients(1 / (1 + tau), -math.sqrt(tau / (1 + tau)), -1 / (1 + tau))
+    return lambda tau: Coefficients(0.0, 1.0, -1 / tau)
+
+
+def _interpolated(value: float, ascending: Tensor) -> float:
+    """The place of `value` among ascending numbers, between two of them a fraction; at the ends, the ends."""
+    k = int(torch.searchsorted(ascending, torch.tensor(value, dtype=ascending.dtype)))
+    if k == 0 or k == len(ascending):
+        return float(min(k, len(ascending) - 1))
+    low, high = float(ascending[k - 1]), float(ascending[k])
+    return k - 1 + (value - low) / (high - low)
+
+
+def from_flow(network: Callable[[Tensor, Tensor], Tensor], trained: tuple[float, float] | None = None) -> Denoiser:
+    """A rectified flow: velocity z - x at x_t = (1 - t) x + t z, ``network(x_t, t)`` with t `[batch]` in (0, 1).
+
+    tau = (t / (1 - t))^2 and y = x_t / (1 - t).
+    """
+
+    def time(tau: float) -> float:
+        return math.sqrt(tau) / (1 + math.sqrt(tau))
+
+    def predict(y: Tensor, tau: float) -> Tensor:
+        t = time(tau)
+        return network((1 - t) * y, y.new_full((len(y),), t))
+
+    def coefficients(tau: float) -> Coefficients:
+        t = time(tau)
+        return Coefficients(1 - t, -t, -t / tau)
+
+    return Denoiser(predict, coefficients, trained)
+
+
+def _positive(name: str, value: Any) -> float:
+    number = float(_checks.float_array(name, value))
+    if not number > 0:
+        raise ValueError(f"{name} must be > 0, got {value}.")
+    return number
