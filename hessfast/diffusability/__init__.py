@@ -6,16 +6,23 @@ tau is a noise VARIANCE everywhere: Y = X + sqrt(tau) Z.
 from .curves import Estimate, FisherCurve, fisher_curve
 from .denoisers import Denoiser, from_denoiser, from_diffusers, from_edm, from_flow, from_score
 from .densities import Activated, Exact, GaussianMixture, Sphere, denoiser, gaussian
+from .deviations import Normalisation, fir_deviation, mmse_rate_deviation, normalisation, serpentine
+from .penalties import EncoderPenalties, Penalty, encoder_penalties, gpe_cost
 
 __all__ = [
     "Activated",
     "Denoiser",
+    "EncoderPenalties",
     "Estimate",
     "Exact",
     "FisherCurve",
     "GaussianMixture",
+    "Normalisation",
+    "Penalty",
     "Sphere",
     "denoiser",
+    "encoder_penalties",
+    "fir_deviation",
     "fisher_curve",
     "from_denoiser",
     "from_diffusers",
@@ -23,4 +30,8 @@ __all__ = [
     "from_flow",
     "from_score",
     "gaussian",
+    "gpe_cost",
+    "mmse_rate_deviation",
+    "normalisation",
+    "serpentine",
 ]
