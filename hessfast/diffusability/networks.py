@@ -1,0 +1,122 @@
+"""Networks F(c_in y, c_noise) for denoisers of vectors and of images, in the form of Karras et al. (2022)."""
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class VectorNetwork(nn.Module):
+    """Vectors `[n, dim]`: a perceptron that is told the noise by c_noise itself and by slow waves of it.
+
+    Fast waves, as image networks have, let some networks see nothing else.
+    """
+
+    def __init__(self, dim: int, width: int = 128, depth: int = 3):
+        super().__init__()
+        sizes = [dim + 3] + [width] * depth
+        hidden = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.SiLU())]
+        self.layers = nn.Sequential(*hidden, nn.Linear(width, dim))
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        c = noise[:, None]
+        return self.layers(torch.cat([x, c, torch.sin(2 * c), torch.cos(2 * c)], dim=1))
+
+
+class ImageNetwork(nn.Module):
+    """Images `[n, channels, side, side]`, side a multiple of 2^(levels - 1): a U-Net with residual blocks.
+
+    Args:
+        channels: of an image.
+        width: channels of the first level; doubled at the second and kept from there.
+        levels: resolutions; the lowest has self-attention.
+        blocks: residual blocks a level and direction.
+    """
+
+    def __init__(self, channels: int, width: int = 64, levels: int = 3, blocks: int = 2):
+        super().__init__()
+        self.levels = levels
+        widths = [width * min(2**k, 2) for k in range(levels)]
+        told = 4 * width
+        self.frequencies = 2 * math.pi * torch.exp(torch.linspace(0, math.log(16), width // 2))
+        self.tell = nn.Sequential(nn.Linear(width // 2 * 2, told), nn.SiLU(), nn.Linear(told, told), nn.SiLU())
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        kept, now = [width], width
+        for level, wide in enumerate(widths):
+            stage = nn.ModuleList()
+            for _ in range(blocks):
+                stage.append(_Block(now, wide, told, attention=level + 1 == levels))
+                now = wide
+                kept.append(now)
+            self.down.append(stage)
+            if level + 1 < levels:
+                kept.append(now)
+        self.middle = _Block(now, now, told, attention=True)
+        for level, wide in reversed(list(enumerate(widths))):
+            stage = nn.ModuleList()
+            for _ in range(blocks + 1):
+                stage.append(_Block(now + kept.pop(), wide, told, attention=level + 1 == levels))
+                now = wide
+            self.up.append(stage)
+        self.last = nn.Sequential(nn.GroupNorm(_groups(now), now), nn.SiLU(), nn.Conv2d(now, channels, 3, padding=1))
+        nn.init.zeros_(self.last[-1].weight)
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        waves = noise[:, None] * self.frequencies.to(noise) / 4
+        told = self.tell(torch.cat([waves.sin(), waves.cos()], dim=1))
+        h = self.first(x)
+        kept = [h]
+        for level, stage in enumerate(self.down):
+            for block in stage:
+                h = block(h, told)
+                kept.append(h)
+            if level + 1 < self.levels:
+                h = functional.avg_pool2d(h, 2)
+                kept.append(h)
+        h = self.middle(h, told)
+        for level, stage in enumerate(self.up):
+            for block in stage:
+                h = block(torch.cat([h, kept.pop()], dim=1), told)
+            if level + 1 < self.levels:
+                h = functional.interpolate(h, scale_factor=2.0, mode="nearest")
+        return self.last(h)
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, told: int, attention: bool):
+        super().__init__()
+        self.norm, self.conv = nn.GroupNorm(_groups(inputs), inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.tell = nn.Linear(told, 2 * outputs)
+        self.norm2, self.conv2 = nn.GroupNorm(_groups(outputs), outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+        self.attention = _Attention(outputs) if attention else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        h = self.conv(functional.silu(self.norm(x)))
+        scale, shift = self.tell(told)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv2(functional.silu(self.norm2(h) * (1 + scale) + shift))
+        return self.attention(self.skip(x) + h)
+
+
+class _Attention(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm, self.heads = nn.GroupNorm(_groups(channels), channels), max(channels // 64, 1)
+        self.ask, self.answer = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.answer.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels, rows, columns = x.shape
+        parts = self.ask(self.norm(x)).reshape(n, 3, self.heads, channels // self.heads, rows * columns)
+        q, k, v = parts.transpose(-1, -2).unbind(dim=1)
+        mixed = functional.scaled_dot_product_attention(q, k, v)
+        return x + self.answer(mixed.transpose(-1, -2).reshape(n, channels, rows, columns))
+
+
+def _groups(channels: int) -> int:
+    """Greatest number of groups of at least four channels, at most 32, that divides them."""
+    return max(g for g in range(1, min(32, max(channels // 4, 1)) + 1) if channels % g == 0)
