@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -120,7 +119,6 @@ def system() -> dict:
         "multiprocessors": properties.multi_processor_count,
         "memory_GB": round(properties.total_memory / 1e9, 1),
         "cpus": os.cpu_count(),
-        "platform": platform.platform(),
     }
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from functools import partial
 
+from hessfast.kernels._cuda import current_stream
+
 from .measure import Row, rate
 
 # Eight independent chains a thread; every operation takes what the last one of its chain gave.
@@ -38,6 +40,6 @@ def ceilings() -> Iterator[Row]:
     out = cupy.empty(blocks * 256, cupy.uint32)
     for name, operation in _OPERATIONS.items():
         kernel = cupy.RawKernel(_CHAINS.replace("OP", operation), "chains")
-        with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+        with current_stream():
             call = partial(kernel, (blocks,), (256,), (out, cupy.uint32(7), cupy.uint32(9)))
             yield rate(f"ceiling: {name}", call, blocks * 256 * 1024 * 64 / 1e9, "Gop/s", seconds=0.5)

@@ -10,6 +10,7 @@ Sample i has the same Z and v at every tau and in every run with the same seed, 
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -148,15 +149,17 @@ def _sweep(denoiser, x, levels, open_levels, num_probes, seed, batch, blocks, su
     rank, ranks = _ranks()
     mine = [block for block in blocks if block % ranks == rank]
     at_once = max(batch // BLOCK, 1)
-    for first in range(0, len(mine), at_once):
-        some = mine[first : first + at_once]
-        rows = torch.cat([torch.arange(b * BLOCK, min((b + 1) * BLOCK, len(x))) for b in some])
-        owner = (rows // BLOCK).numpy()
-        noise, probes = _draws(some, rows, x, num_probes, seed)
-        for level in np.flatnonzero(open_levels):
-            values = _quantities(denoiser, x[rows.to(x.device)], float(levels[level]), noise, probes, batch)
-            for block in some:
-                sums[block, level] = _sums(values[owner == block])
+    batches = [mine[first : first + at_once] for first in range(0, len(mine), at_once)]
+    with ThreadPoolExecutor(1) as ahead:  # draws the next noise while the denoiser is at work
+        drawn = [ahead.submit(_draws, some, x, num_probes, seed) for some in batches[:1]]
+        for k, some in enumerate(batches):
+            rows, noise, probes = drawn.pop().result()
+            drawn += [ahead.submit(_draws, later, x, num_probes, seed) for later in batches[k + 1 : k + 2]]
+            owner = (rows // BLOCK).numpy()
+            for level in np.flatnonzero(open_levels):
+                values = _quantities(denoiser, x[rows.to(x.device)], float(levels[level]), noise, probes, batch)
+                for block in some:
+                    sums[block, level] = _sums(values[owner == block])
     if ranks > 1:
         _gather(sums, blocks)
 
@@ -199,8 +202,9 @@ def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float)
     return result
 
 
-def _draws(blocks, rows: Tensor, x: Tensor, num_probes: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Z `[n, ...]` and signs `[num_probes, n, ...]` of the rows, made on the host: the same everywhere."""
+def _draws(blocks: list[int], x: Tensor, num_probes: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of the blocks `[n]`, their Z `[n, ...]` and signs `[num_probes, n, ...]`; made on the host."""
+    rows = torch.cat([torch.arange(b * BLOCK, min((b + 1) * BLOCK, len(x))) for b in blocks])
     shape, noise, signs = x.shape[1:], [], []
     for block in blocks:
         key = _random.derive(_random.derive(seed, _random.DIFFUSABILITY), block)[0]
@@ -209,7 +213,7 @@ def _draws(blocks, rows: Tensor, x: Tensor, num_probes: int, seed: int) -> tuple
         signs.append(torch.randint(0, 2, (num_probes, BLOCK, *shape), generator=generator, dtype=torch.int8))
     kept = torch.cat([rows[rows // BLOCK == b] - b * BLOCK + k * BLOCK for k, b in enumerate(blocks)])
     z, v = torch.cat(noise)[kept].to(x), torch.cat(signs, dim=1)[:, kept]
-    return z, (2 * v.to(x.device) - 1).to(x.dtype)
+    return rows, z, (2 * v.to(x.device) - 1).to(x.dtype)
 
 
 def _sums(values: np.ndarray) -> np.ndarray:

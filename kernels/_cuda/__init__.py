@@ -36,7 +36,7 @@ def launch(op: str, name: str, blocks: int, threads: int, *arguments) -> None:
     pointers = [a if isinstance(a, cupy.generic) else cupy.uint64(a.data_ptr()) for a in values]
     tensor = next(a for a in values if isinstance(a, torch.Tensor))
     assert all(a.is_contiguous() for a in values if isinstance(a, torch.Tensor))
-    with torch.cuda.device(tensor.device), _current_stream():
+    with torch.cuda.device(tensor.device), current_stream():
         compile(op).get_function(name)((blocks,), (threads,), tuple(pointers))
 
 
@@ -49,7 +49,7 @@ class _CudaStream(NamedTuple):
         return 0, self.handle
 
 
-def _current_stream():
+def current_stream():
     """Torch's, as CuPy's: since CuPy 14 by the protocol, before by its address."""
     import cupy
     import torch
