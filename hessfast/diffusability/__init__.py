@@ -7,11 +7,14 @@ from .curves import Estimate, FisherCurve, fisher_curve
 from .denoisers import Denoiser, from_denoiser, from_diffusers, from_edm, from_flow, from_score
 from .densities import Activated, Exact, GaussianMixture, Sphere, denoiser, gaussian
 from .deviations import Normalisation, fir_deviation, mmse_rate_deviation, normalisation, serpentine
+from .empirical import EmpiricalDenoiser, empirical
 from .penalties import EncoderPenalties, Penalty, encoder_penalties, gpe_cost
+from .training import train_denoiser
 
 __all__ = [
     "Activated",
     "Denoiser",
+    "EmpiricalDenoiser",
     "EncoderPenalties",
     "Estimate",
     "Exact",
@@ -21,6 +24,7 @@ __all__ = [
     "Penalty",
     "Sphere",
     "denoiser",
+    "empirical",
     "encoder_penalties",
     "fir_deviation",
     "fisher_curve",
@@ -34,4 +38,5 @@ __all__ = [
     "mmse_rate_deviation",
     "normalisation",
     "serpentine",
+    "train_denoiser",
 ]

@@ -21,6 +21,7 @@ from torch import Tensor
 from hessfast import _arrays, _checks, _random
 
 from .denoisers import Denoiser
+from .empirical import EmpiricalDenoiser
 
 BLOCK = 64  # samples that draw their noise together: what a rank takes at a time
 _FIRST_BLOCKS = 4  # before the standard errors are looked at for the first time
@@ -94,7 +95,7 @@ def fisher_curve(
     """All curves of one distribution.
 
     Args:
-        denoiser: a `Denoiser`, made by `from_denoiser`, `from_score`, `from_edm`, `from_diffusers` or `from_flow`.
+        denoiser: a `Denoiser`, made by `from_denoiser` and its neighbours, `empirical` or `train_denoiser`.
         samples: `[n, ...]`, x itself, not seen in training; on the device and in the dtype that the denoiser takes.
         tau: noise variances, > 0; a number or `[t]`.
         num_probes: random sign vectors a sample; more samples do more for the error.
@@ -114,6 +115,7 @@ def fisher_curve(
         ([0.5], [0.25])
     """
     x, levels = _samples(samples), _levels(tau)
+    _check_own(denoiser, x)
     num_probes = _checks.integer("num_probes", num_probes, 1)
     seed, batch = _checks.seed(seed), _checks.integer("batch", batch, 1)
     goal = 0.0 if relative_error is None else float(_checks.float_array("relative_error", relative_error))
@@ -157,17 +159,24 @@ def _sweep(denoiser, x, levels, open_levels, num_probes, seed, batch, blocks, su
             drawn += [ahead.submit(_draws, later, x, num_probes, seed) for later in batches[k + 1 : k + 2]]
             owner = (rows // BLOCK).numpy()
             for level in np.flatnonzero(open_levels):
-                values = _quantities(denoiser, x[rows.to(x.device)], float(levels[level]), noise, probes, batch)
+                values = _quantities(denoiser, x, rows, float(levels[level]), noise, probes, batch)
                 for block in some:
                     sums[block, level] = _sums(values[owner == block])
     if ranks > 1:
         _gather(sums, blocks)
 
 
-def _quantities(denoiser: Denoiser, x: Tensor, tau: float, noise: Tensor, probes: Tensor, batch: int) -> np.ndarray:
-    """`[n, len(_QUANTITIES)]`, float64."""
-    pieces = zip(x.split(batch), noise.split(batch), probes.split(batch, dim=1), strict=True)
-    return np.concatenate([_piece(denoiser, *piece, tau) for piece in pieces])
+def _quantities(
+    denoiser: Denoiser, x: Tensor, rows: Tensor, tau: float, noise: Tensor, probes: Tensor, batch: int
+) -> np.ndarray:
+    """`[n, len(_QUANTITIES)]` of the rows of x, float64."""
+    results = []
+    for some, z, v in zip(rows.split(batch), noise.split(batch), probes.split(batch, dim=1), strict=True):
+        model = denoiser
+        if isinstance(denoiser, EmpiricalDenoiser) and denoiser.leave_one_out:
+            model = denoiser.excluding(some)
+        results.append(_piece(model, x[some.to(x.device)], z, v, tau))
+    return np.concatenate(results)
 
 
 def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float) -> np.ndarray:
@@ -254,7 +263,7 @@ def _warnings(
     if denoiser.trained is not None:
         low, high = denoiser.trained
         if (out := (levels < low * (1 - 1e-9)) | (levels > high * (1 + 1e-9))).any():
-            found.append(f"tau = {_list(levels[out])} lies outside the range of training, {low:.3g} to {high:.3g}")
+            found.append(f"tau = {_list(levels[out])} is beyond what the denoiser is good for, {low:.3g} to {high:.3g}")
     if unmet.any():
         found.append(f"samples ran out before the relative error was met at tau = {_list(levels[unmet])}")
     return tuple(found)
@@ -283,6 +292,16 @@ def _samples(samples: Any) -> Tensor:
     if not torch.isfinite(x).all():
         raise ValueError("samples must be finite, got NaN or infinity.")
     return x.detach()
+
+
+def _check_own(denoiser: Denoiser, x: Tensor) -> None:
+    data = denoiser.data if isinstance(denoiser, EmpiricalDenoiser) else None
+    if data is None:
+        return
+    if x.shape[1:] != data.shape[1:]:
+        raise ValueError(f"samples must have the shape of the data, {tuple(data.shape)}, got {tuple(x.shape)}.")
+    if isinstance(denoiser, EmpiricalDenoiser) and denoiser.leave_one_out and not torch.equal(x.to(data), data):
+        raise ValueError("samples must be the data of the denoiser, in their order, where it leaves each of them out.")
 
 
 def _levels(tau: Any) -> np.ndarray:

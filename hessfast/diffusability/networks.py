@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -62,14 +63,15 @@ class ImageNetwork(nn.Module):
                 now = wide
             self.up.append(stage)
         self.last = nn.Sequential(nn.GroupNorm(_groups(now), now), nn.SiLU(), nn.Conv2d(now, channels, 3, padding=1))
-        nn.init.zeros_(self.last[-1].weight)
+        for zero in self.last[-1].parameters():
+            nn.init.zeros_(zero)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         waves = noise[:, None] * self.frequencies.to(noise) / 4
         told = self.tell(torch.cat([waves.sin(), waves.cos()], dim=1))
         h = self.first(x)
         kept = [h]
-        for level, stage in enumerate(self.down):
+        for level, stage in enumerate(cast(list[nn.ModuleList], self.down)):
             for block in stage:
                 h = block(h, told)
                 kept.append(h)
@@ -77,7 +79,7 @@ class ImageNetwork(nn.Module):
                 h = functional.avg_pool2d(h, 2)
                 kept.append(h)
         h = self.middle(h, told)
-        for level, stage in enumerate(self.up):
+        for level, stage in enumerate(cast(list[nn.ModuleList], self.up)):
             for block in stage:
                 h = block(torch.cat([h, kept.pop()], dim=1), told)
             if level + 1 < self.levels:

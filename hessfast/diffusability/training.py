@@ -110,7 +110,7 @@ def _train(
         predicted = model(y / (tau + variance).sqrt(), s.log() / 4)
         loss = (predicted - (clean - skip * y) / out).square().mean()
         if not torch.isfinite(loss):
-            raise ArithmeticError(f"loss must be finite, got {float(loss)} at step {step}. Lower learning_rate.")
+            raise ArithmeticError(f"loss must be finite, got {loss.item()} at step {step}. Lower learning_rate.")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

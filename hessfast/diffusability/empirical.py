@@ -1,0 +1,101 @@
+"""The exact denoiser of a finite data set: no training, and what a perfectly memorising model would say."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hessfast import _arrays, _checks
+from hessfast._dispatch import kernel
+
+from .denoisers import Coefficients, Denoiser
+
+_LEAST = 0.75  # of the median squared distance of nearest neighbours: below, MMSE' of leave-one-out is off by 30 %
+_ASKED = 1024  # data whose neighbours are looked for
+
+
+@dataclass(frozen=True)
+class EmpiricalDenoiser(Denoiser):
+    """See `empirical`."""
+
+    data: Tensor | None = None
+    leave_one_out: bool = False
+
+    def excluding(self, rows: Tensor) -> Denoiser:
+        """What noisy versions of the data `rows` are denoised with: the data but the one that each comes from."""
+        return Denoiser(lambda y, tau: _Mean.apply(y, self.data, tau, rows), self.coefficients, self.trained)
+
+
+def empirical(data: Any, *, leave_one_out: bool = False) -> EmpiricalDenoiser:
+    """The denoiser of the uniform distribution on the data: their average with weights exp(-|y - x|^2 / 2 tau).
+
+    Its curves are those of the distribution behind the data from tau of about the squared distance of neighbours on,
+    `trained[0]`; below, they are those of isolated points. y must then be held out: pass other samples to
+    `fisher_curve`, or the data themselves with `leave_one_out`.
+
+    Args:
+        data: `[n, ...]`, on the device where it is to run; used in float32.
+        leave_one_out: each sample is denoised by the others; `fisher_curve` then takes the data, in their order.
+
+    Example:
+        Two points at +-1: D(y) = tanh(y / tau).
+
+        >>> points = empirical(torch.tensor([[-1.0], [1.0]]))
+        >>> torch.allclose(points(torch.tensor([[0.3]]), 0.5), torch.tensor([[0.6]]).tanh())
+        True
+    """
+    x = data if _arrays.is_tensor(data) else torch.as_tensor(_checks.float_array("data", data))
+    if x.ndim < 2 or len(x) < 2 or not x[0].numel() or not x.is_floating_point():
+        raise ValueError(f"data must be floating point of shape [n, ...] with n >= 2, got {x.dtype} {tuple(x.shape)}.")
+    if not torch.isfinite(x).all():
+        raise ValueError("data must be finite, got NaN or infinity.")
+    x = x.detach().float().contiguous()
+    return EmpiricalDenoiser(
+        lambda y, tau: _Mean.apply(y, x, tau, None),
+        lambda tau: Coefficients(0.0, 1.0, -1 / tau),
+        (_LEAST * _neighbour_distance(x.flatten(1)), math.inf),
+        x,
+        bool(leave_one_out),
+    )
+
+
+def _neighbour_distance(x: Tensor) -> float:
+    """Median squared distance of nearest neighbours."""
+    some = torch.linspace(0, len(x) - 1, min(len(x), _ASKED), device=x.device).long()
+    apart = torch.cdist(x[some], x)
+    apart[torch.arange(len(some)), some] = math.inf
+    return float(apart.min(dim=1).values.median()) ** 2
+
+
+class _Mean(torch.autograd.Function):
+    """E[X | y], whose Jacobian is Cov(X | y) / tau: symmetric, and never formed."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, data: Tensor, tau: float, rows: Tensor | None) -> Tensor:
+        ctx.save_for_backward(y)
+        ctx.rest = data, tau, rows
+        return _moments(y, data, tau, rows, None)
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (y,) = ctx.saved_tensors
+        data, tau, rows = ctx.rest
+        return _moments(y, data, tau, rows, v) / tau, None, None, None
+
+
+def _moments(y: Tensor, data: Tensor, tau: float, rows: Tensor | None, v: Tensor | None) -> Tensor:
+    """The mean, or the covariance times v; in the dtype of y."""
+    num = len(y)
+    queries, points = y.detach().float().flatten(1), data.flatten(1)
+    probes = queries.new_zeros((num, 0, queries.shape[1])) if v is None else v.float().reshape(num, 1, -1)
+    left_out = torch.full((num,), -1) if rows is None else rows
+    tensors = queries, points, torch.full((num,), tau, dtype=torch.float64), probes, left_out
+    device = str(data.device)
+    if data.is_cuda:
+        mean, _, covariance = kernel("posterior_moments", device)(*(x.to(data.device) for x in tensors))
+    else:
+        arrays = (x.cpu().contiguous().numpy() for x in tensors)
+        mean, _, covariance = map(torch.as_tensor, kernel("posterior_moments")(*arrays))
+    return (mean if v is None else covariance[:, 0]).reshape(y.shape).to(y)
