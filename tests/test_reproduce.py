@@ -15,6 +15,7 @@ from hessfast.reproduce import figures, rows
 from hessfast.reproduce.models import Ising, Tasep
 
 SMALL = {"num": 5000, "size": 32, "held_out": 2, "potential_steps": 60, "network_steps": 2, "vae_steps": 3}
+SMALL |= {"pairs": 0}
 ALL = [
     "ours",
     "exact",

@@ -109,6 +109,7 @@ def fisher_curve(
     Example:
         X ~ N(0, 1) has FI = 1 / (1 + tau) whatever the sample, for D(y) = y / (1 + tau).
 
+        >>> from hessfast.diffusability import from_denoiser
         >>> normal = from_denoiser(lambda y, tau: y / (1 + tau))
         >>> curve = fisher_curve(normal, torch.randn(100, 1), [1.0])
         >>> curve.fisher_information.mean.round(6).tolist(), curve.mmse_rate.mean.round(6).tolist()

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from hessfast import _atomic, _checks, datasets, shards
 from hessfast.posterior.u2net import SIZES
 
-from . import figures
+from . import figures, geodesics
 from .models import MODELS, PIXELS, PUBLISHED
 from .rows import Learned, Preset, Study, errors, rows_of
 from .table import table
@@ -58,6 +58,7 @@ def run(
     size: int = 128,
     seed: int = 0,
     rows: Sequence[str] | None = None,
+    pairs: int = 500,
     progress: bool = True,
     **changes: Any,
 ) -> dict[str, Any]:
@@ -72,6 +73,8 @@ def run(
             lattices is that of size 128.
         seed: of everything.
         rows: names of those to learn; all of them if None. Others can follow later, in the same folder.
+        pairs: of random points of the phase diagram, between which curves are drawn on what row "ours" learned, and on
+            the truth; 0: none.
         changes: other fields of the preset.
 
     Raises:
@@ -89,6 +92,7 @@ def run(
         raise TypeError(f"rows must be a list of names, got {rows!r}. Pass [{rows!r}].")
     chosen = replace(PRESETS[preset], **changes)
     num = _checks.integer("num", (chosen.num or MODELS[model].num) if num is None else num, 5000)
+    pairs = _checks.integer("pairs", pairs, 0)
     seed, size = _checks.seed(seed), _checks.integer("size", size, 1)
     if size < 32 or size % 32:
         raise ValueError(f"size must be a multiple of 32, got {size}.")
@@ -117,6 +121,8 @@ def run(
         "published": {row: dict(zip(("F", "dF_dp1", "dF_dp2"), x, strict=True)) for row, x in PUBLISHED[model].items()},
         "seconds": {"samples": sampling, "rows": sum(row["seconds"] for row in learned.values())},
     }  # fmt: skip
+    if pairs and "ours" in learned:
+        report["geodesics"] = geodesics.keep(subject, folder, pairs, seed)
     _atomic.write(folder / "report.json", [(json.dumps(report, indent=1) + "\n").encode()])
     _atomic.write(folder / "table.txt", [(table(report) + "\n").encode()])
     if figures.available() and "ours" in learned:

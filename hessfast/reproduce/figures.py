@@ -1,9 +1,11 @@
-"""Figures of a run: log Z, its derivatives, the metric, the phase boundaries it shows, and maps of the errors."""
+"""Figures of a run: log Z, its derivatives, the metric, the phase boundaries it shows, maps of the errors, curves."""
 
 import importlib.util
 from pathlib import Path
 
 import numpy as np
+
+from hessfast.geodesic import KINDS
 
 from .rows import aligned_values
 
@@ -25,11 +27,11 @@ def draw(model, folder: Path, row: str = "ours") -> list[Path]:
     learned = aligned_values(model, kept["log_z"], kept["means"])
     truth = model.values(model.log_z, model.means)
     (folder / "figures").mkdir(exist_ok=True)
+    pictures = {"derivatives": _maps(model, learned, truth), "metric": _metric(model, kept["means"])}
+    if row == "ours" and (folder / "geodesics.npz").exists():
+        pictures["geodesics"] = _geodesics(model, kept["means"], np.load(folder / "geodesics.npz"))
     paths = []
-    for name, figure in (
-        ("derivatives", _maps(model, learned, truth)),
-        ("metric", _metric(model, kept["means"])),
-    ):
+    for name, figure in pictures.items():
         paths += [folder / "figures" / f"{row}_{name}.{kind}" for kind in ("png", "pdf")]
         for path in paths[-2:]:
             figure.savefig(path, dpi=150)
@@ -100,6 +102,31 @@ def _metric(model, means: np.ndarray):
     for point, size, directions in zip(points, radii, vectors, strict=True):
         axes[0].plot(*(point + (directions @ (size[:, None] * circle)).T * (high - low)).T, color="w", linewidth=0.6)
     axes[0].set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    return figure
+
+
+def _geodesics(model, means: np.ndarray, made):
+    """Curves of every kind with ten equidistant points each over the trace of the metric, and a map of distances."""
+    x, y, _ = _LABELS[model.name]
+    trace = np.log10(np.maximum(np.trace(natural_metric(model, means), axis1=-2, axis2=-1), 1e-6))
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    levels = float(np.quantile(trace, 0.05)), float(np.quantile(trace, 0.995))
+    figure.colorbar(_picture(axes[0], model, trace, *levels, "Greys"), ax=axes[0])
+    distances = axes[1].contourf(*made["nodes"].transpose(2, 0, 1), made["distances"], levels=24, cmap="viridis")
+    figure.colorbar(distances, ax=axes[1])
+    for k, (curves, marks) in enumerate(zip(made["curves"], made["marks"], strict=True)):
+        for curve, points in zip(curves, marks, strict=True):
+            axes[0].plot(*curve.T, color=f"C{k}", linewidth=1)
+            axes[0].plot(*points.T, "o", color=f"C{k}", markersize=3)
+        axes[0].plot([], [], "o-", color=f"C{k}", markersize=3, label=KINDS[k])
+    axes[0].legend(fontsize=7)
+    axes[1].plot(*made["curves"][0, 0, 0], "r*")
+    titles = r"curves, ten equidistant points each; $\log_{10}$ tr $g$", "distance from the star, per site"
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set(title=title, xlabel=x, ylabel=y)
     return figure
 
 

@@ -36,4 +36,43 @@ def table(report: dict[str, Any]) -> str:
         f"The paper's network is reduced ({report['network']}, images of {report['pixels']} x {report['pixels']}); "
         "at full size it needs GPUs.",
     ]
-    return "\n".join(lines)
+    return "\n".join(lines + (_geodesics(report["geodesics"]) if "geodesics" in report else []))
+
+
+def _geodesics(report: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        f"Curves of {report['pairs']} random pairs, {report['num_points']} points each: median (quartiles), per site",
+        f"{'':<36}{'pairs':>5}{'converged':>11}   {'length':<24}{'energy':<24}{'s':>6}",
+    ]
+    for name, potential in report["potentials"].items():
+        for kind, entry in potential["kinds"].items():
+            for group in ("crossing", "others"):
+                row = entry[group]
+                share = "" if row["converged"] is None else f"{row['converged']:.1%}"
+                seconds = f"{entry['seconds']:.1f}" if group == "crossing" else ""
+                lines.append(
+                    f"{f'{name}, {kind}, {group}':<36}{row['pairs']:>5}{share:>11}   "
+                    f"{_quartiles(row['length']):<24}{_quartiles(row['energy']):<24}{seconds:>6}"
+                )
+    off, potentials, excess = report["deviation"], report["potentials"].items(), report["distance_map"]["excess"]
+    lines += [
+        "crossing: the straight line meets a phase boundary. Of more energy than the straight line: "
+        + ", ".join(f"{x['above_straight']} ({name})" for name, x in potentials) + ".",
+        "Lengths of levi-civita, |ours / exact - 1|: "
+        + ", ".join(f"{group} {_quartiles(off[group])}" for group in ("crossing", "others")) + ".",
+        f"As learned the metric is indefinite at {report['indefinite']:.0%} of the box. Both potentials are made",
+        f"convex, as of {report['sites']:,} sites and cells of the table, in "
+        + ", ".join(f"{x['table_seconds']:.1f} s ({name})" for name, x in potentials) + ".",
+    ]  # fmt: skip
+    if excess:
+        num, low, middle, high = report["distance_map"]["targets"], excess[0], excess[2], excess[4]
+        lines.append(
+            f"Shortest paths on a grid exceed {num} geodesics of ours by {middle:.2%} in the median, "
+            f"{low:.2%} at least, {high:.2%} at most."
+        )
+    return lines
+
+
+def _quartiles(values: list[float] | None) -> str:
+    return "-" if values is None else "{1:.4f} ({0:.4f} {2:.4f})".format(*values)
