@@ -17,7 +17,7 @@ from torch import nn
 
 from hessfast import _arrays, _checks, _newton_curves, _other_curves
 from hessfast._newton_curves import Field
-from hessfast.derivatives import derivatives, fisher_metric, gradient, hessian_along, known_perceptron
+from hessfast.derivatives import CHUNK, fisher_metric, gradient, hessian_along, known_perceptron
 
 KINDS = ("levi-civita", "exponential", "mixture", "released")
 _MOST_STEPS = 100  # of Newton's method on each mesh
@@ -38,15 +38,40 @@ class Table:
     """
 
     def __init__(self, potential: Any, lower: Any, upper: Any, shape: tuple[int, int] = (128, 128)):
+        self._set_box(lower, upper)
+        axes = _axes(self.lower, self.upper, shape, 6)
+        nodes = torch.as_tensor(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2))
+        like = next((x for x in potential.parameters()), nodes) if isinstance(potential, nn.Module) else nodes
+        with torch.no_grad():
+            parts = [_double(potential)(some.to(like.device)) for some in nodes.split(CHUNK)]
+        values = np.concatenate([_arrays.to_numpy(part).reshape(-1) for part in parts])
+        self._fit(axes, values.reshape([len(axis) for axis in axes]))
+
+    @classmethod
+    def from_values(cls, lower: Any, upper: Any, values: Any) -> "Table":
+        """Of values `[m, n]` that are known at the nodes of uniform axes.
+
+        Example:
+            >>> x = np.linspace(-1, 1, 21)
+            >>> Table.from_values((-1, -1), (1, 1), x[:, None] ** 2 + x**2)([0.5, -0.5]).round(9).tolist()
+            0.5
+        """
+        table, values = cls.__new__(cls), _checks.float_array("values", values)
+        if values.ndim != 2:
+            raise ValueError(f"values must have shape [m, n], got {values.shape}.")
+        table._set_box(lower, upper)
+        table._fit(_axes(table.lower, table.upper, values.shape, 6), values)
+        return table
+
+    def _set_box(self, lower: Any, upper: Any) -> None:
         self.lower, self.upper = (_checks.float_array(*x) for x in (("lower", lower), ("upper", upper)))
         if self.lower.shape != (2,) or self.upper.shape != (2,) or not (self.lower < self.upper).all():
             raise ValueError(f"lower and upper must be corners of a box in two dimensions, got {lower} and {upper}.")
-        axes = _axes(self.lower, self.upper, shape, 6)
-        nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-        values = derivatives(potential, nodes).value
+
+    def _fit(self, axes: list[np.ndarray], values: np.ndarray) -> None:
         if not np.isfinite(values).all():
             raise ValueError("potential must be finite all over the box, got NaN or infinity. Choose a smaller one.")
-        self._spline = RectBivariateSpline(axes[0], axes[1], values.reshape([len(axis) for axis in axes]), kx=5, ky=5)
+        self._spline = RectBivariateSpline(*axes, values, kx=5, ky=5)
 
     def __call__(self, points: Any) -> Any:
         """phi at points `[*batch, 2]`."""
@@ -303,6 +328,11 @@ def distance_map(table: Table, source: Any, shape: tuple[int, int] = (257, 257))
     return dijkstra(graph, directed=False, indices=ids[nearest]).reshape(shape)
 
 
+def _double(potential: Any) -> Any:
+    """A copy of a module in float64, and anything else itself."""
+    return copy.deepcopy(potential).double() if isinstance(potential, nn.Module) else potential
+
+
 def _axes(lower: np.ndarray, upper: np.ndarray, shape: tuple[int, int], fewest: int) -> list[np.ndarray]:
     sizes = [_checks.integer("shape", n, fewest) for n in shape]
     return [np.linspace(a, b, n) for a, b, n in zip(lower, upper, sizes, strict=True)]
@@ -325,7 +355,7 @@ def _field(potential: Any, box: tuple[Any, Any] | None, dim: int, exact: bool = 
             raise ValueError(f"start must have two coordinates for a Table, got {dim}.")
         field = potential.field()
     else:
-        double = copy.deepcopy(potential).double() if isinstance(potential, nn.Module) else potential
+        double = _double(potential)
         quick = not exact and known_perceptron(potential) is not None
         field = Field(
             lambda x: gradient(double, x),

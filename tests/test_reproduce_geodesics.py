@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hessfast import reproduce
-from hessfast.geodesic import KINDS, connecting_geodesic
+from hessfast.geodesic import KINDS, Table, connecting_geodesic
 from hessfast.log_partition import LogPartition
 from hessfast.reproduce import figures, geodesics
 from hessfast.reproduce.models import Ising, Tasep
@@ -15,6 +15,10 @@ SMALL = {"num": 5000, "size": 32, "held_out": 2, "rows": ["ours"], "splits": 1, 
 NODES = 101  # of the run's tables
 AXES = [np.linspace(-2, 2, 81)] * 2
 X, Y = geodesics.nodes_of(AXES).transpose(2, 0, 1)
+
+
+def table_of(values):
+    return Table.from_values([-2, -2], [2, 2], values)
 
 
 def coins(x):
@@ -59,7 +63,7 @@ def test_lengths_and_energies_are_those_of_every_kind(two_coins):
             assert rows[kind]["energy"][1] > 1.01 * rows["levi-civita"]["energy"][1]
             assert rows[kind]["length"][1] > 1.001 * rows["levi-civita"]["length"][1]
         assert rows["mixture"]["length"] != rows["exponential"]["length"]
-    middle = {kind: geodesics.connect(two_coins, start, end, kind).points[:, 45] for kind in KINDS}
+    middle = {kind: connecting_geodesic(two_coins, start, end, kind).points[:, 45] for kind in KINDS}
     np.testing.assert_allclose(middle["exponential"], start + 45 / 89 * (end - start))
     np.testing.assert_allclose(1 / (1 + np.exp(-middle["mixture"])), p + 45 / 89 * (q - p), atol=2e-3)
 
@@ -77,7 +81,7 @@ def test_a_double_well_is_filled():
     assert np.linalg.eigvalsh(metric).min() > 0
     curves = connecting_geodesic(well, [[-1.5, 0.3]], [[1.5, -0.3]])
     assert curves.converged.all()
-    raw = geodesics.NodeTable(AXES, (X**2 - 1) ** 2 / 4 + Y**2 / 2)
+    raw = table_of((X**2 - 1) ** 2 / 4 + Y**2 / 2)
     assert np.linalg.eigvalsh(raw.field().metric(points)).min() < -0.9
 
 
@@ -140,7 +144,7 @@ def test_the_exact_potential_is_the_models_truth():
 
 
 def test_the_map_of_distances_exceeds_geodesics_by_its_own_error():
-    bowl = geodesics.NodeTable(AXES, (X**2 + Y**2) / 2)
+    bowl = table_of((X**2 + Y**2) / 2)
     ends = geodesics.random_pairs(((-2, -2), (2, 2)), 50, seed=0)[1]
     distances, report = geodesics.against_map(bowl, np.array([0.5, 0.5]), ends, shape=(101, 101))
     assert report["targets"] == 50

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.interpolate import RectBivariateSpline
 from scipy.signal import convolve2d
 
 from hessfast import _atomic, ising, tasep
@@ -29,7 +28,7 @@ FLOOR = 1e-3  # of the metric: lengths grow by its root times the way in theta, 
 NODES = 161  # of a table along each axis, before its margins go
 _SPLINE = np.array([1, 26, 66, 26, 1]) / 120  # the quintic B-spline at the nodes
 _PASSES = 2  # with one, ridges oblique to the axes leave pockets where the metric is indefinite
-_BATCH, _CHUNK = 100, 256  # pairs, nodes at a time
+_CHUNK = 256  # nodes at a time
 _TARGETS = 50  # of the map of distance, joined to its source by geodesics
 _SEED = 0x6E0D  # beside the run's
 _MADE = {"pairs", "num_points", "sites", "floor", "box", "indefinite", "potentials", "distance_map", "deviation"}
@@ -77,26 +76,12 @@ DIAGRAMS = {
 }  # fmt: skip
 
 
-class NodeTable(Table):
-    """A Table of values `[m, n]` that are known at the nodes of two uniform axes.
-
-    Example:
-        >>> axes = [np.linspace(-1, 1, 21)] * 2
-        >>> NodeTable(axes, axes[0][:, None] ** 2 + axes[1] ** 2)([0.5, -0.5]).round(9).tolist()
-        0.5
-    """
-
-    def __init__(self, axes: list[np.ndarray], values: np.ndarray):
-        self.lower, self.upper = (np.array([axis[end] for axis in axes]) for end in (0, -1))
-        self._spline = RectBivariateSpline(axes[0], axes[1], values, kx=5, ky=5)
-
-
 def nodes_of(axes: list[np.ndarray]) -> np.ndarray:
     """`[m, n, 2]`."""
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
 
 
-def convex(axes: list[np.ndarray], values: np.ndarray, sites: int = SITES, floor: float = FLOOR) -> NodeTable:
+def convex(axes: list[np.ndarray], values: np.ndarray, sites: int = SITES, floor: float = FLOOR) -> Table:
     """A table of a convex potential close to values of phi `[m, n]` at nodes.
 
     log sum_k exp(sites (<eta_k, theta> - phi*(eta_k))) / sites, with phi* the convex conjugate over the nodes and eta_k
@@ -113,7 +98,7 @@ def convex(axes: list[np.ndarray], values: np.ndarray, sites: int = SITES, floor
     for _ in range(_PASSES):
         smooth = convolve2d(smooth, np.outer(_SPLINE, _SPLINE), mode="valid")
         axes = [axis[2:-2] for axis in axes]
-    return NodeTable(axes, smooth)
+    return Table.from_values([axis[0] for axis in axes], [axis[-1] for axis in axes], smooth)
 
 
 def crosses(start: np.ndarray, end: np.ndarray, boundaries: Any) -> np.ndarray:
@@ -133,20 +118,12 @@ def random_pairs(box: Any, num: int, seed: int) -> np.ndarray:
     return low + np.random.default_rng([seed, _SEED]).uniform(0.1, 0.9, (2, num, 2)) * (high - low)
 
 
-def connect(table: Table, start: np.ndarray, end: np.ndarray, kind: str) -> Curves:
-    """`connecting_geodesic` in batches: the matrices of kind "released" are large."""
-    places = range(_BATCH, len(start), _BATCH)
-    pairs = zip(np.split(start, places), np.split(end, places), strict=True)
-    parts = [connecting_geodesic(table, a, b, kind, num_points=NUM_POINTS) for a, b in pairs]
-    return Curves(*(np.concatenate(x) for x in zip(*(vars(part).values() for part in parts), strict=True)))
-
-
 def measure(table: Table, start: np.ndarray, end: np.ndarray, crossing: np.ndarray) -> tuple[dict[str, Any], Any]:
     """What is reported of a potential, and its lengths of kind "levi-civita" `[n]`."""
     curves, kinds = {}, {}
     for kind in KINDS:
         begin = time.perf_counter()
-        curves[kind] = connect(table, start, end, kind)
+        curves[kind] = connecting_geodesic(table, start, end, kind, num_points=NUM_POINTS)
         kinds[kind] = {"seconds": time.perf_counter() - begin}
         for name, group in (("crossing", crossing), ("others", ~crossing)):
             kinds[kind][name] = _summary(curves[kind], group)
@@ -167,7 +144,7 @@ def against_map(table: Table, source: np.ndarray, ends: np.ndarray, shape: tuple
         axis=1,
     )
     nodes, to = nodes_of(axes), tuple(np.array([x for x in there if (x != here).any()]).T)
-    curves = connect(table, np.broadcast_to(nodes[tuple(here)], (len(to[0]), 2)), nodes[to], "levi-civita")
+    curves = connecting_geodesic(table, nodes[tuple(here)], nodes[to], num_points=NUM_POINTS)
     excess = (distances[to] / curves.length - 1)[curves.converged]
     return distances, {"targets": len(excess), "excess": _quantiles(excess, (0, 0.25, 0.5, 0.75, 1))}
 
@@ -223,7 +200,7 @@ def compare(model, learned: LogPartition, pairs: int, seed: int) -> tuple[dict[s
 
 def _drawing(diagram: Diagram, table: Table, pairs: np.ndarray, shape: tuple[int, int]) -> dict[str, np.ndarray]:
     """Curves `[kinds, k, points, 2]`, ten equidistant points on each (NaN on those of no length), nodes of the map."""
-    curves = [connect(table, pairs[:, 0], pairs[:, 1], kind) for kind in KINDS]
+    curves = [connecting_geodesic(table, *pairs.swapaxes(0, 1), kind, num_points=NUM_POINTS) for kind in KINDS]
     points, known = np.stack([x.points for x in curves]), ~np.isnan(np.stack([x.length for x in curves]))
     marks = np.full((*known.shape, 10, 2), np.nan)
     marks[known] = equidistant(table, points[known], 10)

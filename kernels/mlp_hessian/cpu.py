@@ -53,9 +53,11 @@ def mlp_hessian(points, hidden, last, activation):
     eps = np.array([_f32(-1 if layer.norm is None else layer.norm[2]) for layer in hidden])
     value, gradient, hessian = (np.empty((num, *(dim,) * order), _f32) for order in range(3))
     threads, block = numba.get_num_threads(), max(ROWS // (1 + dim), 1)
+    threads_of_torch = torch.get_num_threads()
     network = widths, weights, skips, biases, gains, shifts, eps, ACTIVATIONS.index(activation)
     with _LIBRARIES.limit(limits=1, user_api="blas"):
         _blocks(np.ascontiguousarray(x), *network, block, threads, value, gradient, hessian)
+    torch.set_num_threads(threads_of_torch)  # numba's first launch may have changed it: both may use one OpenMP
     return tuple(torch.from_numpy(result) for result in (value, gradient, hessian))
 
 
