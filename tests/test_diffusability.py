@@ -16,18 +16,19 @@ from hessfast.diffusability import (
     Denoiser,
     GaussianMixture,
     Sphere,
-    denoiser,
     empirical,
     fisher_curve,
     from_denoiser,
+    from_density,
     from_diffusers,
     from_edm,
+    from_edm_raw,
     from_flow,
     from_score,
-    gaussian,
+    gaussian_curves,
     train_denoiser,
 )
-from hessfast.diffusability.networks import ImageNetwork
+from hessfast.diffusability.networks import UNet
 
 ROOT = Path(__file__).resolve().parent.parent
 ESTIMATES = ("fisher_information", "fisher_information_plug_in", "fisher_information_dsm")
@@ -93,7 +94,7 @@ def test_mixtures_have_the_score_of_their_density():
     mixture = GaussianMixture([[0.0, 1.0], [1.0, -1.0]], [[[1.0, 0.5], [0.5, 0.5]], [[0.2, 0.0], [0.0, 0.1]]], [1, 3])
     y = torch.randn((5, 2), generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
     (score,) = torch.autograd.grad(mixture.log_density(y, 0.3).sum(), y)
-    torch.testing.assert_close(denoiser(mixture).score(y, 0.3), score)
+    torch.testing.assert_close(from_density(mixture).score(y, 0.3), score)
 
 
 @pytest.mark.parametrize("tau", [0.01, 1.0, 100.0])
@@ -101,7 +102,7 @@ def test_a_gaussian_sweep(tau):
     """Eigenvalues 4, 1, 1/4 and a flat direction; signs see a diagonal Jacobian without error."""
     eigenvalues = [4.0, 1.0, 0.25, 0.0]
     density = GaussianMixture([[0.0] * 4], [eigenvalues])
-    curve, exact = fisher_curve(denoiser(density), density.sample(3000, 1), tau), gaussian(eigenvalues, tau)
+    curve, exact = fisher_curve(from_density(density), density.sample(3000, 1), tau), gaussian_curves(eigenvalues, tau)
     assert curve.fisher_information.mean[0] == pytest.approx(exact.fisher_information, rel=1e-9)
     assert curve.fisher_information_rate.mean[0] == pytest.approx(exact.fisher_information_rate, rel=1e-9)
     assert curve.mmse_rate.mean[0] == pytest.approx(exact.mmse_rate, rel=1e-7)
@@ -119,7 +120,9 @@ def test_a_mixture_sweep_and_its_standard_errors():
     names = {name: 0 for name in ESTIMATES} | {"fisher_information_rate": 1, "mmse": 2, "mmse_rate": 3}
     scores = []
     for repeat in range(40):
-        curve = fisher_curve(denoiser(density), density.sample(1500, 100 + repeat), tau, seed=repeat, batch=2000)
+        curve = fisher_curve(
+            from_density(density), density.sample(1500, 100 + repeat), tau, seed=repeat, batch_size=2000
+        )
         for name, place in names.items():
             estimate = getattr(curve, name)
             scores.append((estimate.mean - [e[place] for e in exact]) / estimate.sem)
@@ -131,14 +134,14 @@ def test_a_mixture_sweep_and_its_standard_errors():
 
 def test_plug_in_profits_from_its_control_variate():
     density = GaussianMixture([[0.0] * 16], [1e-3])
-    curve = fisher_curve(denoiser(density), density.sample(500, 1), 1.0)
+    curve = fisher_curve(from_density(density), density.sample(500, 1), 1.0)
     assert curve.fisher_information_plug_in.sem[0] < 0.1 * np.sqrt(2 * 16 / 500)  # of |Z|^2 alone
 
 
 def test_the_rate_is_the_slope():
     density = GaussianMixture([[-1.0], [1.0]], [0.01, 0.01])
     tau = np.geomspace(0.5, 2, 25)
-    curve = fisher_curve(denoiser(density), density.sample(4000, 0), tau, batch=4000)
+    curve = fisher_curve(from_density(density), density.sample(4000, 0), tau, batch_size=4000)
     inner = slice(1, -1)
     slope = curve.fisher_information_rate_by_differences[inner]
     np.testing.assert_allclose(slope, curve.fisher_information_rate.mean[inner], rtol=0.05)
@@ -147,14 +150,14 @@ def test_the_rate_is_the_slope():
 def test_intrinsic_dimension():
     """Three of five dimensions are filled."""
     density = GaussianMixture([[0.0] * 5], [[1.0, 1.0, 1.0, 0.0, 0.0]])
-    curve = fisher_curve(denoiser(density), density.sample(4000, 0), 1e-4)
+    curve = fisher_curve(from_density(density), density.sample(4000, 0), 1e-4)
     for estimate in curve.intrinsic_dimension.values():
         assert estimate[0] == pytest.approx(3, rel=0.1)
 
 
 def test_the_circle():
     exact = {"fisher_information": 99.48691197, "fisher_information_rate": 1e4 + 1.37177, "mmse_rate": 1.01039894}
-    curve = fisher_curve(denoiser(Sphere(2)), Sphere(2).sample(20_000, 0), 0.01, num_probes=4, batch=4000)
+    curve = fisher_curve(from_density(Sphere(2)), Sphere(2).sample(20_000, 0), 0.01, num_probes=4, batch_size=4000)
     for name, value in exact.items():
         estimate = getattr(curve, name)
         assert abs(estimate.mean[0] - value) < 5 * estimate.sem[0]
@@ -198,7 +201,8 @@ def adapters(density):
 
     yield "denoiser", from_denoiser(clean)
     yield "score", from_score(lambda y, tau: (clean(y, tau) - y) / tau)
-    yield "edm", from_edm(per_row(raw), 0.5)
+    yield "edm", from_edm(lambda y, sigma: clean(y, float(sigma[0]) ** 2))
+    yield "raw edm", from_edm_raw(per_row(raw), 0.5)
     yield "flow", from_flow(per_row(velocity))
     yield from ((kind, diffusion(kind)) for kind in ("epsilon", "v_prediction", "sample"))
 
@@ -206,7 +210,7 @@ def adapters(density):
 def test_every_adapter_says_the_same():
     density = GaussianMixture([[-1.0, 0.0], [1.0, 0.5]], [0.1, 0.3])
     x, tau = density.sample(300, 0), [0.05, 1.0, 30.0]
-    expected = fisher_curve(denoiser(density), x, tau)
+    expected = fisher_curve(from_density(density), x, tau)
     for name, model in adapters(density):
         curve = fisher_curve(model, x, tau)
         for field in (*ESTIMATES, "fisher_information_rate", "mmse", "mmse_rate"):
@@ -228,10 +232,10 @@ def test_the_empirical_denoiser_is_that_of_its_points(leave_one_out):
 
     expected = from_denoiser(without if leave_one_out else points.posterior_mean)
     ours = empirical(x, leave_one_out=leave_one_out)
-    one, other = (fisher_curve(model, x, [0.1, 2.0], batch=64) for model in (ours, expected))
+    one, other = (fisher_curve(model, x, [0.1, 2.0], batch_size=64) for model in (ours, expected))
     for name in (*ESTIMATES, "fisher_information_rate", "mmse", "mmse_rate"):
         np.testing.assert_allclose(getattr(one, name).mean, getattr(other, name).mean, rtol=1e-4)
-    assert ours.trained[0] == pytest.approx(
+    assert ours.tau_range[0] == pytest.approx(
         0.75 * float(torch.cdist(x, x).fill_diagonal_(9).min(1).values.median()) ** 2
     )
     with pytest.raises(ValueError, match="samples must"):
@@ -241,7 +245,7 @@ def test_the_empirical_denoiser_is_that_of_its_points(leave_one_out):
 def test_the_empirical_denoiser_finds_the_distribution_behind_its_data():
     density = GaussianMixture([[0.0, 0.0]], [1.0])
     data, held_out = density.sample(4000, 0).float(), density.sample(2000, 1).float()
-    curve, exact = fisher_curve(empirical(data), held_out, 1.0, batch=2000), gaussian([1.0, 1.0], 1.0)
+    curve, exact = fisher_curve(empirical(data), held_out, 1.0, batch_size=2000), gaussian_curves([1.0, 1.0], 1.0)
     assert curve.fisher_information.mean[0] == pytest.approx(exact.fisher_information, rel=0.05)
     assert curve.mmse_rate.mean[0] == pytest.approx(exact.mmse_rate, rel=0.1)
     assert curve.warnings == ()
@@ -254,11 +258,11 @@ def test_training():
     trained = train_denoiser(x, num_steps=600, batch_size=512)
     tau = np.array([0.1, 1.0])
     curve = fisher_curve(
-        trained, 3 + torch.randn((2000, 2), generator=torch.Generator().manual_seed(1)), tau, batch=2000
+        trained, 3 + torch.randn((2000, 2), generator=torch.Generator().manual_seed(1)), tau, batch_size=2000
     )
     np.testing.assert_allclose(curve.fisher_information.mean, 2 / (1 + tau), rtol=0.05)
     np.testing.assert_allclose(curve.fisher_information_rate.mean, 2 / (1 + tau) ** 2, rtol=0.1)
-    assert curve.warnings == () and trained.trained == pytest.approx((4e-4, 100.0))
+    assert curve.warnings == () and trained.tau_range == pytest.approx((4e-4, 100.0))
 
 
 def test_interrupted_training_is_like_any_other(tmp_path, monkeypatch):
@@ -267,7 +271,7 @@ def test_interrupted_training_is_like_any_other(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_CHECKPOINT_EVERY", 4)
     x, file = torch.randn((50, 2), generator=torch.Generator().manual_seed(0)), tmp_path / "denoiser"
     y = torch.ones((1, 2))
-    options = {"num_steps": 10, "batch_size": 16, "average": 0.9}
+    options = {"num_steps": 10, "batch_size": 16, "ema_decay": 0.9}
     whole = train_denoiser(x, **options)(y, 1.0)
     draw = training._batch
 
@@ -287,7 +291,7 @@ def test_interrupted_training_is_like_any_other(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("shape", [(3, 1, 8, 8), (2, 3, 16, 16)])
 def test_networks_of_images(shape):
-    network = ImageNetwork(shape[1], width=32)
+    network = UNet(shape[1], width=32)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     assert (network(x, torch.zeros(len(x))) == 0).all()  # so that training begins at the best linear denoiser
     with torch.no_grad():
@@ -304,8 +308,8 @@ def test_refusals_of_training():
         ({"samples": torch.ones(5)}, "samples must have shape"),
         ({"samples": torch.full((5, 2), torch.nan)}, "samples must be finite"),
         ({"samples": torch.ones(5, 2)}, "samples must differ"),
-        ({"sigma": (1.0, 0.5)}, "sigma must be two ascending"),
-        ({"average": 1.0}, "average must be"),
+        ({"tau_range": (1.0, 0.5)}, "tau_range must be two ascending"),
+        ({"ema_decay": 1.0}, "ema_decay must be"),
         ({"num_steps": 0}, "num_steps must be"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -321,7 +325,7 @@ def test_refusals_of_training():
 def test_no_digits_are_lost_at_the_ends():
     """In float32: the score at small tau through EDM, the Jacobian of the denoiser at large tau through a denoiser."""
     x = torch.randn((200, 3), generator=torch.Generator().manual_seed(0))
-    edm = from_edm(lambda scaled, noise: 0 * scaled, 1.0)  # exact for N(0, 1)
+    edm = from_edm_raw(lambda scaled, noise: 0 * scaled, 1.0)  # exact for N(0, 1)
     small, large = fisher_curve(edm, x, 1e-6), fisher_curve(edm, x, 1e6)
     assert small.fisher_information.mean[0] == pytest.approx(3 / (1 + 1e-6), rel=1e-9)
     assert large.mmse_rate.mean[0] == pytest.approx(3e-12, rel=1e-5)
@@ -330,11 +334,11 @@ def test_no_digits_are_lost_at_the_ends():
 def test_batches_change_nothing():
     density = GaussianMixture([[-1.0, 0.0], [1.0, 0.5]], [0.1, 0.3])
     x = density.sample(331, 0)
-    whole, parts = (fisher_curve(denoiser(density), x, [0.1, 1.0], 2, seed=5, batch=b) for b in (1000, 7))
+    whole, parts = (fisher_curve(from_density(density), x, [0.1, 1.0], 2, seed=5, batch_size=b) for b in (1000, 7))
     for name in (*ESTIMATES, "fisher_information_rate", "mmse", "mmse_rate"):
         np.testing.assert_allclose(getattr(parts, name).mean, getattr(whole, name).mean, rtol=1e-12)
         np.testing.assert_allclose(getattr(parts, name).sem, getattr(whole, name).sem, rtol=1e-9)
-    other = fisher_curve(denoiser(density), x, [0.1, 1.0], 2, seed=6)
+    other = fisher_curve(from_density(density), x, [0.1, 1.0], 2, seed=6)
     assert (other.mmse.mean != whole.mmse.mean).all()
 
 
@@ -343,7 +347,7 @@ def _rank(rank, world, folder):
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     density = GaussianMixture([[-1.0, 0.0], [1.0, 0.5]], [0.1, 0.3])
-    curve = fisher_curve(denoiser(density), density.sample(331, 0), [0.1, 1.0], seed=5, relative_error=0.2)
+    curve = fisher_curve(from_density(density), density.sample(331, 0), [0.1, 1.0], seed=5, relative_error=0.2)
     np.save(f"{folder}/{world}-{rank}.npy", np.stack([curve.fisher_information.mean, curve.mmse_rate.sem]))
     dist.destroy_process_group()
 
@@ -356,7 +360,7 @@ def test_ranks_change_nothing(world, tmp_path):
     ranks = [subprocess.Popen([sys.executable, "-c", code, str(rank)], cwd=ROOT) for rank in range(world)]
     assert [process.wait(120) for process in ranks] == [0] * world
     density = GaussianMixture([[-1.0, 0.0], [1.0, 0.5]], [0.1, 0.3])
-    alone = fisher_curve(denoiser(density), density.sample(331, 0), [0.1, 1.0], seed=5, relative_error=0.2)
+    alone = fisher_curve(from_density(density), density.sample(331, 0), [0.1, 1.0], seed=5, relative_error=0.2)
     for rank in range(world):
         together = np.load(tmp_path / f"{world}-{rank}.npy")
         np.testing.assert_allclose(together[0], alone.fisher_information.mean, rtol=1e-13)
@@ -366,7 +370,7 @@ def test_ranks_change_nothing(world, tmp_path):
 def test_the_stop_rule():
     density = GaussianMixture([[-1.0], [1.0]], [0.01, 0.01])
     x = density.sample(30_000, 2)
-    curve = fisher_curve(denoiser(density), x, [1.0, 10.0], relative_error=0.02)
+    curve = fisher_curve(from_density(density), x, [1.0, 10.0], relative_error=0.02)
     used = curve.fisher_information.num_samples
     assert (used < 30_000).all() and curve.warnings == ()
     for name, place in {"fisher_information": 0, "fisher_information_rate": 1, "mmse_rate": 3}.items():
@@ -374,7 +378,7 @@ def test_the_stop_rule():
         assert (estimate.sem <= 0.02 * estimate.mean).all()
         exact = np.array([density.exact(t)[place] for t in curve.tau])
         assert (np.abs(estimate.mean - exact) < 4.5 * estimate.sem).all()
-    short = fisher_curve(denoiser(density), x[:200], [1.0], relative_error=0.002)
+    short = fisher_curve(from_density(density), x[:200], [1.0], relative_error=0.002)
     assert "samples ran out" in short.warnings[0]
 
 
@@ -385,7 +389,7 @@ def test_warnings_fire_on_planted_failures():
     assert any("disagree" in text for text in fisher_curve(wrong, x, 0.1).warnings)
     worse = from_denoiser(lambda y, tau: 0 * y + 3 * torch.tanh(y))
     assert any("best linear" in text for text in fisher_curve(worse, x, 0.1).warnings)
-    outside = Denoiser(denoiser(density).network, denoiser(density).coefficients, trained=(0.01, 1.0))
+    outside = Denoiser(from_density(density).predict, from_density(density).coefficients, tau_range=(0.01, 1.0))
     assert any("good for" in text for text in fisher_curve(outside, x, [0.1, 5.0]).warnings)
     assert fisher_curve(outside, x, [0.1, 0.9]).warnings == ()
 
@@ -401,7 +405,7 @@ def test_warnings_fire_on_planted_failures():
         ({"samples": torch.ones(5)}, "samples must have shape"),
         ({"samples": torch.full((5, 2), torch.nan)}, "samples must be finite"),
         ({"num_probes": 0}, "num_probes must be"),
-        ({"batch": 0}, "batch must be"),
+        ({"batch_size": 0}, "batch_size must be"),
         ({"relative_error": 0.0}, "relative_error must be > 0"),
         ({"denoiser": from_denoiser(lambda y, tau: y.sum(dim=1))}, "denoiser must return the shape"),
         ({"denoiser": from_denoiser(lambda y, tau: y / 0 * 0)}, "denoiser must return finite"),
@@ -420,7 +424,7 @@ def test_refusals_of_models():
     with pytest.raises(ValueError, match="positive semidefinite"):
         GaussianMixture([[0.0]], [[-1.0]])
     with pytest.raises(ValueError, match="sigma_data must be > 0"):
-        from_edm(lambda x, t: x, 0.0)
+        from_edm_raw(lambda x, t: x, 0.0)
     with pytest.raises(ValueError, match="scheduler must have alphas_cumprod"):
         from_diffusers(lambda x, t: x, SimpleNamespace())
     with pytest.raises(ValueError, match="dim must be 2 or 3"):

@@ -11,11 +11,11 @@ from hessfast.diffusability import (
     Estimate,
     FisherCurve,
     GaussianMixture,
-    denoiser,
     encoder_penalties,
     fir_deviation,
     fisher_curve,
-    gaussian,
+    from_density,
+    gaussian_curves,
     gpe_cost,
     mmse_rate_deviation,
     normalisation,
@@ -25,7 +25,7 @@ from hessfast.diffusability import (
 
 def closed_form(eigenvalues, tau):
     """The curves of a normal distribution, without error."""
-    rows = [gaussian(eigenvalues, t) for t in tau]
+    rows = [gaussian_curves(eigenvalues, t) for t in tau]
 
     def exact(name):
         return Estimate(np.array([getattr(row, name) for row in rows]), np.zeros(len(tau)), np.full(len(tau), 10))
@@ -73,8 +73,11 @@ def test_standard_errors_of_deviations():
     x, z = GaussianMixture([[-1.0], [1.0]], [0.2, 0.2]), GaussianMixture([[-2.0], [1.0]], [0.1, 0.3])
     deviations = []
     for repeat in range(40):
-        curves = [fisher_curve(denoiser(p), p.sample(1000, 7 * repeat + k), 1.0, seed=2 * repeat + k, batch=1000)
-                  for k, p in enumerate((x, z))]  # fmt: skip
+        seeds = (2 * repeat, 2 * repeat + 1)
+        curves = [
+            fisher_curve(from_density(p), p.sample(1000, 7 * seed), 1.0, seed=seed, batch_size=1000)
+            for p, seed in zip((x, z), seeds, strict=True)
+        ]
         deviations.append(fir_deviation(*curves, signed=True))
     spread = np.std([d.mean[0] for d in deviations])
     assert 0.7 < spread / np.mean([d.sem[0] for d in deviations]) < 1.4
@@ -221,7 +224,7 @@ def test_a_pointwise_encoder_of_figure_2():
     """LeakyReLU of N(0, I_2): both rates by quadrature, twice those of a coordinate."""
     leaky = Activated(lambda x: torch.nn.functional.leaky_relu(x, 0.1), 2)
     data = closed_form([1, 1], [1.0])
-    latent = fisher_curve(denoiser(leaky), leaky.sample(2000, 0), 1.0)
+    latent = fisher_curve(from_density(leaky), leaky.sample(2000, 0), 1.0)
     expected = 2 * 0.5753558626 / (2 / 4) - 1
     deviation = fir_deviation(data, latent, signed=True)
     assert abs(deviation.mean[0] - expected) < 5 * deviation.sem[0]

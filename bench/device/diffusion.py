@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterator
 
-from hessfast.diffusability import fisher_curve, from_edm
-from hessfast.diffusability.networks import ImageNetwork
+from hessfast.diffusability import fisher_curve, from_edm_raw
+from hessfast.diffusability.networks import UNet
 
 from .measure import Row, rate
 
@@ -14,19 +14,19 @@ def sweep() -> Iterator[Row]:
     import torch
 
     torch.manual_seed(0)
-    network = ImageNetwork(3, width=128, levels=4).cuda().eval()
+    network = UNet(3, width=128, levels=4).cuda().eval()
     for weight in network.parameters():
         weight.requires_grad_(False)
-    model = from_edm(network, 0.5)
+    model = from_edm_raw(network, 0.5)
     images, batch = torch.randn((512, 3, 64, 64), device="cuda"), 64
 
     def bare() -> None:
         for x in images.split(batch):
             y = x.clone().requires_grad_()
-            torch.autograd.grad(model.network(y, 1.0), y, torch.ones_like(y))
+            torch.autograd.grad(model.predict(y, 1.0), y, torch.ones_like(y))
 
     def curve() -> None:
-        fisher_curve(model, images, 1.0, batch=batch)
+        fisher_curve(model, images, 1.0, batch_size=batch)
 
     bare()
     curve()

@@ -21,7 +21,6 @@ from torch import Tensor
 from hessfast import _arrays, _checks, _random
 
 from .denoisers import Denoiser
-from .empirical import EmpiricalDenoiser
 
 BLOCK = 64  # samples that draw their noise together: what a rank takes at a time
 _FIRST_BLOCKS = 4  # before the standard errors are looked at for the first time
@@ -73,12 +72,12 @@ class FisherCurve:
 
     @property
     def intrinsic_dimension(self) -> dict[str, np.ndarray]:
-        """Four curves that tend to the dimension of the support as tau falls, each `[len(tau)]`."""
+        """D - tau FI, D - tau^2 FIR, MMSE / tau, MMSE', `[len(tau)]`: they tend to that of the support as tau falls."""
         return {
-            "D - tau FI": self.dim - self.tau * self.fisher_information.mean,
-            "D - tau^2 FIR": self.dim - self.tau**2 * self.fisher_information_rate.mean,
-            "MMSE / tau": self.mmse.mean / self.tau,
-            "MMSE'": self.mmse_rate.mean,
+            "fisher_information": self.dim - self.tau * self.fisher_information.mean,
+            "fisher_information_rate": self.dim - self.tau**2 * self.fisher_information_rate.mean,
+            "mmse": self.mmse.mean / self.tau,
+            "mmse_rate": self.mmse_rate.mean,
         }
 
 
@@ -90,7 +89,7 @@ def fisher_curve(
     seed: int = 0,
     *,
     relative_error: float | None = None,
-    batch: int = 256,
+    batch_size: int = 256,
 ) -> FisherCurve:
     """All curves of one distribution.
 
@@ -101,7 +100,7 @@ def fisher_curve(
         num_probes: random sign vectors a sample; more samples do more for the error.
         seed: of Z and v.
         relative_error: stop at each tau as soon as the standard errors of FI, FIR and MMSE' over their means are below.
-        batch: samples at a time; memory grows with this, not with n. Under torch.distributed ranks share the samples.
+        batch_size: samples at a time; memory grows with this, not with n. Ranks of torch.distributed share the samples.
 
     Raises:
         ValueError: for tau that is not positive, samples that are not finite or fewer than two, answers of other shape.
@@ -116,9 +115,9 @@ def fisher_curve(
         ([0.5], [0.25])
     """
     x, levels = _samples(samples), _levels(tau)
-    _check_own(denoiser, x)
+    denoiser.for_rows(x, torch.arange(0))  # refuses samples that it cannot take
     num_probes = _checks.integer("num_probes", num_probes, 1)
-    seed, batch = _checks.seed(seed), _checks.integer("batch", batch, 1)
+    seed, batch = _checks.seed(seed), _checks.integer("batch_size", batch_size, 1)
     goal = 0.0 if relative_error is None else float(_checks.float_array("relative_error", relative_error))
     if relative_error is not None and not goal > 0:
         raise ValueError(f"relative_error must be > 0, got {relative_error}.")
@@ -144,6 +143,7 @@ _ESTIMATES = (
     "mmse", "mmse_rate",
 )  # fmt: skip
 _QUANTITIES = (*_ESTIMATES, "control")
+_PLUG_IN, _CONTROL = _QUANTITIES.index("fisher_information_plug_in"), _QUANTITIES.index("control")
 _WIDTH = 2 + 2 * len(_QUANTITIES)
 
 
@@ -173,10 +173,7 @@ def _quantities(
     """`[n, len(_QUANTITIES)]` of the rows of x, float64."""
     results = []
     for some, z, v in zip(rows.split(batch), noise.split(batch), probes.split(batch, dim=1), strict=True):
-        model = denoiser
-        if isinstance(denoiser, EmpiricalDenoiser) and denoiser.leave_one_out:
-            model = denoiser.excluding(some)
-        results.append(_piece(model, x[some.to(x.device)], z, v, tau))
+        results.append(_piece(denoiser.for_rows(x, some), x[some.to(x.device)], z, v, tau))
     return np.concatenate(results)
 
 
@@ -185,7 +182,7 @@ def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float)
     dim = x[0].numel()
     with torch.inference_mode(False), torch.enable_grad():
         y = (x + math.sqrt(tau) * z).clone().requires_grad_()
-        output = denoiser.network(y, tau)
+        output = denoiser.predict(y, tau)
         if output.shape != y.shape:
             raise ValueError(f"denoiser must return the shape of y, {tuple(y.shape)}, got {tuple(output.shape)}.")
         if not output.requires_grad:
@@ -227,7 +224,9 @@ def _draws(blocks: list[int], x: Tensor, num_probes: int, seed: int) -> tuple[Te
 
 
 def _sums(values: np.ndarray) -> np.ndarray:
-    return np.concatenate([[len(values)], values.sum(0), (values**2).sum(0), [(values[:, 1] * values[:, 6]).sum()]])
+    return np.concatenate(
+        [[len(values)], values.sum(0), (values**2).sum(0), [(values[:, _PLUG_IN] * values[:, _CONTROL]).sum()]]
+    )
 
 
 def _estimates(sums: np.ndarray, levels: np.ndarray, dim: int) -> dict[str, Estimate]:
@@ -236,10 +235,11 @@ def _estimates(sums: np.ndarray, levels: np.ndarray, dim: int) -> dict[str, Esti
     k, n = len(_QUANTITIES), total[:, 0]
     mean = total[:, 1 : 1 + k] / n[:, None]
     squares = np.maximum(total[:, 1 + k : 1 + 2 * k] / n[:, None] - mean**2, 0)
-    cross = total[:, -1] / n - mean[:, 1] * mean[:, 6]
-    share = np.divide(cross, squares[:, 6], out=np.zeros(len(n)), where=squares[:, 6] > 0)
-    mean[:, 1] -= share * (mean[:, 6] - dim / levels)
-    squares[:, 1] = np.maximum(squares[:, 1] - share * cross, 0)
+    spread = squares[:, _CONTROL]
+    cross = total[:, -1] / n - mean[:, _PLUG_IN] * mean[:, _CONTROL]
+    share = np.divide(cross, spread, out=np.zeros(len(n)), where=spread > 0)
+    mean[:, _PLUG_IN] -= share * (mean[:, _CONTROL] - dim / levels)
+    squares[:, _PLUG_IN] = np.maximum(squares[:, _PLUG_IN] - share * cross, 0)
     sem = np.sqrt(squares / np.maximum(n - 1, 1)[:, None])
     return {name: Estimate(mean[:, q], sem[:, q], n.astype(int)) for q, name in enumerate(_ESTIMATES)}
 
@@ -261,8 +261,8 @@ def _warnings(
     linear = _linear_mmse(x, levels)
     if (worse := mmse.mean - 4 * mmse.sem > linear).any():
         found.append(f"the denoiser is worse than the best linear one at tau = {_list(levels[worse])}")
-    if denoiser.trained is not None:
-        low, high = denoiser.trained
+    if denoiser.tau_range is not None:
+        low, high = denoiser.tau_range
         if (out := (levels < low * (1 - 1e-9)) | (levels > high * (1 + 1e-9))).any():
             found.append(f"tau = {_list(levels[out])} is beyond what the denoiser is good for, {low:.3g} to {high:.3g}")
     if unmet.any():
@@ -293,16 +293,6 @@ def _samples(samples: Any) -> Tensor:
     if not torch.isfinite(x).all():
         raise ValueError("samples must be finite, got NaN or infinity.")
     return x.detach()
-
-
-def _check_own(denoiser: Denoiser, x: Tensor) -> None:
-    data = denoiser.data if isinstance(denoiser, EmpiricalDenoiser) else None
-    if data is None:
-        return
-    if x.shape[1:] != data.shape[1:]:
-        raise ValueError(f"samples must have the shape of the data, {tuple(data.shape)}, got {tuple(x.shape)}.")
-    if isinstance(denoiser, EmpiricalDenoiser) and denoiser.leave_one_out and not torch.equal(x.to(data), data):
-        raise ValueError("samples must be the data of the denoiser, in their order, where it leaves each of them out.")
 
 
 def _levels(tau: Any) -> np.ndarray:

@@ -22,37 +22,43 @@ from hessfast import _checks
 class Coefficients(NamedTuple):
     """skip, out and slope at a tau."""
 
-    skip: float
-    out: float
-    slope: float
+    skip: Any
+    out: Any
+    slope: Any
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """What `network` predicts, and how the denoiser is made of it.
+    """What a network predicts, and how the denoiser is made of it.
 
     Attributes:
-        network: F(y, tau) for y `[batch, ...]` and tau a float; like y.
+        predict: F(y, tau) for y `[batch, ...]` and tau a float; like y.
         coefficients: skip, out and slope at a tau.
-        trained: least and greatest tau it was trained for, if that is known.
+        tau_range: least and greatest tau it is good for, if that is known.
     """
 
-    network: Callable[[Tensor, float], Tensor]
+    predict: Callable[[Tensor, float], Tensor]
     coefficients: Callable[[float], Coefficients]
-    trained: tuple[float, float] | None = None
+    tau_range: tuple[float, float] | None = None
 
     def __call__(self, y: Tensor, tau: float) -> Tensor:
         """E[X | Y = y], like y."""
         skip, out, _ = self.coefficients(tau)
-        return skip * y + out * self.network(y, tau)
+        return skip * y + out * self.predict(y, tau)
 
     def score(self, y: Tensor, tau: float) -> Tensor:
         """grad log p_tau(y), like y."""
         _, out, slope = self.coefficients(tau)
-        return slope * y + out / tau * self.network(y, tau)
+        return slope * y + out / tau * self.predict(y, tau)
+
+    def for_rows(self, samples: Tensor, rows: Tensor) -> "Denoiser":
+        """The denoiser of noisy versions of samples[rows]: itself, unless it leaves out the data they come from."""
+        return self
 
 
-def from_denoiser(function: Callable[[Tensor, float], Tensor], trained: tuple[float, float] | None = None) -> Denoiser:
+def from_denoiser(
+    function: Callable[[Tensor, float], Tensor], tau_range: tuple[float, float] | None = None
+) -> Denoiser:
     """Any ``function(y, tau) -> E[X | Y = y]``.
 
     Example:
@@ -60,34 +66,55 @@ def from_denoiser(function: Callable[[Tensor, float], Tensor], trained: tuple[fl
         >>> shrink.score(torch.ones(1, 1), 3.0).tolist()
         [[-0.25]]
     """
-    return Denoiser(function, lambda tau: Coefficients(0.0, 1.0, -1 / tau), trained)
+    return Denoiser(function, lambda tau: Coefficients(0.0, 1.0, -1 / tau), tau_range)
 
 
-def from_score(function: Callable[[Tensor, float], Tensor], trained: tuple[float, float] | None = None) -> Denoiser:
+def from_score(function: Callable[[Tensor, float], Tensor], tau_range: tuple[float, float] | None = None) -> Denoiser:
     """Any ``function(y, tau) -> grad log p_tau(y)``; of one density, not guided by a classifier.
 
     Example:
         >>> from_score(lambda y, tau: -y / (1 + tau))(torch.ones(1, 1), 3.0).tolist()
         [[0.25]]
     """
-    return Denoiser(function, lambda tau: Coefficients(1.0, tau, 0.0), trained)
+    return Denoiser(function, lambda tau: Coefficients(1.0, tau, 0.0), tau_range)
 
 
-def from_edm(
-    network: Callable[[Tensor, Tensor], Tensor], sigma_data: float = 0.5, trained: tuple[float, float] | None = None
+def from_edm(denoise: Callable[[Tensor, Tensor], Tensor], tau_range: tuple[float, float] | None = None) -> Denoiser:
+    """A preconditioned network of Karras et al. (2022), ``denoise(y, sigma) -> E[X | Y = y]`` with sigma `[batch]`.
+
+    Of the raw network inside it, `from_edm_raw` loses no digits at small tau.
+
+    Example:
+        >>> shrink = from_edm(lambda y, sigma: y / (1 + sigma[:, None] ** 2))  # X ~ N(0, 1)
+        >>> shrink.score(torch.ones(1, 1), 3.0).tolist()
+        [[-0.25]]
+    """
+    return from_denoiser(lambda y, tau: denoise(y, y.new_full((len(y),), math.sqrt(tau))), tau_range)
+
+
+def from_edm_raw(
+    network: Callable[[Tensor, Tensor], Tensor], sigma_data: float = 0.5, tau_range: tuple[float, float] | None = None
 ) -> Denoiser:
-    """The raw network F(c_in y, c_noise) of Karras et al. (2022), c_noise = ln(sigma) / 4 as `[batch]`."""
+    """The raw network F(c_in y, c_noise) of Karras et al. (2022), c_noise = ln(sigma) / 4 as `[batch]`.
+
+    Example:
+        >>> linear = from_edm_raw(lambda y, c_noise: 0 * y, sigma_data=1.0)  # exact for X ~ N(0, 1)
+        >>> linear.score(torch.ones(1, 1), 3.0).tolist()
+        [[-0.25]]
+    """
     variance = _positive("sigma_data", sigma_data) ** 2
 
     def predict(y: Tensor, tau: float) -> Tensor:
-        noise = y.new_full((len(y),), math.log(tau) / 8)
-        return network(y / math.sqrt(tau + variance), noise)
+        c_noise = y.new_full((len(y),), math.log(tau) / 8)
+        return network(y / math.sqrt(tau + variance), c_noise)
 
-    def coefficients(tau: float) -> Coefficients:
-        total = tau + variance
-        return Coefficients(variance / total, math.sqrt(tau * variance / total), -1 / total)
+    return Denoiser(predict, lambda tau: edm_coefficients(tau, variance), tau_range)
 
-    return Denoiser(predict, coefficients, trained)
+
+def edm_coefficients(tau: Any, variance: float) -> Coefficients:
+    """c_skip and c_out of data of that variance, and slope; of a number or a tensor of tau."""
+    total = tau + variance
+    return Coefficients(variance / total, (tau * variance / total) ** 0.5, -1 / total)
 
 
 def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
@@ -95,7 +122,7 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
 
     tau = (1 - a) / a for the scheduler's cumulative product a: variance preserving; the time of a tau between two steps
     is interpolated in ln tau. For schedulers that keep sigmas instead (variance exploding) give the network to
-    `from_edm` or `from_score`.
+    `from_edm_raw` or `from_score`.
 
     Args:
         model: ``model(x, time, **conditions).sample``.
@@ -137,7 +164,7 @@ def _interpolated(value: float, ascending: Tensor) -> float:
     return k - 1 + (value - low) / (high - low)
 
 
-def from_flow(network: Callable[[Tensor, Tensor], Tensor], trained: tuple[float, float] | None = None) -> Denoiser:
+def from_flow(network: Callable[[Tensor, Tensor], Tensor], tau_range: tuple[float, float] | None = None) -> Denoiser:
     """A rectified flow: velocity z - x at x_t = (1 - t) x + t z, ``network(x_t, t)`` with t `[batch]` in (0, 1).
 
     tau = (t / (1 - t))^2 and y = x_t / (1 - t).
@@ -154,7 +181,7 @@ def from_flow(network: Callable[[Tensor, Tensor], Tensor], trained: tuple[float,
         t = time(tau)
         return Coefficients(1 - t, -t, -t / tau)
 
-    return Denoiser(predict, coefficients, trained)
+    return Denoiser(predict, coefficients, tau_range)
 
 
 def _positive(name: str, value: Any) -> float:

@@ -1,6 +1,6 @@
 """Densities whose denoiser is known exactly: what estimators and trained networks are held against.
 
-Each has `posterior_mean(y, tau)`, differentiable by torch, `sample(num, seed)`, and `denoiser`. Those on a line, and
+Each has `posterior_mean(y, tau)`, differentiable by torch, and `sample(num, seed)`. Those on a line, and
 products of them, also have `exact(tau)`: all curves by quadrature.
 """
 
@@ -22,7 +22,7 @@ _PANELS, _NODES = 64, 24  # Gauss-Legendre panels over a support, and nodes of e
 _REACH = 9.5  # standard deviations: beyond them lies less than 1e-20
 
 
-class Exact(NamedTuple):
+class ExactCurves(NamedTuple):
     """FI, FIR, MMSE and its rate at one tau."""
 
     fisher_information: float
@@ -39,8 +39,14 @@ class Density(Protocol):
     def sample(self, num: int, seed: int = 0) -> Tensor: ...
 
 
-def denoiser(density: Density) -> Denoiser:
-    return from_denoiser(density.posterior_mean, trained=(0.0, math.inf))
+def from_density(density: Density) -> Denoiser:
+    """The exact denoiser.
+
+    Example:
+        >>> from_density(GaussianMixture([[0.0]], [1.0]))(torch.ones(1, 1), 1.0).tolist()
+        [[0.5]]
+    """
+    return from_denoiser(density.posterior_mean)
 
 
 @dataclass(frozen=True)
@@ -121,10 +127,10 @@ class GaussianMixture:
         turned = normal if self.axes is None else torch.einsum("bi,bji->bj", normal, self.axes[which])
         return self.means[which] + turned
 
-    def exact(self, tau: float) -> Exact:
+    def exact(self, tau: float) -> ExactCurves:
         """In one dimension by quadrature, else of one component in closed form."""
         if len(self.means) == 1:
-            return gaussian(self.variances[0].numpy(), tau)
+            return gaussian_curves(self.variances[0].numpy(), tau)
         if self.dim != 1:
             raise ValueError(f"exact must be asked of one dimension or one component, got {self.dim} dimensions.")
         spread = (self.variances[:, 0] + tau).sqrt()
@@ -144,16 +150,16 @@ class GaussianMixture:
         return _on_a_line(moments, edges, tau)
 
 
-def gaussian(eigenvalues: Sequence[float] | np.ndarray, tau: float) -> Exact:
+def gaussian_curves(eigenvalues: Sequence[float] | np.ndarray, tau: float) -> ExactCurves:
     """Of N(mean, S) with these eigenvalues of S; zeros are dimensions the data do not fill.
 
     Example:
-        >>> gaussian([1.0, 0.0], 1.0)
-        Exact(fisher_information=1.5, fisher_information_rate=1.25, mmse=0.5, mmse_rate=0.25)
+        >>> gaussian_curves([1.0, 0.0], 1.0)
+        ExactCurves(fisher_information=1.5, fisher_information_rate=1.25, mmse=0.5, mmse_rate=0.25)
     """
     variance = np.asarray(eigenvalues, float)
     total = variance + tau
-    return Exact(
+    return ExactCurves(
         float((1 / total).sum()),
         float((1 / total**2).sum()),
         float((variance * tau / total).sum()),
@@ -190,7 +196,7 @@ class Activated:
         normal = torch.randn((num, self.dim), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         return self.function(normal)
 
-    def exact(self, tau: float) -> Exact:
+    def exact(self, tau: float) -> ExactCurves:
         """By quadrature."""
         values, log_weight = self._nodes(torch.zeros((), dtype=torch.float64))
         reach = _REACH * math.sqrt(tau)
@@ -205,7 +211,7 @@ class Activated:
             variance = (share * (values - mean[:, None]) ** 2).sum(dim=1)
             return torch.logsumexp(exponent, dim=1).exp() / math.sqrt(2 * math.pi * tau), mean, variance
 
-        return Exact(*(self.dim * x for x in _on_a_line(moments, edges, tau)))
+        return ExactCurves(*(self.dim * x for x in _on_a_line(moments, edges, tau)))
 
 
 @dataclass(frozen=True)
@@ -246,11 +252,13 @@ def _panels(edges: np.ndarray, panels: int = _PANELS) -> tuple[np.ndarray, np.nd
     return (cuts[:-1, None] + half * (1 + x)).ravel(), (half * w).ravel()
 
 
-def _on_a_line(moments: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]], edges: np.ndarray, tau: float) -> Exact:
+def _on_a_line(
+    moments: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]], edges: np.ndarray, tau: float
+) -> ExactCurves:
     """Curves from p(y), E[X | y] and Var[X | y] = tau (1 + tau s')."""
     y, weight = _panels(edges)
     density, mean, variance = (x.numpy() for x in moments(torch.as_tensor(y)))
     weight = weight * density
     score, slope = (mean - y) / tau, (variance / tau - 1) / tau
     quantities = score**2, slope**2, variance, (variance / tau) ** 2
-    return Exact(*(float(weight @ q) for q in quantities))
+    return ExactCurves(*(float(weight @ q) for q in quantities))

@@ -1,7 +1,7 @@
 """The exact denoiser of a finite data set: no training, and what a perfectly memorising model would say."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,19 +20,26 @@ _ASKED = 1024  # data whose neighbours are looked for
 class EmpiricalDenoiser(Denoiser):
     """See `empirical`."""
 
-    data: Tensor | None = None
+    data: Tensor = field(default_factory=lambda: torch.empty(0))
     leave_one_out: bool = False
 
-    def excluding(self, rows: Tensor) -> Denoiser:
-        """What noisy versions of the data `rows` are denoised with: the data but the one that each comes from."""
-        return Denoiser(lambda y, tau: _Mean.apply(y, self.data, tau, rows), self.coefficients, self.trained)
+    def for_rows(self, samples: Tensor, rows: Tensor) -> Denoiser:
+        if samples.shape[1:] != self.data.shape[1:]:
+            shapes = f"{tuple(self.data.shape)}, got {tuple(samples.shape)}"
+            raise ValueError(f"samples must have the shape of the data, {shapes}.")
+        if not self.leave_one_out:
+            return self
+        some, own = samples[rows.to(samples.device)].to(self.data), self.data[rows.to(self.data.device)]
+        if len(samples) != len(self.data) or not torch.equal(some, own):
+            raise ValueError("samples must be the data, in their order, of a denoiser that leaves each of them out.")
+        return Denoiser(lambda y, tau: _Mean.apply(y, self.data, tau, rows), self.coefficients, self.tau_range)
 
 
 def empirical(data: Any, *, leave_one_out: bool = False) -> EmpiricalDenoiser:
     """The denoiser of the uniform distribution on the data: their average with weights exp(-|y - x|^2 / 2 tau).
 
     Its curves are those of the distribution behind the data from tau of about the squared distance of neighbours on,
-    `trained[0]`; below, they are those of isolated points. y must then be held out: pass other samples to
+    `tau_range[0]`; below, they are those of isolated points. y must then be held out: pass other samples to
     `fisher_curve`, or the data themselves with `leave_one_out`.
 
     Args:

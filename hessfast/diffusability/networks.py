@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class VectorNetwork(nn.Module):
-    """Vectors `[n, dim]`: a perceptron that is told the noise by c_noise itself and by slow waves of it.
+class MLP(nn.Module):
+    """Vectors `[n, dim]`: a perceptron of x, c_noise and slow waves of it.
 
     Fast waves, as image networks have, let some networks see nothing else.
     """
@@ -21,85 +21,90 @@ class VectorNetwork(nn.Module):
         hidden = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.SiLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, dim))
 
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        c = noise[:, None]
+    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        c = c_noise[:, None]
         return self.layers(torch.cat([x, c, torch.sin(2 * c), torch.cos(2 * c)], dim=1))
 
 
-class ImageNetwork(nn.Module):
+class UNet(nn.Module):
     """Images `[n, channels, side, side]`, side a multiple of 2^(levels - 1): a U-Net with residual blocks.
 
     Args:
         channels: of an image.
-        width: channels of the first level; doubled at the second and kept from there.
+        width: channels of the first level; doubled at the second and skips from there.
         levels: resolutions; the lowest has self-attention.
         blocks: residual blocks a level and direction.
     """
+
+    frequencies: Tensor
 
     def __init__(self, channels: int, width: int = 64, levels: int = 3, blocks: int = 2):
         super().__init__()
         self.levels = levels
         widths = [width * min(2**k, 2) for k in range(levels)]
-        told = 4 * width
-        self.frequencies = 2 * math.pi * torch.exp(torch.linspace(0, math.log(16), width // 2))
-        self.tell = nn.Sequential(nn.Linear(width // 2 * 2, told), nn.SiLU(), nn.Linear(told, told), nn.SiLU())
-        self.first = nn.Conv2d(channels, width, 3, padding=1)
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        kept, now = [width], width
+        size = 4 * width
+        frequencies = 2 * math.pi * torch.exp(torch.linspace(0, math.log(16), width // 2))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.embedding = nn.Sequential(nn.Linear(width // 2 * 2, size), nn.SiLU(), nn.Linear(size, size), nn.SiLU())
+        self.conv_in = nn.Conv2d(channels, width, 3, padding=1)
+        self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
+        skips, now = [width], width
         for level, wide in enumerate(widths):
             stage = nn.ModuleList()
             for _ in range(blocks):
-                stage.append(_Block(now, wide, told, attention=level + 1 == levels))
+                stage.append(_Block(now, wide, size, attention=level + 1 == levels))
                 now = wide
-                kept.append(now)
-            self.down.append(stage)
+                skips.append(now)
+            self.down_blocks.append(stage)
             if level + 1 < levels:
-                kept.append(now)
-        self.middle = _Block(now, now, told, attention=True)
+                skips.append(now)
+        self.mid_block = _Block(now, now, size, attention=True)
         for level, wide in reversed(list(enumerate(widths))):
             stage = nn.ModuleList()
             for _ in range(blocks + 1):
-                stage.append(_Block(now + kept.pop(), wide, told, attention=level + 1 == levels))
+                stage.append(_Block(now + skips.pop(), wide, size, attention=level + 1 == levels))
                 now = wide
-            self.up.append(stage)
-        self.last = nn.Sequential(nn.GroupNorm(_groups(now), now), nn.SiLU(), nn.Conv2d(now, channels, 3, padding=1))
-        for zero in self.last[-1].parameters():
+            self.up_blocks.append(stage)
+        self.conv_out = nn.Sequential(
+            nn.GroupNorm(_groups(now), now), nn.SiLU(), nn.Conv2d(now, channels, 3, padding=1)
+        )
+        for zero in self.conv_out[-1].parameters():
             nn.init.zeros_(zero)
 
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        waves = noise[:, None] * self.frequencies.to(noise) / 4
-        told = self.tell(torch.cat([waves.sin(), waves.cos()], dim=1))
-        h = self.first(x)
-        kept = [h]
-        for level, stage in enumerate(cast(list[nn.ModuleList], self.down)):
+    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        phase = c_noise[:, None] * self.frequencies / 4
+        emb = self.embedding(torch.cat([phase.sin(), phase.cos()], dim=1))
+        h = self.conv_in(x)
+        skips = [h]
+        for level, stage in enumerate(cast(list[nn.ModuleList], self.down_blocks)):
             for block in stage:
-                h = block(h, told)
-                kept.append(h)
+                h = block(h, emb)
+                skips.append(h)
             if level + 1 < self.levels:
                 h = functional.avg_pool2d(h, 2)
-                kept.append(h)
-        h = self.middle(h, told)
-        for level, stage in enumerate(cast(list[nn.ModuleList], self.up)):
+                skips.append(h)
+        h = self.mid_block(h, emb)
+        for level, stage in enumerate(cast(list[nn.ModuleList], self.up_blocks)):
             for block in stage:
-                h = block(torch.cat([h, kept.pop()], dim=1), told)
+                h = block(torch.cat([h, skips.pop()], dim=1), emb)
             if level + 1 < self.levels:
                 h = functional.interpolate(h, scale_factor=2.0, mode="nearest")
-        return self.last(h)
+        return self.conv_out(h)
 
 
 class _Block(nn.Module):
-    def __init__(self, inputs: int, outputs: int, told: int, attention: bool):
+    def __init__(self, inputs: int, outputs: int, size: int, attention: bool):
         super().__init__()
         self.norm, self.conv = nn.GroupNorm(_groups(inputs), inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.tell = nn.Linear(told, 2 * outputs)
+        self.scale_shift = nn.Linear(size, 2 * outputs)
         self.norm2, self.conv2 = nn.GroupNorm(_groups(outputs), outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
         self.attention = _Attention(outputs) if attention else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv(functional.silu(self.norm(x)))
-        scale, shift = self.tell(told)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.scale_shift(emb)[:, :, None, None].chunk(2, dim=1)
         h = self.conv2(functional.silu(self.norm2(h) * (1 + scale) + shift))
         return self.attention(self.skip(x) + h)
 
@@ -108,15 +113,15 @@ class _Attention(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.norm, self.heads = nn.GroupNorm(_groups(channels), channels), max(channels // 64, 1)
-        self.ask, self.answer = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.answer.weight)
+        self.qkv, self.proj_out = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.proj_out.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         n, channels, rows, columns = x.shape
-        parts = self.ask(self.norm(x)).reshape(n, 3, self.heads, channels // self.heads, rows * columns)
+        parts = self.qkv(self.norm(x)).reshape(n, 3, self.heads, channels // self.heads, rows * columns)
         q, k, v = parts.transpose(-1, -2).unbind(dim=1)
         mixed = functional.scaled_dot_product_attention(q, k, v)
-        return x + self.answer(mixed.transpose(-1, -2).reshape(n, channels, rows, columns))
+        return x + self.proj_out(mixed.transpose(-1, -2).reshape(n, channels, rows, columns))
 
 
 def _groups(channels: int) -> int:

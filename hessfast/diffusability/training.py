@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from hessfast import _arrays, _checkpoint, _checks, _random
 
-from .denoisers import Denoiser, from_edm
-from .networks import ImageNetwork, VectorNetwork
+from .denoisers import Denoiser, edm_coefficients, from_edm_raw
+from .networks import MLP, UNet
 
 _CHECKPOINT_EVERY = 500  # steps
 
@@ -22,66 +22,69 @@ def train_denoiser(
     samples: Any,
     network: nn.Module | None = None,
     *,
-    sigma: tuple[float, float] = (0.02, 10.0),
+    tau_range: tuple[float, float] = (4e-4, 100.0),
     num_steps: int = 5000,
     batch_size: int = 1024,
     learning_rate: float = 2e-3,
-    average: float = 0.0,
+    ema_decay: float = 0.0,
     checkpoint: str | Path | None = None,
-    device: str = "cpu",
+    device: Any = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Denoiser:
     """A denoiser of the samples' distribution; what it was trained for goes with it.
 
-    The noise of a sample is log-uniform over `sigma`: the usual noise of EDM hardly covers what Fisher curves ask for.
+    The noise of a sample is log-uniform over `tau_range`: EDM's usual noise hardly covers what Fisher curves ask for.
     Every step's batch and noise are a function of (seed, step) alone, so that training goes on where it was stopped; in
     a process group (torchrun) ranks share the batch.
 
     Args:
         samples: `[n, dim]` or images `[n, channels, side, side]`.
-        network: ``network(c_in y, c_noise)``, c_noise `[batch]`; None: a `VectorNetwork` or an `ImageNetwork`.
-        sigma: least and greatest standard deviation of the noise.
+        network: ``network(c_in y, c_noise)``, c_noise `[batch]`; a copy is trained; None: an `MLP` or a `UNet`.
+        tau_range: least and greatest variance of the noise.
         num_steps, batch_size, learning_rate: of Adam, with cosine decay to zero.
-        average: decay of a running average of the weights, used instead of the last ones; 0: none.
+        ema_decay: of a running average of the weights, used instead of the last ones; 0: none.
         checkpoint: file in which training is kept, and gone on with.
+        device: None: that of the samples.
 
     Raises:
         ValueError: for samples or noise that do not fit, or a checkpoint of another training.
         ArithmeticError: for a loss that is not finite.
     """
     x = _samples(samples)
-    low, high = (float(s) for s in _checks.float_array("sigma", sigma))
-    if not 0 < low < high:
-        raise ValueError(f"sigma must be two ascending positive numbers, got {sigma}.")
+    ends = _checks.float_array("tau_range", tau_range)
+    if ends.shape != (2,) or not 0 < ends[0] < ends[1]:
+        raise ValueError(f"tau_range must be two ascending positive numbers, got {tau_range}.")
+    low, high = ends.tolist()
     num_steps = _checks.integer("num_steps", num_steps, 1)
     batch_size, seed = _checks.integer("batch_size", batch_size, 1), _checks.seed(seed)
-    if not 0 <= average < 1:
-        raise ValueError(f"average must be in [0, 1), got {average}.")
+    if not 0 <= ema_decay < 1:
+        raise ValueError(f"ema_decay must be in [0, 1), got {ema_decay}.")
     if network is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed % 2**63)
-            network = VectorNetwork(x.shape[1]) if x.ndim == 2 else ImageNetwork(x.shape[1])
+            network = MLP(x.shape[1]) if x.ndim == 2 else UNet(x.shape[1])
     sigma_data = float((x.double() - x.double().mean(dim=0)).square().mean()) ** 0.5
     if not sigma_data > 0:
         raise ValueError("samples must differ, got the same one throughout.")
     centre = x.mean(dim=0)
-    network = network.to(device)
-    plan = {"sigma": [low, high], "num_steps": num_steps, "batch_size": batch_size, "learning_rate": learning_rate}
-    plan |= {"average": average, "seed": seed, "samples": hashlib.sha256(x.numpy().tobytes()).hexdigest()}
+    device = (samples.device if _arrays.is_tensor(samples) else "cpu") if device is None else device
+    network = copy.deepcopy(network).to(device)
+    plan = {"tau_range": [low, high], "num_steps": num_steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    plan |= {"ema_decay": ema_decay, "seed": seed, "samples": hashlib.sha256(x.numpy().tobytes()).hexdigest()}
     averaged = _train(network, (x - centre).to(device), sigma_data, plan, checkpoint, progress)
-    return _centred(from_edm(averaged.eval(), sigma_data), centre.to(device), (low**2, high**2))
+    return _centred(from_edm_raw(averaged.eval(), sigma_data), centre.to(device), (low, high))
 
 
-def _centred(inner: Denoiser, centre: Tensor, trained: tuple[float, float]) -> Denoiser:
+def _centred(inner: Denoiser, centre: Tensor, tau_range: tuple[float, float]) -> Denoiser:
     """The denoiser of samples whose mean is not 0: D(y) = centre + D_0(y - centre)."""
 
     def predict(y: Tensor, tau: float) -> Tensor:
         skip, out, _ = inner.coefficients(tau)
         c = centre.to(y)
-        return inner.network(y - c, tau) + (1 - skip) / out * c
+        return inner.predict(y - c, tau) + (1 - skip) / out * c
 
-    return Denoiser(predict, inner.coefficients, trained)
+    return Denoiser(predict, inner.coefficients, tau_range)
 
 
 def _train(
@@ -103,18 +106,18 @@ def _train(
         share = 0.5 * (1 + math.cos(math.pi * step / plan["num_steps"]))
         for group in optimiser.param_groups:
             group["lr"] = plan["learning_rate"] * share
-        clean, noise, s = (part[rank::ranks] for part in _batch(x, plan, step))
-        tau, variance = (s**2).reshape(-1, *[1] * (x.ndim - 1)), sigma_data**2
+        clean, noise, levels = (part[rank::ranks] for part in _batch(x, plan, step))
+        tau, variance = levels.reshape(-1, *[1] * (x.ndim - 1)), sigma_data**2
         y = clean + tau.sqrt() * noise
-        skip, out = variance / (tau + variance), (tau * variance / (tau + variance)).sqrt()
-        predicted = model(y / (tau + variance).sqrt(), s.log() / 4)
+        skip, out, _ = edm_coefficients(tau, variance)
+        predicted = model(y / (tau + variance).sqrt(), levels.log() / 8)
         loss = (predicted - (clean - skip * y) / out).square().mean()
         if not torch.isfinite(loss):
             raise ArithmeticError(f"loss must be finite, got {loss.item()} at step {step}. Lower learning_rate.")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        decay = min(plan["average"], (1 + step) / (10 + step))
+        decay = min(plan["ema_decay"], (1 + step) / (10 + step))
         with torch.no_grad():
             for kept, new in zip(averaged.parameters(), network.parameters(), strict=True):
                 kept.lerp_(new, 1 - decay)
@@ -126,14 +129,14 @@ def _train(
 
 
 def _batch(x: Tensor, plan: dict, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Samples, noise of variance one and its scales `[batch_size]`: a function of (seed, step)."""
+    """Samples, noise of variance one and its tau `[batch_size]`: a function of (seed, step)."""
     key = _random.derive(_random.derive(_random.derive(plan["seed"], _random.DIFFUSABILITY), 2**63), step)[0]
     generator = torch.Generator().manual_seed(int(key) >> 1)
     rows = torch.randint(len(x), (plan["batch_size"],), generator=generator)
     noise = torch.randn((len(rows), *x.shape[1:]), generator=generator)
-    low, high = (math.log(s) for s in plan["sigma"])
-    scale = torch.exp(low + (high - low) * torch.rand(len(rows), generator=generator))
-    return x[rows.to(x.device)], noise.to(x.device), scale.to(x.device)
+    low, high = (math.log(tau) for tau in plan["tau_range"])
+    levels = torch.exp(low + (high - low) * torch.rand(len(rows), generator=generator))
+    return x[rows.to(x.device)], noise.to(x.device), levels.to(x.device)
 
 
 def _samples(samples: Any) -> Tensor:
