@@ -4,7 +4,10 @@
     hessfast.tasep      exact samples of the open TASEP, its dynamics and its log partition function
     hessfast.posterior  p(parameters | samples): exact, of a learned exponential family, by features, by U2-Net
     hessfast.log_partition  log Z learned from posteriors, and the Fisher metric, its Hessian
+    hessfast.potentials   convex networks and closed forms; the paper's checkpoint
     hessfast.derivatives  value, gradient, Hessian, Hessian-vector products of any potential, fast
+    hessfast.geodesic     geodesics under a Hessian metric: lengths, exponential and logarithmic map
+    hessfast.diffusability  FI, FIR and MMSE over noise from denoisers; deviations and penalties of encoders
     hessfast.reproduce  the paper's tables from samples
     hessfast.shards     the resumable, sharded store behind every long job
     hessfast.datasets   the two data sets, drawn through that store
@@ -18,11 +21,13 @@ __version__ = "0.1.0"
 __all__ = [
     "datasets",
     "derivatives",
+    "diffusability",
     "fisher_metric",
     "geodesic",
     "ising",
     "log_partition",
     "posterior",
+    "potentials",
     "reproduce",
     "shards",
     "tasep",

@@ -18,7 +18,9 @@ import numpy as np
 
 from hessfast._dispatch import kernel
 
+ROUNDING = 1024 * np.finfo(float).eps  # of eta, relative to the largest of a curve: splines lose three digits
 _FIRST_DAMPING, _LEAST, _MOST = 1e-3, 1e-9, 1e9
+_SINGULAR = 4e-9  # of the metric's size: what makes a semidefinite metric definite
 _MESHES = (8, 4, 2, 1)  # how many times coarser than the last
 
 
@@ -64,9 +66,16 @@ def resampled(points: np.ndarray, segments: int) -> np.ndarray:
     return (1 - share) * points[:, left] + share * points[:, left + 1]
 
 
+def squared_lengths(points: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """<dx, d eta> of every segment of polylines `[..., n + 1, dim]`, and how far rounding of eta may move each."""
+    dx = np.diff(points, axis=-2)
+    size = np.abs(means).max(axis=(-1, -2), initial=0, keepdims=True)[..., 0]
+    return (dx * np.diff(means, axis=-2)).sum(axis=-1), ROUNDING * np.abs(dx).sum(axis=-1) * size
+
+
 def energy(points: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Of polylines `[pairs, n + 1, dim]` and eta there."""
-    return (points.shape[1] - 1) * (np.diff(points, axis=1) * np.diff(means, axis=1)).sum(axis=(1, 2))
+    return (points.shape[1] - 1) * squared_lengths(points, means)[0].sum(axis=1)
 
 
 def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Solved:
@@ -93,10 +102,12 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
             K = H[:, :-2] + 2 * H[:, 1:-1] + H[:, 2:]
             lower[new] = -(H[:, 1:-2] + H[:, 2:-1])
             diagonal[new] = K - np.diff(H, n=2, axis=1) - along
-            decrement, convex = block_tridiagonal(K, lower[new], gradient[new])
+            decrement, convex = block_tridiagonal(K + _SINGULAR * _size(H[:, 1:-1]), lower[new], gradient[new])
             gain = n * (gradient[new] * decrement).sum(axis=(1, 2))
-            residual[new] = np.where(convex, gain / np.maximum(np.abs(value[new]), 1e-300), np.inf)
-            residual[new[(gradient[new] == 0).all(axis=(1, 2))]] = 0
+            noise = n * squared_lengths(points[new], means[new])[1].sum(axis=1)
+            residual[new] = np.where(convex, gain / (np.abs(value[new]) + noise / tolerance + 1e-300), np.inf)
+            still = np.abs(gradient[new]).max(axis=(1, 2)) <= ROUNDING * np.abs(means[new]).max(axis=(1, 2))
+            residual[new[still]] = 0
             active[new] = ~(residual[new] < tolerance)
         now = np.flatnonzero(active)
         if not now.size:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hessfast._dispatch import kernel
-from hessfast._newton_curves import Field, at
+from hessfast._newton_curves import ROUNDING, Field, at
 
 _BEND = 0.1  # weight of squared second differences in the released objective
 _FIRST_DAMPING, _LEAST, _MOST = 1e-6, 1e-14, 1e9
@@ -21,7 +21,8 @@ def straight_in_eta(
     pairs, nodes, dim = line.shape
     ends = at(field.mean, line[:, [0, -1]])
     goals = ends[:, :1] + np.linspace(0, 1, nodes)[:, None] * (ends[:, 1:] - ends[:, :1])
-    way = np.abs(ends[:, 1] - ends[:, 0]).max(axis=1, keepdims=True) + 1e-300
+    way = np.abs(ends[:, 1] - ends[:, 0]).max(axis=1, keepdims=True)
+    way += ROUNDING / tolerance * np.abs(ends).max(axis=(1, 2), initial=0)[:, None] + 1e-300
     points, goals, way = line.reshape(-1, dim).copy(), goals.reshape(-1, dim), np.repeat(way, nodes, axis=0)
     miss = (field.mean(points) - goals) / way
     damping, iterations = np.full(len(points), _FIRST_DAMPING), np.zeros(len(points), int)
@@ -41,7 +42,7 @@ def straight_in_eta(
         better = (after**2).sum(axis=1) < (miss[now] ** 2).sum(axis=1)
         points[now[better]], miss[now[better]] = there[better], after[better]
         damping[now] = np.where(better, np.maximum(damping[now] / 10, _LEAST), damping[now] * 10)
-    residual = np.abs(miss).reshape(pairs, -1).max(axis=1)
+    residual = np.abs(miss).reshape(pairs, nodes * dim).max(axis=1)
     return points.reshape(line.shape), residual, iterations.reshape(pairs, nodes).max(axis=1)
 
 
@@ -88,8 +89,11 @@ def _force(metric: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _residual(metric: np.ndarray, points: np.ndarray) -> np.ndarray:
-    pulls = np.einsum("pkij,pkj->pki", metric[:, [0, -1]], np.diff(points, axis=1)[:, [0, -1]])
-    return np.abs(_force(metric, points)).max(axis=(1, 2)) / (np.abs(pulls).max(axis=(1, 2)) + 1e-300)
+    """Force over what pulls at the ends, and what bends could be or lose to rounding."""
+    dx = np.diff(points, axis=1)
+    pulls = np.abs(np.einsum("pkij,pkj->pki", metric[:, [0, -1]], dx[:, [0, -1]])).max(axis=(1, 2))
+    bends = _BEND * (np.abs(dx).max(axis=(1, 2)) + ROUNDING * np.abs(points).max(axis=(1, 2)))
+    return np.abs(_force(metric, points)).max(axis=(1, 2)) / (pulls + bends)
 
 
 def _solve(metric: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

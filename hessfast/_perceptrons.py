@@ -20,7 +20,8 @@ def layers(module: nn.Module) -> Perceptron | None:
 
     Subclasses and modules with hooks are something else, too: what they compute may be.
     """
-    if any(part._forward_hooks or part._forward_pre_hooks for part in module.modules()):
+    hooked = (part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) for part in module.modules())
+    if any(hooked):
         return None
     with torch.no_grad():
         if type(module) is potentials.Standardised:
@@ -35,7 +36,7 @@ def layers(module: nn.Module) -> Perceptron | None:
 
 def _flattened(module: nn.Module) -> list[nn.Module]:
     if type(module) in _SEQUENCES:
-        return [leaf for child in module.children() for leaf in _flattened(child)]
+        return [leaf for child in module._modules.values() if child is not None for leaf in _flattened(child)]
     return [] if type(module) is nn.Identity or (type(module) is nn.Dropout and not module.training) else [module]
 
 
@@ -48,7 +49,7 @@ def _sequence(modules: list[nn.Module]) -> Perceptron | None:
         act = rest.pop(0) if rest else nn.Identity()
         if not _is_linear(linear) or type(act) not in _ACTIVATIONS or not _is_plain(act):
             return None
-        if isinstance(norm, nn.LayerNorm) and norm.normalized_shape != (linear.out_features,):
+        if isinstance(norm, nn.LayerNorm) and (norm.normalized_shape != (linear.out_features,) or norm.eps < 0):
             return None
         names.add(_ACTIVATIONS[type(act)])
         weight = (linear.weight, None) if hidden else (None, linear.weight)

@@ -48,7 +48,7 @@ def derivatives(
         points: `[*batch, dim]`, tensor or array; answers are of the same kind and dtype, computed in that of the
             potential's weights.
         form: "fused", "eager" or "compiled"; None: fused for perceptrons it knows, else eager.
-        chunk: points at a time.
+        chunk: points at a time; the fused form has blocks of its own.
         verify: compare some of the points with float64, eager.
 
     Raises:
@@ -62,7 +62,8 @@ def derivatives(
         ([1.0], [[1.0, 2.0]], [[[2.0, 1.0], [1.0, 2.0]]])
     """
     flat, back = _flat(potential, points)
-    results = _each(_form(potential, flat, form), chunk, flat)
+    function, chunk = _form(potential, flat, form), _checks.integer("chunk", chunk, 1)
+    results = _each(function, max(len(flat), 1) if isinstance(function, _Fused) else chunk, flat)
     if verify:
         _verify(potential, flat, results)
     return Derivatives(*map(back, results))
@@ -179,7 +180,8 @@ def pullback_metric(decoder: Callable[[Tensor], Tensor], points: Any, *, chunk: 
 def _each(function: Callable[..., tuple[Tensor, ...]], chunk: int, *flat: Tensor) -> list[Tensor]:
     """`function` of `chunk` points at a time, with graphs whatever the caller's mode, its results without them."""
     chunk = _checks.integer("chunk", chunk, 1)
-    with torch.inference_mode(False), torch.enable_grad():
+    kind = flat[0].device.type
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(kind, enabled=False):
         pieces = zip(*(x.clone().split(chunk) for x in flat), strict=True)
         parts = [[part.detach() for part in function(*piece)] for piece in pieces]
     return [torch.cat(results) for results in zip(*parts, strict=True)]
@@ -188,6 +190,7 @@ def _each(function: Callable[..., tuple[Tensor, ...]], chunk: int, *flat: Tensor
 def _flat(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
     """Points `[n, dim]` as the potential wants them, and the way back to the batch and the kind that came in."""
     like = _like(potential)
+    _refuse_training(potential)
     if _arrays.is_tensor(points):
         if not points.is_floating_point():
             raise TypeError(f"points must be floating point, got {points.dtype}.")
@@ -208,6 +211,15 @@ def _flat(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tensor],
         return result if _arrays.is_tensor(points) else result.cpu().numpy()
 
     return flat, back
+
+
+def _refuse_training(potential: Potential) -> None:
+    """Layers that mix the points of a batch, or draw numbers, in training."""
+    if isinstance(potential, nn.Module):
+        for part in potential.modules():
+            mixing = isinstance(part, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd)
+            if part.training and mixing:
+                raise ValueError(f"potential must be in evaluation mode, got {type(part).__name__}; call its .eval().")
 
 
 def _like(potential: Potential) -> Tensor | None:
@@ -250,7 +262,7 @@ def _form(potential: Potential, flat: Tensor, form: str | None) -> Callable[[Ten
         dim = known[0][0][1].shape[1]
         if flat.shape[1] != dim:
             raise ValueError(f"points must have {dim} coordinates, as the potential takes, got {flat.shape[1]}.")
-        return lambda x: _fused(x, known)
+        return _Fused(known)
     if form == "compiled":
         return _compiled(potential)
     return lambda x: _eager(potential, x)
@@ -269,9 +281,12 @@ def _compiled(potential: Potential) -> Callable[[Tensor], tuple[Tensor, ...]]:
     return run
 
 
-def _fused(x: Tensor, perceptron: _perceptrons.Perceptron) -> tuple[Tensor, ...]:
-    with torch.no_grad():
-        return kernel("mlp_hessian", str(x.device))(x, *perceptron)
+class _Fused(NamedTuple):
+    perceptron: _perceptrons.Perceptron
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            return kernel("mlp_hessian", str(x.device))(x, *self.perceptron)
 
 
 def _eager(potential: Potential, x: Tensor) -> tuple[Tensor, ...]:
@@ -315,8 +330,10 @@ class _PlainLayerNorm(TorchFunctionMode):
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in (torch.nn.functional.layer_norm, torch.layer_norm):
+        if func in (torch.nn.functional.layer_norm, torch.layer_norm, torch.ops.aten.layer_norm):
             return _layer_norm(*args, **(kwargs or {}))
+        if func in (torch.native_layer_norm, torch.ops.aten.native_layer_norm):
+            raise NotImplementedError("potential must call torch.nn.functional.layer_norm for its third derivative.")
         return func(*args, **(kwargs or {}))
 
 
@@ -351,7 +368,10 @@ def _jacobian(gradient: Tensor, x: Tensor) -> Tensor:
 def _verify(potential: Potential, flat: Tensor, results: list[Tensor]) -> None:
     some = torch.linspace(0, len(flat) - 1, min(len(flat), _VERIFIED), device=flat.device).long()
     double = copy.deepcopy(potential).double() if isinstance(potential, nn.Module) else potential
-    exact = _each(lambda x: _eager(double, x), _VERIFIED, flat[some].double())
+    try:
+        exact = _each(lambda x: _eager(double, x), _VERIFIED, flat[some].double())
+    except RuntimeError as error:
+        raise ValueError("potential must take float64 to be verified; pass the module itself.") from error
     for name, got, right in zip(Derivatives._fields, results, exact, strict=True):
         deviation = float((got[some].double() - right).abs().max() / (right.abs().max() + 1e-300)) if len(some) else 0.0
         if not deviation <= _AGREES:

@@ -3,7 +3,7 @@
 Four kinds connect two points: "levi-civita", the true geodesic of the metric; "exponential", straight in theta;
 "mixture", straight in eta = grad phi; "released", the optimum of the objective of the paper's released script, whose
 metric is held fixed while it descends. Lengths and energies are those of polylines under phi itself, <dx, d eta> for
-each segment: exact however sharp the ridges of phi, and never below those of the geodesic.
+each segment, however sharp its ridges: energies are exact and never below the geodesic's, lengths come from above.
 """
 
 import copy
@@ -71,7 +71,7 @@ class Table:
     def _fit(self, axes: list[np.ndarray], values: np.ndarray) -> None:
         if not np.isfinite(values).all():
             raise ValueError("potential must be finite all over the box, got NaN or infinity. Choose a smaller one.")
-        self._spline = RectBivariateSpline(*axes, values, kx=5, ky=5)
+        self._spline = RectBivariateSpline(axes[0], axes[1], values, kx=5, ky=5)
 
     def __call__(self, points: Any) -> Any:
         """phi at points `[*batch, 2]`."""
@@ -80,8 +80,7 @@ class Table:
             raise ValueError(
                 f"points must be [*batch, 2] in the table's box, got {flat.shape} to {flat.max(initial=0):g}."
             )
-        values = self._spline.ev(flat[..., 0], flat[..., 1])
-        return torch.as_tensor(values).to(points) if _arrays.is_tensor(points) else values
+        return _back(self._spline.ev(flat[..., 0], flat[..., 1]), points)
 
     def field(self) -> Field:
         def along(x: np.ndarray, orders: list[tuple[int, int]]) -> list[np.ndarray]:
@@ -182,8 +181,8 @@ def connecting_geodesic(
         solve = _other_curves.straight_in_eta if kind == "mixture" else _other_curves.released
         points, residual, iterations = solve(field, line, tolerance, _MOST_STEPS)
     means = _newton_curves.at(field.mean, points)
-    steps = (np.diff(points, axis=1) * np.diff(means, axis=1)).sum(axis=2)
-    length = np.where(_concave(steps).any(axis=1), np.nan, np.sqrt(np.maximum(steps, 0)).sum(axis=1))
+    steps, noise = _newton_curves.squared_lengths(points, means)
+    length = np.where(_concave(steps, noise).any(axis=1), np.nan, np.sqrt(np.maximum(steps, 0)).sum(axis=1))
     converged = (residual < tolerance) & ~np.isnan(length)
     results = points, length, n * steps.sum(axis=1), residual, converged, iterations
     return Curves(*(_back(x.reshape((*batch, *x.shape[1:])), start) for x in results))
@@ -201,7 +200,7 @@ def curve_length(potential: Any, points: Any) -> Any:
 
 def curve_energy(potential: Any, points: Any) -> Any:
     """(num_points - 1) sum of <dx, d eta> of polylines `[*batch, num_points, dim]`, `[*batch]`."""
-    steps = _steps(potential, points)
+    steps, _ = _steps(potential, points)
     return _back(steps.shape[-1] * steps.sum(axis=-1), points)
 
 
@@ -248,10 +247,14 @@ def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -
     x, v, h = x.reshape(-1, dim), v.reshape(-1, dim), 1 / num_steps
 
     def acceleration(x: np.ndarray, v: np.ndarray) -> np.ndarray:
-        metric = field.metric(x)
-        if not field.inside(x).all() or not (np.linalg.eigvalsh(metric)[:, 0] > 0).all():
+        known: np.ndarray = np.isfinite(np.concatenate([x, v], axis=1)).all(axis=1)
+        known[known] = field.inside(x[known])
+        metric = np.zeros((len(x), dim, dim))
+        metric[known] = field.metric(x[known])
+        if not (kept := np.linalg.eigvalsh(metric)[:, 0] > 0).all():
             raise ArithmeticError(
-                "velocity must keep the geodesic where the metric is positive definite; use a smaller one."
+                "velocity must keep the geodesic where the metric is positive definite, "
+                f"which number {int(np.argmin(kept))} leaves; use a smaller one."
             )
         return -np.linalg.solve(metric, bend(x, v) @ v[..., None])[..., 0] / 2
 
@@ -302,6 +305,9 @@ def distance_map(table: Table, source: Any, shape: tuple[int, int] = (257, 257))
         table: a convex potential in two dimensions.
         source: `[2]`; the node nearest to it is taken.
         shape: nodes along each axis, 5 or more.
+
+    Raises:
+        ValueError: for a potential that is not convex between the nodes, or a source outside the box.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import dijkstra
@@ -319,10 +325,14 @@ def distance_map(table: Table, source: Any, shape: tuple[int, int] = (257, 257))
     for a, b in _directions(4):
         here = tuple(slice(max(-k, 0), m - max(k, 0)) for k, m in zip((a, b), shape, strict=True))
         there = tuple(slice(max(k, 0), m - max(-k, 0)) for k, m in zip((a, b), shape, strict=True))
-        squared = ((nodes[there] - nodes[here]) * (means[there] - means[here])).sum(axis=-1)
+        dx = nodes[there] - nodes[here]
+        squared = (dx * (means[there] - means[here])).sum(axis=-1)
+        rounding = _newton_curves.ROUNDING * np.abs(dx).sum(axis=-1) * np.abs(means).max()
+        if (squared < -rounding - 1e-9 * np.abs(squared).max()).any():
+            raise ValueError("table must be of a convex potential, got an edge of negative squared length.")
         rows.append(ids[here].ravel())
         columns.append(ids[there].ravel())
-        weights.append(np.sqrt(np.maximum(squared, 1e-30)).ravel())  # an edge of weight 0 would be none
+        weights.append(np.sqrt(np.maximum(squared, rounding + 1e-300)).ravel())  # an edge of weight 0 would be none
     graph = csr_array((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), (ids.size, ids.size))
     nearest = tuple(int(np.abs(axis - x).argmin()) for axis, x in zip(axes, point, strict=True))
     return dijkstra(graph, directed=False, indices=ids[nearest]).reshape(shape)
@@ -372,29 +382,28 @@ def _field(potential: Any, box: tuple[Any, Any] | None, dim: int, exact: bool = 
     return field._replace(inside=lambda x: ((x >= low) & (x <= high)).all(axis=1) & field.inside(x))
 
 
-def _steps(potential: Any, points: Any) -> np.ndarray:
-    """<dx, d eta> of every segment, `[*batch, num_points - 1]`."""
+def _steps(potential: Any, points: Any) -> tuple[np.ndarray, np.ndarray]:
+    """<dx, d eta> of every segment and what rounding may do to it, `[*batch, num_points - 1]`."""
     polylines = _checks.float_array("points", points)
     if polylines.ndim < 2 or polylines.shape[-2] < 2:
         raise ValueError(f"points must have shape [*batch, num_points, dim], got {polylines.shape}.")
     field = _field(potential, None, polylines.shape[-1])
     if not field.inside(polylines.reshape(-1, polylines.shape[-1])).all():
         raise ValueError("points must be in the table's box, got some outside. Use a larger table.")
-    means = _newton_curves.at(field.mean, polylines)
-    return (np.diff(polylines, axis=-2) * np.diff(means, axis=-2)).sum(axis=-1)
+    return _newton_curves.squared_lengths(polylines, _newton_curves.at(field.mean, polylines))
 
 
 def _lengths(potential: Any, points: Any) -> np.ndarray:
     """Of segments; negative squares are refused."""
-    steps = _steps(potential, points)
-    if _concave(steps).any():
+    steps, noise = _steps(potential, points)
+    if _concave(steps, noise).any():
         raise ValueError("potential must be convex along the curve, got a segment of negative squared length.")
     return np.sqrt(np.maximum(steps, 0))
 
 
-def _concave(steps: np.ndarray) -> np.ndarray:
+def _concave(steps: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Which segments have a negative squared length, rounding aside."""
-    return steps < -1e-9 * np.abs(steps).max(axis=-1, initial=0, keepdims=True)
+    return steps < -1e-9 * np.abs(steps).max(axis=-1, initial=0, keepdims=True) - noise
 
 
 def _back(values: np.ndarray, like: Any) -> Any:

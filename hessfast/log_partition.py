@@ -5,6 +5,7 @@ import itertools
 import json
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hessfast import _arrays, _atomic, _checks, potentials
+from hessfast import _arrays, _atomic, _checks, derivatives, potentials
 from hessfast.posterior import ExponentialFamilyPosterior, Posterior
 
 LOSSES = ("jensen-shannon", "mse")
@@ -219,14 +220,14 @@ class LogPartition:
 
     def mean(self, theta: Any) -> Any:
         """grad phi, `[*batch, dim]`: the mean of the sufficient statistics up to a constant, over scale."""
-        return self._map(torch.func.vmap(torch.func.grad(self._fitted())), theta)
+        return self._map(partial(derivatives.gradient, self._fitted()), theta)
 
     def fisher_metric(self, theta: Any) -> Any:
         """Hessian of phi, `[*batch, dim, dim]`; times scale it is the Fisher metric of the whole.
 
         Warns if the metric is not positive definite somewhere, with the fraction of points and the smallest eigenvalue.
         """
-        metric = self._map(torch.func.vmap(torch.func.hessian(self._fitted())), theta)
+        metric = self._map(partial(derivatives.fisher_metric, self._fitted()), theta)
         smallest = np.linalg.eigvalsh(_arrays.to_numpy(metric))[..., 0]
         if (smallest <= 0).any():
             share = float((smallest <= 0).mean())

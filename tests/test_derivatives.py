@@ -136,6 +136,19 @@ def test_batches_kinds_and_emptiness():
     assert hvp(net, torch.zeros(0, 2), torch.zeros(0, 2)).shape == (0, 2)
 
 
+def test_shared_layers_count_each_time():
+    shared = nn.Linear(4, 4), nn.Softplus()
+    tied = nn.Sequential(nn.Linear(2, 4), nn.Softplus(), *shared, *shared, nn.Linear(4, 1))
+    derivatives(tied, points(), form="fused", verify=True)
+
+
+def test_training_mode_is_refused_where_it_matters():
+    net = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 1))
+    with pytest.raises(ValueError, match=r"evaluation mode, got Dropout; call its \.eval"):
+        derivatives(net, points())
+    assert torch.isfinite(derivatives(net.eval(), points(), form="fused").hessian).all()
+
+
 def test_what_is_not_known_is_not_fused():
     class Doubled(nn.Sequential):
         def forward(self, x):
@@ -155,9 +168,12 @@ def test_what_is_not_known_is_not_fused():
 
     hooked = network()
     hooked.register_forward_hook(lambda module, inputs, output: 2 * output)
+    patched = network()
+    patched.forward = lambda x: torch.nn.functional.softplus(x).sum(dim=1)
     unknown = [
         doubled,
         hooked,
+        patched,
         nn.Sequential(Steeper(2, 4), nn.Tanh(), nn.Linear(4, 1)),
         nn.Sequential(Offset(), nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)),
         nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 4), nn.SiLU(), nn.Linear(4, 1)),
@@ -198,8 +214,8 @@ def test_third_derivatives_go_through_layer_norm_by_any_name(norm):
 
 
 def test_verify_finds_a_wrong_form(monkeypatch):
-    real = module._fused
-    monkeypatch.setattr(module, "_fused", lambda *a: [1.01 * part for part in real(*a)])
+    real = module._Fused.__call__
+    monkeypatch.setattr(module._Fused, "__call__", lambda *a: [1.01 * part for part in real(*a)])
     with pytest.raises(ArithmeticError, match=r"value must agree with float64, got a relative deviation of 0\.01"):
         derivatives(network(), points(), verify=True)
 

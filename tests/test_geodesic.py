@@ -1,9 +1,13 @@
 """Curves in geometries whose geodesics are known, and what is reported where there are none."""
 
+import copy
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from hessfast import fisher_metric
 from hessfast.geodesic import (
     KINDS,
     Table,
@@ -15,6 +19,7 @@ from hessfast.geodesic import (
     expmap,
     logmap,
 )
+from hessfast.potentials import ConvexPotential, SoftplusPotential
 
 
 def softmax(x):
@@ -136,6 +141,50 @@ def test_table_and_distance_map():
     assert (distances[far] > 0.999 * right[far]).all() and (distances[far] < 1.02 * right[far]).all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_flat_potentials_have_no_length(kind):
+    """As the metric of the maximal-current phase: directly and through a table, whose spline makes noise of it."""
+    plane = Table(lambda x: 0.3 * x[:, 0] + 0.7 * x[:, 1], [-1, -1], [1, 1], (16, 16))
+    for potential in (plane, lambda x: 0.3 * x[:, 0] + 0.7 * x[:, 1]):
+        curve = connecting_geodesic(potential, [[-0.5, 0.3]], [[0.7, -0.2]], kind)
+        assert curve.converged.all() and curve.length[0] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("potential", "length"),
+    [(lambda x: x[:, 0] ** 2, 0.6 * 2**0.5), (lambda x: x.sum(dim=1).exp(), 2 * (math.exp(0.55) - math.exp(0.1)))],
+)
+def test_a_singular_metric_has_its_curve(potential, length):
+    curve = connecting_geodesic(potential, [0.1, 0.1], [0.7, 0.4])
+    assert curve.converged and curve.length == pytest.approx(length, rel=1e-4)
+
+
+def test_networks_are_as_good_as_their_copies_in_float64():
+    """The kernel's metric and differences of it against double backward and third derivatives: the same curves."""
+    torch.manual_seed(0)
+    network = ConvexPotential(2, 16, 2)
+    start, end = np.random.default_rng(0).uniform(-2, 2, (2, 12, 2))
+    ours, exact = (connecting_geodesic(f, start, end) for f in (network, copy.deepcopy(network).double()))
+    np.testing.assert_array_equal(ours.converged, exact.converged)
+    np.testing.assert_allclose(ours.length, exact.length, rtol=1e-6)
+    assert ours.converged.all() and ours.iterations.mean() <= exact.iterations.mean() + 1
+
+
+def test_tables_of_networks_and_of_whole_numbers():
+    torch.manual_seed(0)
+    network = SoftplusPotential(2, 16, 2)
+    table = Table(network, [-1, -1], [1, 1], (48, 48))
+    x = np.random.default_rng(0).uniform(-1, 1, (50, 2))
+    np.testing.assert_allclose(table.field().metric(x), fisher_metric(copy.deepcopy(network).double(), x), atol=1e-5)
+    values = Table(softmax, [0, 0], [2, 2], (32, 32))(torch.tensor([[1, 1]]))
+    assert float(values) == pytest.approx(math.log(1 + 2 * math.e), rel=1e-6)
+
+
+def test_a_map_of_a_saddle_is_refused():
+    with pytest.raises(ValueError, match="table must be of a convex potential"):
+        distance_map(Table(lambda x: x[:, 0] ** 2 - x[:, 1] ** 2, [-1, -1], [1, 1], (16, 16)), [0, 0])
+
+
 def test_a_sharp_ridge_is_crossed():
     """Curie-Weiss spins below the critical temperature: phi of two parameters with a first-order ridge at h = 0."""
     m = torch.linspace(-1, 1, 257, dtype=torch.float64)
@@ -214,3 +263,9 @@ def test_batches_and_tensors():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_pairs(kind):
+    curves = connecting_geodesic(softmax, np.zeros((0, 2)), np.ones((0, 2)), kind)
+    assert curves.points.shape == (0, 90, 2) and curves.length.shape == (0,)

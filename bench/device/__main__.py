@@ -1,8 +1,10 @@
 """See the package."""
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,11 +65,12 @@ class Run:
                     return
                 log.write_text("")
                 command = [sys.executable, "-m", "bench.device.worker", str(log), *begun]
-                worker = subprocess.Popen(command, cwd=report.ROOT)
+                worker = subprocess.Popen(command, cwd=report.ROOT, start_new_session=True)
                 try:
                     self._follow(worker, log, deadline)
                 finally:
-                    worker.kill()
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(worker.pid, signal.SIGKILL)  # and what it has started
                     worker.wait()
 
     def _follow(self, worker: subprocess.Popen, log: Path, deadline: float) -> None:

@@ -6,6 +6,8 @@ Elsewhere a program owns one point: a row of z and its d tangents, as wide as th
 tangents; backward it reads z once more, adds the layer's share of H and turns df/da into df/dz.
 """
 
+import contextlib
+
 import torch
 import triton
 import triton.language as tl
@@ -19,6 +21,11 @@ PRODUCT = {"num_warps": 8, "num_stages": 4, "enable_fp_fusion": True}
 
 
 def mlp_hessian(points, hidden, last, activation):
+    with torch.cuda.device(points.device) if points.is_cuda else contextlib.nullcontext():
+        return _on_its_device(points, hidden, last, activation)
+
+
+def _on_its_device(points, hidden, last, activation):
     hidden, last, dim = [Layer(*layer) for layer in hidden], Layer(*last), points.shape[1]
     chunk = max(1, CHUNK_BYTES // (4 * (1 + dim) * sum(len(layer.bias) for layer in hidden)))
     parts = [_chunk(x.contiguous(), hidden, last, ACTIVATIONS.index(activation)) for x in points.split(chunk)]
@@ -36,7 +43,7 @@ def _chunk(x, hidden, last, activation):
         else:
             z = _times(a, layer.weight.T, layer.bias)
         if layer.skip is not None:
-            z[0] += x @ layer.skip.T
+            z[0] += _times(x[None], layer.skip.T)[0]
             z[1:] += layer.skip.T[:, None]
         gain, shift, eps = _norm(layer)
         a = torch.empty_like(z)
