@@ -15,7 +15,7 @@ def block_tridiagonal(diagonal, lower, right):
     return solution, definite
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True, parallel=True, error_model="numpy")
 def _solve_all(diagonal, lower, right, solution, definite):
     num, m, dim = right.shape
     for n in numba.prange(num):
@@ -23,7 +23,7 @@ def _solve_all(diagonal, lower, right, solution, definite):
         definite[n] = _solve(diagonal[n], lower[n], right[n], solution[n], factors, carried)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _solve(diagonal, lower, right, x, factors, carried):
     m, dim = right.shape
     for k in range(m):

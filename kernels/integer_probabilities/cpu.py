@@ -13,7 +13,7 @@ _SERIES = np.array(
     [[float(x), float(x - Fraction(float(x)))] for x in (Fraction(1, factorial(n)) for n in range(9, 0, -1))]
 )
 _LN2 = (0.6931471805599453, 2.3190468138462996e-17, 5.707708438416212e-34)
-_inline = numba.njit(inline="always")
+_inline = numba.njit(inline="always", error_model="numpy")
 
 
 @_inline
@@ -62,7 +62,7 @@ def _divide(x, y):
     return _two_sum(s, e + rest[0] / y[0])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _exp_of_minus(x):
     """exp(-x) for 0 <= x <= FAR: -x = k ln 2 + r, the series of exp(r / 2^9) - 1, nine squarings of 1 + that."""
     k = np.rint(-x[0] / _LN2[0])
@@ -82,7 +82,7 @@ def _exp_of_minus(x):
     return result[0] * scale, result[1] * scale
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _floor64(p):
     """min(floor(2^64 p), 2^64 - 1) for 0 <= p <= 1."""
     scaled, small = p[0] * 2.0**32, p[1] * 2.0**32
@@ -99,7 +99,7 @@ def _floor64(p):
     return (np.uint64(high) << np.uint64(32)) + np.uint64(max(low, 0.0))
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _quotient(numerator, denominator):
     """|numerator| / denominator, at most FAR."""
     if numerator[0] < 0.0:
@@ -109,7 +109,7 @@ def _quotient(numerator, denominator):
     return _divide(numerator, (denominator, 0.0))
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True, parallel=True, error_model="numpy")
 def logistic64(high, low, denominator):
     result = np.empty(len(high), np.uint64)
     for i in numba.prange(len(high)):
@@ -119,7 +119,7 @@ def logistic64(high, low, denominator):
     return result
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True, parallel=True, error_model="numpy")
 def one_minus_exp64(numerator, denominator):
     whole, tanh = np.empty(len(numerator), np.uint64), np.empty(len(numerator), np.uint64)
     for i in numba.prange(len(numerator)):

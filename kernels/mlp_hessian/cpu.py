@@ -128,7 +128,7 @@ def _block(x, network, z, a, g, scratch, value, gradient, hessian):
             g[: num * before] = a[: num * before]
 
 
-@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+@numba.njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 def _inner(a, b):
     total = _f32(0)
     for k in range(a.size):
@@ -136,7 +136,7 @@ def _inner(a, b):
     return total
 
 
-@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+@numba.njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 def _add_affine(z, x, skip, bias):
     num, dim = x.shape
     tangents = np.ascontiguousarray(skip.T)
@@ -151,7 +151,7 @@ def _add_affine(z, x, skip, bias):
                 along[k] += tangent[k]
 
 
-@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+@numba.njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 def _activate(z, gain, shift, eps, activation, scratch, a):
     """act and act' tangent."""
     dim = (scratch.shape[0] - 5) // 2
@@ -176,7 +176,7 @@ def _activate(z, gain, shift, eps, activation, scratch, a):
                 out[k] = first[k] * gain[k] * s * (along[k] - turn * c[k])
 
 
-@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+@numba.njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 def _normalise(z, p, num, eps, c, centred, slopes):
     """c, its tangents c_i', <c c_i'>; s."""
     width = c.size
@@ -188,7 +188,7 @@ def _normalise(z, p, num, eps, c, centred, slopes):
     return s
 
 
-@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+@numba.njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 def _centre(row, out):
     total = _f32(0)
     for k in range(row.size):
@@ -198,7 +198,7 @@ def _centre(row, out):
         out[k] = row[k] - mean
 
 
-@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+@numba.njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 def _contract(z, gain, shift, eps, activation, scratch, g, hessian):
     """H += the layer's share, g = df/da to df/dz."""
     num, width = g.shape
@@ -247,7 +247,7 @@ def _contract(z, gain, shift, eps, activation, scratch, g, hessian):
             row[k] = s * (row[k] - mean - turn * c[k])
 
 
-@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+@numba.njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 def _triple(a, b, c):
     total = _f32(0)
     for k in range(a.size):
@@ -255,7 +255,7 @@ def _triple(a, b, c):
     return total
 
 
-@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+@numba.njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 def _derivatives(z, activation, value, first, second):
     """act, act' and act'' of a row."""
     one, two, half = _f32(1), _f32(2), _f32(0.5)
@@ -298,7 +298,7 @@ def _derivatives(z, activation, value, first, second):
             second[k] = density * (two - z[k] * z[k])
 
 
-@numba.njit(cache=True, inline="always")
+@numba.njit(cache=True, inline="always", error_model="numpy")
 def _log1p(e):
     u, p = _f32(2) * e - _f32(1), _f32(0)
     for c in _LOG1P:
@@ -306,7 +306,7 @@ def _log1p(e):
     return p * e
 
 
-@numba.njit(cache=True, inline="always")
+@numba.njit(cache=True, inline="always", error_model="numpy")
 def _erfcx(x):
     """exp(x^2) erfc(x) for 0 <= x <= _FAR, and its value there beyond."""
     t = _f32(1) / (_f32(1) + _f32(0.5) * min(x, _f32(_FAR)))
