@@ -8,6 +8,7 @@ the tiles and BLAS has one thread in each: two pools of threads would wait for e
 
 import numba
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  # numba's BLAS: loaded before its threads are limited
 from threadpoolctl import threadpool_limits
 
 from .._exp import exp

@@ -11,6 +11,7 @@ The products limit it: as float64 runs at half the rate of float32, 1.5 times th
 
 import numba
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  # numba's BLAS: loaded before its threads are limited
 from threadpoolctl import threadpool_limits
 
 from .._exp import exp
