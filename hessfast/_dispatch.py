@@ -37,7 +37,10 @@ def kernel(op: str, device: str = "cpu", backend: str | None = None, name: str |
         wanted = "cuda" if backend == "gpu" else "cpu"
         raise ValueError(f'device must be "{wanted}" for backend {backend!r}, got {str(device)!r}.')
     module = f"hessfast.kernels.{op}.{backend}"
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # not even the folder
+        raise BackendUnavailableError(f"op must be the name of a kernel, got {op!r}.") from None
     if spec is None or spec.origin is None:
         raise BackendUnavailableError(f'{op} has no {backend} kernel; use device="cpu".')
     if backend == "gpu":

@@ -45,8 +45,8 @@ def derivatives(
     """Value, gradient and Hessian.
 
     Args:
-        points: `[*batch, dim]`, tensor or array; answers are of the same kind and dtype, computed in that of the
-            potential's weights.
+        points: `[*batch, dim]`, tensor or array; tensors give tensors of their dtype, arrays give float64, computed in
+            the dtype of the potential's weights.
         form: "fused", "eager" or "compiled"; None: fused for perceptrons it knows, else eager.
         chunk: points at a time; the fused form has blocks of its own.
         verify: compare some of the points with float64, eager.

@@ -344,6 +344,8 @@ def _double(potential: Any) -> Any:
 
 
 def _axes(lower: np.ndarray, upper: np.ndarray, shape: tuple[int, int], fewest: int) -> list[np.ndarray]:
+    if np.shape(shape) != (2,):
+        raise ValueError(f"shape must be two numbers of nodes, got {shape}.")
     sizes = [_checks.integer("shape", n, fewest) for n in shape]
     return [np.linspace(a, b, n) for a, b, n in zip(lower, upper, sizes, strict=True)]
 
