@@ -247,7 +247,7 @@ def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -
     x, v, h = x.reshape(-1, dim), v.reshape(-1, dim), 1 / num_steps
 
     def acceleration(x: np.ndarray, v: np.ndarray) -> np.ndarray:
-        known: np.ndarray = np.isfinite(np.concatenate([x, v], axis=1)).all(axis=1)
+        known = np.array([np.isfinite(row).all() for row in np.concatenate([x, v], axis=1)], bool)
         known[known] = field.inside(x[known])
         metric = np.zeros((len(x), dim, dim))
         metric[known] = field.metric(x[known])

@@ -200,7 +200,7 @@ def compare(model, learned: LogPartition, pairs: int, seed: int) -> tuple[dict[s
 
 def _drawing(diagram: Diagram, table: Table, pairs: np.ndarray, shape: tuple[int, int]) -> dict[str, np.ndarray]:
     """Curves `[kinds, k, points, 2]`, ten equidistant points on each (NaN on those of no length), nodes of the map."""
-    curves = [connecting_geodesic(table, *pairs.swapaxes(0, 1), kind, num_points=NUM_POINTS) for kind in KINDS]
+    curves = [connecting_geodesic(table, pairs[:, 0], pairs[:, 1], kind, num_points=NUM_POINTS) for kind in KINDS]
     points, known = np.stack([x.points for x in curves]), ~np.isnan(np.stack([x.length for x in curves]))
     marks = np.full((*known.shape, 10, 2), np.nan)
     marks[known] = equidistant(table, points[known], 10)
