@@ -35,6 +35,11 @@ def device_of(value: Any) -> str:
     return str(value.device) if is_tensor(value) else "cpu"
 
 
+def home(device: str, *arguments: Any) -> str | None:
+    """Where results belong: the device, as tensors, if it is a GPU or an argument is a tensor; else None, for NumPy."""
+    return device if str(device) != "cpu" or any(is_tensor(each) for each in arguments) else None
+
+
 def empty(shape: tuple[int, ...], dtype: str, device: str | None) -> Any:
     """An array on the host for None, else a tensor on the device."""
     if device is None:

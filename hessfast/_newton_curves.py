@@ -37,18 +37,16 @@ class Field(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """Curves `[pairs, n + 1, dim]`, energy `[pairs]`, residual: Newton's decrement over the energy; iterations."""
+    """Curves `[pairs, n + 1, dim]`, residual `[pairs]`: Newton's decrement over the energy; iterations."""
 
     points: np.ndarray
-    energy: np.ndarray
     residual: np.ndarray
     iterations: np.ndarray
 
 
 def connect(field: Field, start: np.ndarray, end: np.ndarray, segments: int, tolerance: float, most: int) -> Solved:
     """From straight lines on a coarse mesh to the last one."""
-    meshes = sorted({max(segments // factor, 2) for factor in _MESHES} | {segments})
-    meshes = [n for n in meshes if n <= segments]
+    meshes = sorted({max(segments // factor, 2) for factor in _MESHES})
     points = start[:, None] + np.linspace(0, 1, meshes[0] + 1)[:, None] * (end - start)[:, None]
     iterations = np.zeros(len(start), int)
     for n in meshes:
@@ -131,7 +129,7 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
         fresh[:] = False
         fresh[taken] = True
         active[now] &= damping[now] < _MOST
-    return Solved(points, value, residual, iterations)
+    return Solved(points, residual, iterations)
 
 
 def _along(field: Field, points: np.ndarray, metric: np.ndarray, bend: np.ndarray) -> np.ndarray:

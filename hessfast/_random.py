@@ -20,6 +20,16 @@ def derive(key: np.ndarray | int, index: np.ndarray | int) -> np.ndarray:
     return mix64(key + _GOLDEN * (index + np.uint64(1)))
 
 
+def generator(seed: int, *path: int):
+    """torch's generator, on the host, of a place in the key tree: the same numbers whoever draws them."""
+    import torch
+
+    key: int | np.ndarray = seed
+    for index in path:
+        key = derive(key, index)
+    return torch.Generator().manual_seed(int(np.ravel(key)[0]) >> 1)
+
+
 def uniform(words: np.ndarray) -> np.ndarray:
     """Random words as multiples of 2^-53 in [0, 1), every one of them equally likely."""
     return (words >> np.uint64(11)) * 2.0**-53

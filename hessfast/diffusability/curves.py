@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hessfast import _arrays, _checks, _random
+from hessfast import _arrays, _checks, _distributed, _random
 
 from .denoisers import Denoiser
 
@@ -149,7 +149,7 @@ _WIDTH = 2 + 2 * len(_QUANTITIES)
 
 def _sweep(denoiser, x, levels, open_levels, num_probes, seed, batch, blocks, sums) -> None:
     """Adds the sums of some blocks, those of this rank by it, and gathers those of the others."""
-    rank, ranks = _ranks()
+    rank, ranks = _distributed.ranks()
     mine = [block for block in blocks if block % ranks == rank]
     at_once = max(batch // BLOCK, 1)
     batches = [mine[first : first + at_once] for first in range(0, len(mine), at_once)]
@@ -214,8 +214,7 @@ def _draws(blocks: list[int], x: Tensor, num_probes: int, seed: int) -> tuple[Te
     rows = torch.cat([torch.arange(b * BLOCK, min((b + 1) * BLOCK, len(x))) for b in blocks])
     shape, noise, signs = x.shape[1:], [], []
     for block in blocks:
-        key = _random.derive(_random.derive(seed, _random.DIFFUSABILITY), block)[0]
-        generator = torch.Generator().manual_seed(int(key >> np.uint64(1)))
+        generator = _random.generator(seed, _random.DIFFUSABILITY, block)
         noise.append(torch.randn((BLOCK, *shape), generator=generator, dtype=torch.float32))
         signs.append(torch.randint(0, 2, (num_probes, BLOCK, *shape), generator=generator, dtype=torch.int8))
     kept = torch.cat([rows[rows // BLOCK == b] - b * BLOCK + k * BLOCK for k, b in enumerate(blocks)])
@@ -300,12 +299,6 @@ def _levels(tau: Any) -> np.ndarray:
     if levels.ndim != 1 or not levels.size or not (levels > 0).all() or not (np.diff(levels) > 0).all():
         raise ValueError(f"tau must be positive and ascending, got {tau}.")
     return levels
-
-
-def _ranks() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 def _gather(sums: np.ndarray, blocks: Sequence[int]) -> None:

@@ -162,10 +162,7 @@ def train_gpe(
     """
     plan = {"method": "gpe", "latent_dim": latent_dim, "width": width, "num_steps": num_steps}
     plan |= {"batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    x, plan = _checked(images, plan)
-    encoder, decoder = _networks(x, plan)
-    device = _arrays.device_of(images) if device is None else device
-    x, encoder, decoder = x.to(device), encoder.to(device), decoder.to(device)
+    x, encoder, decoder, plan = _begun(images, plan, device)
     # Training begins with latents as far apart as images: the cost alone would take long to bring them there.
     encoder.gain.copy_(encoder.spread * (x[0].numel() / latent_dim) ** 0.5 * _normalisation(encoder, x).scale)
 
@@ -233,14 +230,11 @@ def train_vae(
     """
     plan = {"method": "vae", "latent_dim": latent_dim, "width": width, "num_steps": num_steps}
     plan |= {"batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    x, plan = _checked(images, plan)
     plan["beta"] = float(_checks.float_array("beta", beta))
     if not plan["beta"] >= 0:
         raise ValueError(f"beta must be >= 0, got {beta}.")
-    encoder, decoder = _networks(x, plan)
-    device = _arrays.device_of(images) if device is None else device
-    x, encoder, decoder = x.to(device), encoder.to(device), decoder.to(device)
-    log_variance = nn.utils.skip_init(nn.Linear, encoder.head.in_features, latent_dim, device=device)
+    x, encoder, decoder, plan = _begun(images, plan, device)
+    log_variance = nn.utils.skip_init(nn.Linear, encoder.head.in_features, latent_dim, device=x.device)
     for part in log_variance.parameters():
         nn.init.zeros_(part)  # the prior's
 
@@ -355,6 +349,14 @@ def _stages(shape: tuple[int, int, int], width: int) -> tuple[list[int], list[in
     return [width * min(2**k, 4) for k in range(len(sides))], sides
 
 
+def _begun(images: Any, plan: dict, device: Any) -> tuple[Tensor, Encoder, Decoder, dict]:
+    """Images and networks where they are to be trained, and the plan, checked."""
+    x, plan = _checked(images, plan)
+    encoder, decoder = _networks(x, plan)
+    device = _arrays.device_of(images) if device is None else device
+    return x.to(device), encoder.to(device), decoder.to(device), plan
+
+
 def _networks(x: Tensor, plan: dict) -> tuple[Encoder, Decoder]:
     """Encoder and decoder of the seed, in units of the images."""
     size = (x.shape[1], x.shape[2], x.shape[3]), plan["latent_dim"], plan["width"]
@@ -407,8 +409,7 @@ def _train(
 
 def _batch(n: int, plan: dict, step: int) -> tuple[Tensor, torch.Generator]:
     """Numbers of different images, and what else the step draws from: a function of (seed, step)."""
-    key = _random.derive(_random.derive(_random.derive(plan["seed"], _random.DIFFUSABILITY), 2**63 + 1), step)[0]
-    generator = torch.Generator().manual_seed(int(key) >> 1)
+    generator = _random.generator(plan["seed"], _random.DIFFUSABILITY, 2**63 + 1, step)
     return torch.randperm(n, generator=generator)[: plan["batch_size"]], generator
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hessfast import _arrays, _checkpoint, _checks, _random
+from hessfast import _arrays, _checkpoint, _checks, _distributed, _random
 
 from .denoisers import Denoiser, edm_coefficients, from_edm_raw
 from .networks import MLP, UNet
@@ -90,8 +90,7 @@ def _centred(inner: Denoiser, centre: Tensor, tau_range: tuple[float, float]) ->
 def _train(
     network: nn.Module, x: Tensor, sigma_data: float, plan: dict, checkpoint: str | Path | None, progress: bool
 ) -> nn.Module:
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    rank, ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
+    rank, ranks = _distributed.ranks()
     if plan["batch_size"] % ranks:
         raise ValueError(f"batch_size must be a multiple of {ranks} ranks, got {plan['batch_size']}.")
     averaged = copy.deepcopy(network)
@@ -99,7 +98,7 @@ def _train(
     optimiser = torch.optim.Adam(network.parameters(), plan["learning_rate"])
     path = None if checkpoint is None else Path(checkpoint)
     done = 0 if path is None else _checkpoint.load(path, both, optimiser, plan)
-    model = nn.parallel.DistributedDataParallel(network) if distributed else network
+    model = nn.parallel.DistributedDataParallel(network) if ranks > 1 else network
     network.train()
     steps = range(done, plan["num_steps"])
     for step in tqdm(steps, initial=done, total=plan["num_steps"], disable=not progress or rank > 0):
@@ -130,8 +129,7 @@ def _train(
 
 def _batch(x: Tensor, plan: dict, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """Samples, noise of variance one and its tau `[batch_size]`: a function of (seed, step)."""
-    key = _random.derive(_random.derive(_random.derive(plan["seed"], _random.DIFFUSABILITY), 2**63), step)[0]
-    generator = torch.Generator().manual_seed(int(key) >> 1)
+    generator = _random.generator(plan["seed"], _random.DIFFUSABILITY, 2**63, step)
     rows = torch.randint(len(x), (plan["batch_size"],), generator=generator)
     noise = torch.randn((len(rows), *x.shape[1:]), generator=generator)
     low, high = (math.log(tau) for tau in plan["tau_range"])

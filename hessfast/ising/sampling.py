@@ -110,7 +110,7 @@ def sample(
         >>> bool((batch.magnetization() > 0.999 * 64 * 64).all()), batch.certificate[0].item()
         (True, 'cftp')
     """
-    wants_tensor = _arrays.is_tensor(temperature) or _arrays.is_tensor(field) or str(device).startswith("cuda")
+    on = _arrays.home(device, temperature, field)
     temperature, field = _parameters(temperature, field)
     size = _checks.even("size", size)
     seed = _checks.seed(seed)
@@ -121,7 +121,7 @@ def sample(
     # Every kernel is resolved, or refused, before anything is drawn.
     plans = [(np.flatnonzero(certificate == name), _DRAWS[name](device, backend)) for name in np.unique(certificate)]
     shape = len(temperature), 4, size // 2, -(-size // 128)
-    words = _arrays.empty(shape, "uint64", device if wants_tensor else None)
+    words = _arrays.empty(shape, "uint64", on)
     for chosen, draw in plans:
         # Long runs first: threads and warps that finish early then find work until the end.
         chosen = chosen[np.argsort(_methods.work(temperature[chosen], field[chosen]), kind="stable")[::-1]]

@@ -125,15 +125,13 @@ class U2NetPosterior:
 
     def _train(self, network: Any, images: np.ndarray, place: np.ndarray, near: np.ndarray) -> np.ndarray:
         import torch
-        from torch import distributed
 
-        from hessfast import _checkpoint
+        from hessfast import _checkpoint, _distributed
 
-        shared = distributed.is_available() and distributed.is_initialized()
-        rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
+        rank, ranks = _distributed.ranks()
         if self.batch_size % ranks or self.batch_size // ranks < 2:
             raise ValueError(f"batch_size must give each of {ranks} ranks as many, 2 or more, got {self.batch_size}.")
-        trained = torch.nn.parallel.DistributedDataParallel(network) if shared else network
+        trained = torch.nn.parallel.DistributedDataParallel(network) if ranks > 1 else network
         optimiser = torch.optim.Adam(network.parameters(), self.learning_rate)
         plan = {name: getattr(self, name) for name in ("size", "bundle", "num_neighbours", "bump_width", "num_steps")}
         plan |= {"batch_size": self.batch_size, "learning_rate": self.learning_rate, "seed": self.seed}

@@ -112,7 +112,7 @@ def sample(
     seed = _checks.seed(seed)
     first_id = _checks.integer("first_id", first_id, 0, 2**64 - 1 - len(alpha))
     run = kernel("tasep_sample", device, backend)
-    on = device if str(device) != "cpu" or _arrays.is_tensor(entry_rate) or _arrays.is_tensor(exit_rate) else None
+    on = _arrays.home(device, entry_rate, exit_rate)
     words = _arrays.empty((len(alpha), -(-num_sites // 64)), "uint64", on)
     exponents = _arrays.empty((len(alpha), 2), "int64", on)
     run(_for_kernel(words), _for_kernel(exponents), alpha, beta, num_sites, seed, first_id)

@@ -1,16 +1,12 @@
 """mlp_hessian: numba and Triton against automatic differentiation in float64, no worse than the latter in float32."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from hessfast.kernels.mlp_hessian import ACTIVATIONS, Layer, cpu, reference
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from . import interpreter
+
 NETWORKS = {  # dim, widths, LayerNorm, skips
     "plain": (2, (32, 48, 16), False, False),
     "norm": (3, (33, 20), True, False),
@@ -129,9 +125,7 @@ def interpret():
 
 
 def test_triton_in_the_interpreter():
-    code = "from tests.kernels.test_mlp_hessian import interpret; interpret()"
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+    result = interpreter.run(__name__)
     assert result.returncode == 0, result.stderr
 
 

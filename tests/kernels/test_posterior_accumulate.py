@@ -1,16 +1,12 @@
 """posterior_accumulate: numba and Triton against NumPy in float64, to 1e-5 of every node."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from hessfast.kernels.posterior_accumulate import cpu, reference
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from . import interpreter
+
 KERNELS = {"laplace": (True, 10.0, 2e-5), "gaussian": (False, 3.0, 0.0)}
 
 
@@ -110,9 +106,7 @@ def interpret():
 
 
 def test_triton_in_the_interpreter():
-    code = "from tests.kernels.test_posterior_accumulate import interpret; interpret()"
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+    result = interpreter.run(__name__)
     assert result.returncode == 0, result.stderr
 
 

@@ -1,16 +1,12 @@
 """posterior_moments: numba and Triton against NumPy in float64, to the accuracy that the contract states."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from hessfast.kernels.posterior_moments import ROUNDING, TOLERANCE, cpu, reference
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from . import interpreter
+
 TAUS = (1e-9, 1e-6, 1e-3, 0.03, 1.0, 30.0, 1e3, 1e9)  # data have a variance of about 1 a coordinate
 
 
@@ -221,9 +217,7 @@ def interpret():
 
 
 def test_triton_in_the_interpreter():
-    code = "from tests.kernels.test_posterior_moments import interpret; interpret()"
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+    result = interpreter.run(__name__)
     assert result.returncode == 0, result.stderr
 
 
