@@ -185,6 +185,20 @@ def test_a_map_of_a_saddle_is_refused():
         distance_map(Table(lambda x: x[:, 0] ** 2 - x[:, 1] ** 2, [-1, -1], [1, 1], (16, 16)), [0, 0])
 
 
+def test_a_map_goes_around_a_pocket():
+    """A dent that is not convex over some edges in a thousand: distances beyond it are those of the bowl."""
+
+    def dented(x):
+        return (x**2).sum(dim=1) / 2 + 0.01 * torch.exp(-((x - 0.8) ** 2).sum(dim=1) / (2 * 0.05**2))
+
+    table = Table(dented, [-1, -1], [1, 1], (161, 161))
+    distances = distance_map(table, [0.0, 0.0], (161, 161))
+    nodes = np.stack(np.meshgrid(*[np.linspace(-1, 1, 161)] * 2, indexing="ij"), axis=-1)
+    assert np.linalg.eigvalsh(table.field().metric(np.array([[0.8, 0.8]])))[0, 0] < 0
+    far = np.linalg.norm(nodes - 0.8, axis=-1) > 0.4
+    np.testing.assert_allclose(distances[far], np.linalg.norm(nodes, axis=-1)[far], rtol=0.01, atol=1e-3)
+
+
 def test_a_sharp_ridge_is_crossed():
     """Curie-Weiss spins below the critical temperature: phi of two parameters with a first-order ridge at h = 0."""
     m = torch.linspace(-1, 1, 257, dtype=torch.float64)
