@@ -11,8 +11,11 @@ def guard(command: Callable) -> Callable:
     def guarded(*args, **kwargs):
         try:
             return command(*args, **kwargs)
-        except (ValueError, TypeError, FileNotFoundError) as error:
+        except (ValueError, TypeError) as error:
             _fail(str(error), 2)
+        except FileNotFoundError as error:  # of the system, with a file's name, or in our own words
+            unknown = f"{error.filename} is not there and cannot be made; choose another path"
+            _fail(unknown if error.filename else str(error), 2)
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             _fail(f"{error.strerror or error}{where}", 1)
