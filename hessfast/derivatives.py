@@ -12,6 +12,7 @@ By default the first that can.
 """
 
 import copy
+import gc
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -276,7 +277,9 @@ def _compiled(potential: Potential) -> Callable[[Tensor], tuple[Tensor, ...]]:
             return compiled(x)
         except Exception as error:  # of a dozen classes
             reason = str(error).strip().split("\n")[0]
-            raise RuntimeError(f'form must be "eager" here: torch.compile failed, {reason:.200}') from error
+        # Its frames hold open transforms: collected amid a later compilation they would close that one's.
+        gc.collect()
+        raise RuntimeError(f'form must be "eager" here: torch.compile failed, {reason:.200}')
 
     return run
 
