@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
-PACKAGES = ("numpy", "numba", "torch", "triton", "cupy-cuda13x", "mcising", "dwave-samplers", "peapods")
+PACKAGES = ("numpy", "numba", "torch", "triton", "cupy-cuda13x", "diffusers", "mcising", "dwave-samplers", "peapods")
 
 
 def rate(unit: str, work: float, seconds: float) -> float:

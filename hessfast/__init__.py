@@ -8,7 +8,8 @@
     hessfast.derivatives  value, gradient, Hessian, Hessian-vector products of any potential, fast
     hessfast.geodesic     geodesics under a Hessian metric: lengths, exponential and logarithmic map
     hessfast.diffusability  FI, FIR and MMSE over noise from denoisers; deviations and penalties of encoders
-    hessfast.reproduce  the paper's tables from samples
+    hessfast.slices     latent slices of diffusion models: images, features, how reliably, and their geometry
+    hessfast.reproduce  the papers' tables and figures
     hessfast.shards     the resumable, sharded store behind every long job
     hessfast.datasets   the two data sets, drawn through that store
 
@@ -30,6 +31,7 @@ __all__ = [
     "potentials",
     "reproduce",
     "shards",
+    "slices",
     "tasep",
 ]
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 PARAMETERS = 8  # the branch of the key tree from which data sets draw their parameters
-DIFFUSABILITY = 9  # and that of the noise and the probes of Fisher curves
+DIFFUSABILITY = 9  # that of the noise and the probes of Fisher curves, and of training
+SLICES = 10  # and that of the noise and the anchors of latent slices
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 

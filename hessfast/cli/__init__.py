@@ -2,9 +2,10 @@
 
 import typer
 
-from . import _guard, export, reproduce, resume, sample, verify, version
+from . import _guard, diffusability, export, reproduce, resume, sample, verify, version
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command("diffusability")(_guard.guard(diffusability.diffusability))
 app.command("export")(_guard.guard(export.export))
 app.add_typer(reproduce.app, name="reproduce")
 app.command("resume")(_guard.guard(resume.resume))
@@ -23,6 +24,9 @@ def hessfast(
     `reproduce` learns log Z from samples by every method of the ICML 2025 paper and ours, and prints the errors beside
     the published ones:
       hessfast reproduce ising --preset quick
+
+    `diffusability` tells whether an encoder's latent space is fit for diffusion, from images and an encoder:
+      hessfast diffusability --data digits --encoder gpe
 
     `sample` makes a data set: Ising lattices, each with its own temperature and field, or stationary TASEP
     configurations, each with its own rates. Every sample is exact and depends on the seed and its number alone: how

@@ -3,13 +3,19 @@
 tau is a noise VARIANCE everywhere: Y = X + sqrt(tau) Z.
 """
 
+from .assessment import assess
+from .autoencoder_kl import KLAutoencoder
 from .curves import Estimate, FisherCurve, fisher_curve
 from .denoisers import Denoiser, from_denoiser, from_diffusers, from_edm, from_edm_raw, from_flow, from_score
-from .densities import Activated, ExactCurves, GaussianMixture, Sphere, from_density, gaussian_curves
+from .densities import Activated, ExactCurves, GaussianMixture, Sphere, WrappedNormal, from_density, gaussian_curves
 from .deviations import Normalisation, fir_deviation, mmse_rate_deviation, normalisation, serpentine
 from .empirical import EmpiricalDenoiser, empirical
-from .encoders import Autoencoder, digits, train_gpe, train_vae
+from .encoders import Autoencoder, train_gpe, train_vae
+from .image_encoder import ImageEncoder
+from .images import digits, read_images
 from .penalties import EncoderPenalties, Penalty, encoder_penalties, gpe_cost
+from .quality import energy_distance, frechet_distance
+from .sampling import generate
 from .training import train_denoiser
 
 __all__ = [
@@ -22,14 +28,20 @@ __all__ = [
     "ExactCurves",
     "FisherCurve",
     "GaussianMixture",
+    "ImageEncoder",
+    "KLAutoencoder",
     "Normalisation",
     "Penalty",
     "Sphere",
+    "WrappedNormal",
+    "assess",
     "digits",
     "empirical",
     "encoder_penalties",
+    "energy_distance",
     "fir_deviation",
     "fisher_curve",
+    "frechet_distance",
     "from_denoiser",
     "from_density",
     "from_diffusers",
@@ -38,9 +50,11 @@ __all__ = [
     "from_flow",
     "from_score",
     "gaussian_curves",
+    "generate",
     "gpe_cost",
     "mmse_rate_deviation",
     "normalisation",
+    "read_images",
     "serpentine",
     "train_denoiser",
     "train_gpe",

@@ -18,7 +18,8 @@ from hessfast import _checks
 
 from .denoisers import Denoiser, from_denoiser
 
-_PANELS, _NODES = 64, 24  # Gauss-Legendre panels over a support, and nodes of each
+_PANELS, _NODES = 64, 24  # most Gauss-Legendre panels between two edges, and nodes of each
+_RESOLVED = 3.0  # standard deviations of the noise in a panel
 _REACH = 9.5  # standard deviations: beyond them lies less than 1e-20
 
 
@@ -179,15 +180,15 @@ class Activated:
     function: Callable[[Any], Any]
     dim: int = 1
 
-    def _nodes(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _nodes(self, like: Tensor, tau: float) -> tuple[Tensor, Tensor]:
         """Values f(n) and log weights of n, panels on both sides of 0."""
-        n, weight = _panels(np.array([-_REACH, 0.0, _REACH]))
+        n, weight = _panels(np.array([-_REACH, 0.0, _REACH]), _enough(_REACH, math.sqrt(tau)))
         log_weight = np.log(weight) - n**2 / 2 - math.log(2 * math.pi) / 2
         return self.function(torch.as_tensor(n).to(like)), torch.as_tensor(log_weight).to(like)
 
     def posterior_mean(self, y: Tensor, tau: float) -> Tensor:
         """E[X | Y = y] for y `[batch, dim]`."""
-        values, log_weight = self._nodes(y)
+        values, log_weight = self._nodes(y, tau)
         share = torch.softmax(log_weight - (y[..., None] - values) ** 2 / (2 * tau), dim=-1)
         return share @ values
 
@@ -198,7 +199,7 @@ class Activated:
 
     def exact(self, tau: float) -> ExactCurves:
         """By quadrature."""
-        values, log_weight = self._nodes(torch.zeros((), dtype=torch.float64))
+        values, log_weight = self._nodes(torch.zeros((), dtype=torch.float64), tau)
         reach = _REACH * math.sqrt(tau)
         low, high = float(values.min()) - reach, float(values.max()) + reach
         kink = float(self.function(torch.zeros((), dtype=torch.float64)))
@@ -243,7 +244,71 @@ class Sphere:
         return self.radius * normal / normal.norm(dim=1, keepdim=True)
 
 
-def _panels(edges: np.ndarray, panels: int = _PANELS) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class WrappedNormal:
+    """On a circle of some radius about 0, at an angle that is normal with mean 0 and standard deviation `spread`."""
+
+    radius: float
+    spread: float
+    dim: int = 2
+
+    def __post_init__(self):
+        for name in ("radius", "spread"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}.")
+        if self.dim != 2:
+            raise ValueError(f"dim must be 2, got {self.dim}.")
+
+    def posterior_mean(self, y: Tensor, tau: float) -> Tensor:
+        """E[X | Y = y] for y `[batch, 2]`."""
+        places, weight = self._nodes(tau)
+        x = (self.radius * torch.stack([places.cos(), places.sin()], dim=1)).to(y)
+        return torch.softmax(weight.log().to(y) + y @ x.T / tau, dim=1) @ x
+
+    def sample(self, num: int, seed: int = 0) -> Tensor:
+        """float64 `[num, 2]`."""
+        normal = torch.randn(num, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return self.radius * torch.stack([(self.spread * normal).cos(), (self.spread * normal).sin()], dim=1)
+
+    def exact(self, tau: float) -> ExactCurves:
+        """By quadrature in polar coordinates."""
+        places, weight = self._nodes(tau)
+        x = self.radius * torch.stack([places.cos(), places.sin()], dim=1)
+        functions = torch.stack([torch.ones_like(places), *x.T, x[:, 0] ** 2, x[:, 1] ** 2, x[:, 0] * x[:, 1]], dim=1)
+        reach, total = _REACH * math.sqrt(tau), np.zeros(4)
+        edges = np.array([max(self.radius - reach, 0.0), self.radius, self.radius + reach])
+        for length, share in zip(*_panels(edges, 4), strict=True):
+            # -|y - x|^2 / 2 tau for y at this length and the angle of each node
+            square = (length - self.radius) ** 2 + 4 * length * self.radius * ((places[:, None] - places) / 2).sin() ** 2
+            kernel = torch.exp(-square / (2 * tau)) / (2 * math.pi * tau)
+            density, *moments = ((kernel * weight) @ functions).T
+            a, b, aa, bb, ab = (moment / density.clamp(min=1e-300) for moment in moments)
+            y = length * x / self.radius
+            score = torch.stack([a - y[:, 0], b - y[:, 1]]) / tau
+            covariance = torch.stack([aa - a**2, bb - b**2, ab - a * b])
+            hessian = covariance / tau**2 - torch.tensor([1 / tau, 1 / tau, 0.0])[:, None]
+            twice = torch.tensor([1.0, 1.0, 2.0], dtype=torch.float64)  # off the diagonal
+            quantities = (score**2).sum(0), twice @ hessian**2, covariance[:2].sum(0), twice @ covariance**2 / tau**2
+            area = share * length * 2 * math.pi / len(places)
+            total += [area * float(density @ quantity) for quantity in quantities]
+        return ExactCurves(*total.tolist())
+
+    def _nodes(self, tau: float) -> tuple[Tensor, Tensor]:
+        """Angles and probabilities of a rule of equal steps: as good as exact for smooth functions on a circle."""
+        width = min(math.sqrt(tau) / (2 * self.radius), self.spread, 0.1)  # y may be farther out than the circle
+        num = math.ceil(2 * math.pi / (0.7 * width))
+        places = torch.arange(num, dtype=torch.float64) * (2 * math.pi / num) - math.pi
+        turns = 2 * math.pi * torch.arange(-10 - math.ceil(2 * self.spread), 11 + math.ceil(2 * self.spread))
+        weight = torch.exp(-((places[:, None] + turns) ** 2) / (2 * self.spread**2)).sum(dim=1)
+        return places, (weight / weight.sum()).clamp(min=1e-300)
+
+
+def _enough(width: float, scale: float) -> int:
+    """Panels over a width on which functions vary over a scale."""
+    return min(max(math.ceil(width / (_RESOLVED * scale)), 4), _PANELS)
+
+
+def _panels(edges: np.ndarray, panels: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights of Gauss-Legendre panels, `panels` between each two edges."""
     cuts = np.concatenate([np.linspace(a, b, panels, endpoint=False) for a, b in itertools.pairwise(edges)])
     cuts = np.append(cuts, edges[-1])
@@ -256,7 +321,7 @@ def _on_a_line(
     moments: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]], edges: np.ndarray, tau: float
 ) -> ExactCurves:
     """Curves from p(y), E[X | y] and Var[X | y] = tau (1 + tau s')."""
-    y, weight = _panels(edges)
+    y, weight = _panels(edges, _enough(float(np.diff(edges).max()), math.sqrt(tau)))
     density, mean, variance = (x.numpy() for x in moments(torch.as_tensor(y)))
     weight = weight * density
     score, slope = (mean - y) / tau, (variance / tau - 1) / tau

@@ -11,7 +11,6 @@ from math import cos, pi
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -249,22 +248,6 @@ def train_vae(
     networks = nn.ModuleDict({"encoder": encoder, "decoder": decoder, "log_variance": log_variance})
     _train(networks, x, [(None, bound)], plan, checkpoint, progress)
     return _fixed(encoder, decoder, _normalisation(encoder, x), plan)
-
-
-def digits() -> tuple[Tensor, Tensor]:
-    """The handwritten digits of scikit-learn, 1,437 to train on and 360 to test with: `[n, 1, 8, 8]` in [-1, 1].
-
-    Raises:
-        ImportError: without scikit-learn.
-    """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise ImportError("scikit-learn must be installed for its digits. Run pip install scikit-learn.") from None
-    pixels: Any = load_digits(return_X_y=True)[0]  # 0 to 16, by writer
-    x = torch.as_tensor(pixels.reshape(-1, 1, 8, 8) / 8 - 1, dtype=torch.float32)
-    mixed = torch.as_tensor(np.argsort(_random.derive(0, np.arange(len(x)))))
-    return x[mixed[360:]], x[mixed[:360]]
 
 
 class Encoder(nn.Module):

@@ -1,0 +1,155 @@
+"""What an assessment measures in one space, of data or of latents: its denoiser, curves and samples."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ._laws import QUANTITIES
+from .curves import Estimate, FisherCurve, fisher_curve
+from .denoisers import Denoiser
+from .deviations import serpentine
+from .empirical import empirical
+from .networks import MLP, UNet
+from .sampling import generate
+from .training import train_denoiser
+
+_FLAT = 256  # numbers in an image up to which a perceptron serves it better than a U-Net
+_NUMBERS_AT_ONCE = 2**18  # through a network with its graph
+_SQUARE = 64  # numbers in a latent vector from which it may be an image
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much an assessment spends.
+
+    Attributes:
+        num_tau: noise variances of a curve.
+        tau_range: the least and the greatest of them; the paper's, sqrt(tau) from .01 to 80, if not narrowed.
+        num_samples: held-out samples a curve is measured on, at most.
+        num_probes: sign vectors a sample.
+        num_generated: samples that are generated.
+        mlp_width, mlp_steps: of denoisers of vectors, and of small images taken as such.
+        unet_width, unet_steps: of denoisers of images.
+        serpentine: latent vectors of d = side^2 >= 64 numbers are laid out as images, row by row to and fro.
+    """
+
+    num_tau: int
+    tau_range: tuple[float, float]
+    num_samples: int
+    num_probes: int
+    num_generated: int
+    mlp_width: int
+    mlp_steps: int
+    unet_width: int
+    unet_steps: int
+    serpentine: bool
+
+
+TAU_PAPER = (1e-4, 6400.0)  # sqrt(tau) from .01 to 80
+PRESETS = {
+    "quick": Preset(
+        num_tau=25, tau_range=TAU_PAPER, num_samples=512, num_probes=4, num_generated=1000,
+        mlp_width=128, mlp_steps=1000, unet_width=32, unet_steps=1000, serpentine=False,
+    ),
+    "full": Preset(
+        num_tau=49, tau_range=TAU_PAPER, num_samples=4096, num_probes=4, num_generated=2000,
+        mlp_width=256, mlp_steps=5000, unet_width=64, unet_steps=50_000, serpentine=True,
+    ),
+}  # fmt: skip
+
+
+class Space:
+    """Samples `[n, ...]` to learn from and held-out ones, arranged for the network that is to denoise them."""
+
+    def __init__(self, train: Tensor, held_out: Tensor, preset: Preset, seed: int):
+        self.shape, self.preset, self.seed = tuple(train.shape[1:]), preset, seed
+        self.numbers = math.prod(self.shape)
+        side = math.isqrt(self.numbers)
+        square = len(self.shape) == 1 and side**2 == self.numbers >= _SQUARE
+        self.side = side if preset.serpentine and square else None
+        self.as_image = self.side is not None or (len(self.shape) == 3 and self.numbers > _FLAT)
+        self.train, self.held_out = (self._arranged(x) for x in (train, held_out[: preset.num_samples]))
+        self.batch_size = min(256, max(_NUMBERS_AT_ONCE // self.numbers, 1))
+
+    @property
+    def variance(self) -> float:
+        """E|X - E X|^2 of the held-out samples that curves are measured on."""
+        apart = (self.held_out - self.train.mean(dim=0)).double()
+        return float((apart**2).flatten(1).sum(dim=1).mean())
+
+    def denoiser(self, tau_range: tuple[float, float], checkpoint: Path | None, progress: bool) -> Denoiser:
+        preset = self.preset
+        settings = {"tau_range": tau_range, "checkpoint": checkpoint, "progress": progress, "seed": self.seed}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed % 2**63)
+            if not self.as_image:
+                network: nn.Module = MLP(self.numbers, preset.mlp_width)
+                return train_denoiser(self.train, network, num_steps=preset.mlp_steps, **settings)
+            channels, side = self.train.shape[1:3]
+            levels = max(k for k in (1, 2, 3) if side % 2 ** (k - 1) == 0)
+            network = UNet(channels, preset.unet_width, levels)
+        settings |= {"ema_decay": 0.999, "batch_size": 64}
+        return train_denoiser(self.train, network, num_steps=preset.unet_steps, **settings)
+
+    def curve(self, denoiser: Denoiser, tau: np.ndarray) -> FisherCurve:
+        return fisher_curve(
+            denoiser, self.held_out, tau, self.preset.num_probes, self.seed, batch_size=self.batch_size
+        )  # fmt: skip
+
+    def empirical_curve(self, tau: np.ndarray) -> FisherCurve | None:
+        """Of the data alone, from the tau on where it is that of the distribution behind them."""
+        denoiser = empirical(self.train)
+        valid = tau[tau >= (denoiser.tau_range or (math.inf,))[0]]
+        return self.curve(denoiser, valid) if len(valid) else None
+
+    def dimension(self, tau: np.ndarray) -> dict[str, Any]:
+        """MMSE / tau at the least noise at which the data alone tell it."""
+        denoiser = empirical(self.train)
+        level = float(np.clip((denoiser.tau_range or (math.inf,))[0], tau[0], tau[-1]))
+        curve = self.curve(denoiser, np.array([level]))
+        ratio = float(curve.mmse.mean[0]) / level
+        return {
+            "value": min(max(round(ratio), 1), self.numbers - 1),
+            "tau": level,
+            "mmse_over_tau": ratio,
+            "mmse_over_tau_sem": float(curve.mmse.sem[0]) / level,
+            "mmse_rate": float(curve.mmse_rate.mean[0]),
+            "how": "MMSE / tau of the data's empirical denoiser, held-out samples, at three quarters of the median "
+            "squared distance of nearest neighbours, rounded; no plateau is assumed",
+        }
+
+    def generated(self, denoiser: Denoiser) -> Tensor:
+        shape = tuple(self.train.shape[1:])
+        made = generate(
+            denoiser, self.preset.num_generated, shape, batch_size=4 * self.batch_size, device=self.train.device,
+            seed=self.seed,
+        )  # fmt: skip
+        if self.side is not None:
+            made = serpentine(made.flatten(1), self.side)  # its own inverse
+        return made.reshape(-1, *self.shape)
+
+    def _arranged(self, x: Tensor) -> Tensor:
+        if self.side is not None:
+            return serpentine(x, self.side)
+        return x if self.as_image else x.flatten(1)
+
+
+def curve_to_json(curve: FisherCurve | None) -> dict[str, Any] | None:
+    if curve is None:
+        return None
+    rows = {name: estimate_to_json(getattr(curve, name)) for name in QUANTITIES}
+    return {"tau": curve.tau.tolist(), "dim": curve.dim, **rows, "warnings": list(curve.warnings)}
+
+
+def curve_from_json(kept: dict[str, Any]) -> FisherCurve:
+    rows = {name: Estimate(*map(np.array, kept[name].values())) for name in QUANTITIES}
+    return FisherCurve(np.array(kept["tau"]), kept["dim"], **rows, warnings=tuple(kept["warnings"]))
+
+
+def estimate_to_json(estimate: Estimate) -> dict[str, list]:
+    return {name: np.asarray(values).tolist() for name, values in estimate._asdict().items()}

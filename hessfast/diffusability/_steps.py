@@ -1,0 +1,84 @@
+"""A folder in which the steps of an assessment are kept, each as soon as it is made."""
+
+import contextlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from hessfast import _atomic
+
+_BESIDE = {"command.json", "encoders"}  # what may be there before the first step
+
+
+class Steps:
+    """Makes a step once: later it is read, unless its file is damaged."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    def claim(self, settings: dict[str, Any], name: str = "settings.json") -> None:
+        """Write the settings, or refuse a folder of others, saying which."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path, settings = self.folder / name, json.loads(json.dumps(settings))
+        if not path.exists():
+            found = {each.name for each in self.folder.iterdir() if each.suffix != ".tmp"} - _BESIDE
+            if found:
+                where = repr(str(self.folder))
+                raise ValueError(f"out must be a new folder or that of a run, got {where}. Choose another.")
+            self.write(name, json.dumps(settings, indent=1) + "\n")
+            return
+        try:
+            before = json.loads(path.read_text())
+        except ValueError:
+            raise ValueError(f"out must hold whole files, got {str(path)!r}, damaged. Choose another folder.") from None
+        if before != settings:
+            raise ValueError(
+                f"out must be a new folder or that of the same run, got {str(self.folder)!r} with "
+                f"{_difference(before, settings)}. Choose another."
+            )
+
+    def record(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns, by way of JSON."""
+        path = self.folder / f"{name}.json"
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return json.loads(path.read_text())
+        text = json.dumps(make(), indent=1) + "\n"
+        self.write(f"{name}.json", text)
+        return json.loads(text)
+
+    def arrays(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        path = self.folder / f"{name}.npz"
+        with contextlib.suppress(FileNotFoundError, ValueError, EOFError, BadZipFile), np.load(path) as file:
+            return dict(file)
+        made = make()
+        self.write_arrays(f"{name}.npz", made)
+        return made
+
+    def write_arrays(self, name: str | Path, arrays: dict[str, np.ndarray]) -> None:
+        whole = io.BytesIO()
+        np.savez(whole, **arrays)  # pyright: ignore[reportArgumentType]
+        self.write(name, whole.getvalue())
+
+    def write(self, name: str | Path, content: str | bytes) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _atomic.write(path, [content.encode() if isinstance(content, str) else content])
+
+
+def _difference(before: Any, now: Any, path: str = "") -> str:
+    """The first entry in which settings differ, and its two values."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key):
+                return _difference(before.get(key), now.get(key), f"{path}.{key}" if path else key)
+    return f"{path} {_short(before)}, not {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."

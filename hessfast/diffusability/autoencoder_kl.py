@@ -1,0 +1,149 @@
+"""The autoencoders of latent diffusion models as diffusers keeps them, read from a folder: no network, no pickles."""
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hessfast import _arrays, _checks
+
+from .deviations import Normalisation
+
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+_NUMBERS_AT_ONCE = 2**20  # of images through the network
+
+
+@dataclass(frozen=True, eq=False)
+class KLAutoencoder:
+    """diffusers' AutoencoderKL, fixed, for images `[n, channels, side, side]` in [-1, 1]; see `from_pretrained`.
+
+    Attributes:
+        network: of diffusers.
+        shape: channels, rows and columns of an image.
+        normalisation: shift_factor and scaling_factor of the config, with which diffusion models of it are trained.
+        provenance: where it was read, with digests of the config and the weights.
+    """
+
+    network: Any
+    shape: tuple[int, int, int]
+    normalisation: Normalisation
+    provenance: dict[str, Any]
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, side: int | None = None, device: Any = "cpu") -> "KLAutoencoder":
+        """What diffusers' `save_pretrained` wrote: config.json and one safetensors file.
+
+        Args:
+            folder: of the autoencoder; within a pipeline's folder that is `vae`.
+            side: rows and columns of the images it is for; None: the config's sample_size.
+
+        Raises:
+            FileNotFoundError: without a folder or its files.
+            ValueError: for files of another kind, damaged or incomplete ones, a side that does not fit.
+            ImportError: without diffusers.
+        """
+        path, config = Path(folder), _config(Path(folder))
+        halvings = len(config.get("block_out_channels", [0])) - 1
+        given = config.get("sample_size", 32) if side is None else side
+        side = _checks.integer("side", given[0] if isinstance(given, list | tuple) else given, 1)
+        if side % 2**halvings:
+            raise ValueError(f"side must be a multiple of {2**halvings} for this autoencoder, got {side}.")
+        if config.get("latents_mean") or config.get("latents_std"):
+            raise ValueError("config.json must scale latents by one number, got latents_mean and latents_std.")
+        shift, scale = (config.get(key) for key in ("shift_factor", "scaling_factor"))
+        shift = 0.0 if shift is None else float(_checks.float_array("shift_factor", shift))
+        scale = float(_checks.float_array("scaling_factor", 0.18215 if scale is None else scale))  # as in diffusers
+        if not scale > 0:
+            raise ValueError(f"scaling_factor must be > 0, got {scale}. Correct {path / 'config.json'}.")
+        network = _read(path).to(device).eval().requires_grad_(False)
+        digests = {name: _digest(path / name) for name in ("config.json", _WEIGHTS)}
+        return cls(
+            network,
+            (config.get("in_channels", 3), side, side),
+            Normalisation(torch.tensor(shift, device=device), scale),
+            {"method": "AutoencoderKL", "side": side, "digests": digests},
+        )
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Raw latents `[n, channels, rows, columns]` of images: the mean of the posterior, not a sample."""
+        if not _arrays.is_tensor(x) or x.shape[1:] != self.shape or not x.is_floating_point():
+            got = f"{x.dtype} {tuple(x.shape)}" if _arrays.is_tensor(x) else type(x).__name__
+            wanted = ", ".join(map(str, self.shape))
+            raise ValueError(f"x must be a floating point tensor of shape [n, {wanted}], got {got}.")
+        return self._applied(lambda some: self.network.encode(some).latent_dist.mean, x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images of raw latents."""
+        return self._applied(lambda some: self.network.decode(some).sample, z)
+
+    def latents(self, x: Tensor) -> Tensor:
+        """scaling_factor (z - shift_factor) of raw latents z: what diffusion models are trained on."""
+        return self.normalisation(self.encode(x))
+
+    def images(self, latents: Tensor) -> Tensor:
+        """Images of normalised latents."""
+        return self.decode(latents / self.normalisation.scale + self.normalisation.shift)
+
+    def _applied(self, function: Any, x: Tensor) -> Tensor:
+        at_once = max(_NUMBERS_AT_ONCE // (self.shape[0] * self.shape[1] * self.shape[2]), 1)
+        with _twice_differentiable() if torch.is_grad_enabled() else contextlib.nullcontext():
+            return torch.cat([function(some.to(self.network.dtype)) for some in x.split(at_once)])
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _twice_differentiable() -> Any:
+    """Penalties differentiate twice, which fused attention cannot."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise FileNotFoundError(f"folder must be that of an autoencoder of diffusers, got {str(path)!r}.")
+    for name in ("config.json", _WEIGHTS):
+        if not (path / name).is_file():
+            inside = " Give its folder 'vae'." if (path / "vae" / name).is_file() else ""
+            other = " Write it anew with save_pretrained; pickles are not read." if any(path.glob("*.bin")) else inside
+            raise FileNotFoundError(f"folder must hold {name}, got {str(path)!r}.{other}")
+    try:
+        config = json.loads((path / "config.json").read_text())
+    except ValueError:
+        raise ValueError(f"config.json must be JSON, got {str(path / 'config.json')!r}, damaged.") from None
+    kind = config.get("_class_name") if isinstance(config, dict) else None
+    if kind != "AutoencoderKL":
+        raise ValueError(f"config.json must be that of an AutoencoderKL, got {kind!r} in {str(path)!r}.")
+    return config
+
+
+def _read(path: Path) -> Any:
+    if importlib.util.find_spec("diffusers") is None:
+        raise ImportError("diffusers must be installed for its autoencoders. Run pip install diffusers.")
+    import diffusers
+    from safetensors import SafetensorError
+
+    kind: Any = diffusers.AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
+    try:
+        network, loaded = kind.from_pretrained(
+            path, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+        )  # fmt: skip
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"folder must hold the weights of its config.json, got {str(path / _WEIGHTS)!r}, damaged or of another."
+        ) from error
+    if loaded["missing_keys"] or loaded["mismatched_keys"]:  # diffusers would go on with random weights
+        raise ValueError(
+            f"folder must hold all weights of its config.json, got none for {loaded['missing_keys'][:1]} "
+            f"in {str(path / _WEIGHTS)!r}."
+        )
+    return network.float()

@@ -1,0 +1,96 @@
+"""What an encoder must have to be assessed, and that it has it: shapes, finite latents, and the scale of them."""
+
+import re
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .deviations import Normalisation
+
+_AT_ONCE = 256  # images through an encoder
+_WARN, _REFUSE = 1.5, 4.0  # factors by which normalised latents miss the mean square 1
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """What an assessed encoder must have; `Autoencoder` and `KLAutoencoder` do.
+
+    Attributes:
+        shape: channels, rows and columns of an image.
+        normalisation: the shift and the one scale with which latents are diffused.
+        provenance: JSON-able, tells this encoder from others.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+    @property
+    def normalisation(self) -> Normalisation: ...
+    @property
+    def provenance(self) -> dict[str, Any]: ...
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Raw latents `[n, ...]` of images, differentiable by torch; of a random encoder the mean."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images of raw latents."""
+        ...
+
+    def latents(self, x: Tensor) -> Tensor:
+        """Normalised latents of images."""
+        ...
+
+    def images(self, latents: Tensor) -> Tensor:
+        """Images of normalised latents."""
+        ...
+
+
+def fits(name: str, encoder: Any, x: Tensor) -> None:
+    if not re.fullmatch(r"\w[\w.-]*", name) or name == "data":
+        raise ValueError(f"encoders must have names of letters, digits, '.' and '-', and not 'data', got {name!r}.")
+    if not isinstance(encoder, ImageEncoder):
+        lacks = [part for part in ("shape", "normalisation", "provenance", "encode", "decode", "latents", "images")
+                 if not hasattr(encoder, part)]  # fmt: skip
+        raise TypeError(f"encoder {name!r} must be like hessfast's Autoencoder, got one without {', '.join(lacks)}.")
+    if tuple(encoder.shape) != tuple(x.shape[1:]):
+        raise ValueError(
+            f"encoder {name!r} must be one of images of shape {tuple(x.shape[1:])}, got {tuple(encoder.shape)}. "
+            "Choose --side and grey or coloured images to fit."
+        )
+
+
+def latents_of(name: str, encoder: ImageEncoder, x: Tensor, held: Tensor) -> dict[str, np.ndarray]:
+    made = {}
+    for part, images in (("train", x), ("held_out", held)):
+        with torch.no_grad():
+            z = torch.cat([encoder.latents(some) for some in images.split(_AT_ONCE)]).float()
+        if z.ndim < 2 or len(z) != len(images) or not torch.isfinite(z).all():
+            raise ValueError(f"encoder {name!r} must map [n, ...] to finite [n, ...], got {tuple(z.shape)} or NaN.")
+        made[part] = z.cpu().numpy()
+    scale_warnings(name, encoder, torch.as_tensor(made["train"]))
+    return made
+
+
+def scale_warnings(name: str, encoder: ImageEncoder, z: Tensor) -> list[str]:
+    """Normalised latents of the training images have the mean 0 and the mean square 1, or are not what is diffused."""
+    spread, shift = float((z - z.mean(dim=0)).double().square().mean()) ** 0.5, float(z.double().mean())
+    scale = float(encoder.normalisation.scale)
+    if not 1 / _REFUSE <= spread <= _REFUSE:
+        raise ValueError(
+            f"encoder {name!r} must have normalised latents of root mean square near 1, got {spread:.3g} with "
+            f"scale {scale:.4g}. Correct its scale to {scale / max(spread, 1e-300):.4g}, or its images to [-1, 1]."
+        )
+    found = []
+    if not 1 / _WARN <= spread <= _WARN:
+        fits = f"scale {scale / spread:.4g} would make it 1"
+        found.append(f"normalised latents have the root mean square {spread:.3g}: {fits}")
+    if abs(shift) > _WARN:
+        found.append(f"normalised latents have the mean {shift:.3g}: the shift does not fit")
+    return found
+
+
+def decoded(encoder: ImageEncoder, latents: Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return torch.cat([encoder.images(some).float() for some in latents.split(_AT_ONCE)]).cpu().numpy()

@@ -1,0 +1,366 @@
+"""The assessment of encoders: known answers of linear ones, its report, going on where it was, and its command."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hessfast import cli
+from hessfast.cli import diffusability as command
+from hessfast.diffusability import (
+    ImageEncoder,
+    Normalisation,
+    _report_figures,
+    assess,
+    digits,
+    fisher_curve,
+    from_denoiser,
+    gaussian_curves,
+    normalisation,
+)
+from hessfast.diffusability import _spaces as spaces
+from hessfast.diffusability._laws import broken_laws, disagreements
+from hessfast.diffusability._report_table import table
+from hessfast.diffusability._spaces import PRESETS, Space, curve_from_json, curve_to_json
+from hessfast.reproduce.figures import available
+
+SMALL = {"num_tau": 9, "mlp_steps": 60, "mlp_width": 16, "num_generated": 40, "num_samples": 60, "num_probes": 1}
+SIZES = {"width": 4, "batch_size": 32, "num_steps": 10}
+
+
+class Linear:
+    """z = (x - mean) U, U `[64, d]` orthonormal: what it does to images is known."""
+
+    shape = (1, 8, 8)
+
+    def __init__(self, train, d):
+        x = train.flatten(1)
+        self.centre = x.mean(dim=0)
+        self.U = torch.linalg.svd(x - self.centre, full_matrices=False).Vh[:d].T
+        self.normalisation: Normalisation = normalisation(self.encode(train))
+        self.provenance = {"method": "pca", "d": d}
+
+    def encode(self, x):
+        return (x.flatten(1) - self.centre) @ self.U
+
+    def decode(self, z):
+        return (z @ self.U.T + self.centre).reshape(-1, 1, 8, 8)
+
+    def latents(self, x):
+        return self.normalisation(self.encode(x))
+
+    def images(self, latents):
+        return self.decode(latents / self.normalisation.scale + self.normalisation.shift)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def images():
+    train, held_out = digits()
+    return train[:300], held_out[:100]
+
+
+@pytest.fixture(scope="module")
+def encoders(images):
+    return {"whole": Linear(images[0], 64), "half": Linear(images[0], 20)}
+
+
+@pytest.fixture(scope="module")
+def finished(images, encoders, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, assess(*images, encoders, folder, **SMALL)
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """They take longer than all the rest; one run has them."""
+    monkeypatch.setattr(_report_figures, "available", lambda: False)
+
+
+def test_a_rotation(finished):
+    """It costs nothing, and the curves of the data alone are the same but for the draws, at equal SNR."""
+    whole = finished[1]["spaces"]["whole"]
+    assert whole["penalties"]["compression"] == 0
+    for name in (
+        "tangential_distortion",
+        "anisotropy",
+        "secant_distortion",
+        "bending",
+        "metric_change",
+        "nonlinearity",
+    ):
+        assert whole["penalties"][name]["quantiles"][2] < 1e-4, name
+    assert whole["reconstruction"]["mean"] < 1e-8
+    for form, kept in whole["deviations"]["equal_snr_empirical"].items():
+        mean, sem = np.array(kept["mean"]), np.array(kept["sem"])
+        assert len(mean) >= 3 and (np.abs(mean) < 4 * sem + 1e-4).all(), form
+    # At equal noise MMSE' is greater: normalised latents have the mean square 1, pixels less.
+    off, noise = (np.array(whole["deviations"]["equal_tau_empirical"]["mmse-rate"][part]) for part in ("mean", "sem"))
+    assert whole["scale"] > 1.5 and (off > 4 * noise).all()
+
+
+def test_a_projection(finished, images, encoders):
+    report, (_, held) = finished[1], images
+    half, U = report["spaces"]["half"], encoders["half"].U
+    rest = held.flatten(1) - encoders["half"].centre
+    lost = (rest - rest @ U @ U.T).square().mean()
+    assert half["reconstruction"]["mean"] == pytest.approx(float(lost), rel=1e-4)
+    m = report["dimension"]["value"]
+    assert half["penalties"]["compression"] == pytest.approx((64 - 20) / (64 - m))
+    assert 0 < half["penalties"]["tangential_distortion"]["mean"] < 1  # of eigenvalues in [0, 1]
+    # Of FIR at large noise little but the dimension is left: D / tau^2 against d / tau^2, both less what data add.
+    assert half["deviations"]["equal_tau"]["plain"]["mean"][-1] == pytest.approx(20 / 64 - 1, abs=1e-3)
+    assert half["deviations"]["equal_tau"]["per-dimension"]["mean"][-1] == pytest.approx(0, abs=1e-3)
+    if m < 20:
+        expected = 20 / 64 * (64 - m) / (20 - m) - 1
+        assert half["deviations"]["equal_tau"]["normal-dimension"]["mean"][-1] == pytest.approx(expected, abs=1e-2)
+
+
+def test_a_report_has_everything(finished, encoders, images):
+    train, _ = images
+    folder, report = finished
+    assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(report))
+    assert (folder / "table.txt").read_text() == table(report) + "\n"
+    assert list(report["spaces"]) == ["data", "whole", "half"]
+    assert "0.01" not in report["notes"] and report["notes"] == []  # the paper's range
+    assert report["tau"][0] == pytest.approx(0.01**2) and report["tau"][-1] == pytest.approx(80**2)
+    assert {"stated", "inferred"} == set(report["sources"])
+    curves = np.load(folder / "curves.npz")
+    for name, space in report["spaces"].items():
+        kept = curves[f"{name}.curve.fisher_information_rate"]
+        assert kept.shape == (3, 9) and kept[0].tolist() == space["curve"]["fisher_information_rate"]["mean"]
+        assert (kept[1] > 0).all() and (kept[2] == 60).all()
+        samples = np.load(folder / "samples" / f"{name}.npz")
+        assert samples["generated"].shape == (40, 1, 8, 8) and np.isfinite(samples["generated"]).all()
+    for name, encoder in encoders.items():
+        equal = report["spaces"][name]["curve_equal_snr"]["tau"]
+        z = encoder.latents(train)
+        ratio = float(z.var(dim=0, correction=0).sum() / train.flatten(1).var(dim=0, correction=0).sum())
+        np.testing.assert_allclose(equal, ratio * np.array(report["tau"]), rtol=1e-5)
+    if available():
+        names = {path.name for path in (folder / "figures").iterdir()}
+        assert names == {f"{n}.{k}" for n in ("curves", "deviations", "penalties", "samples") for k in ("png", "pdf")}
+
+
+def test_doubts_are_told(finished):
+    """Sixty steps make no good denoiser, and the report says so; of the data alone it says nothing."""
+    report = finished[1]
+    text = table(report)
+    assert "data: the denoiser is worse than the best linear one" in text
+    assert all(not space["empirical"]["warnings"] for space in report["spaces"].values())
+
+
+def test_a_narrower_range_is_said(images, tmp_path):
+    report = assess(*images, {}, tmp_path, **SMALL | {"tau_range": (0.01, 100.0), "mlp_steps": 2})
+    assert "sqrt(tau) runs from 0.1 to 10; the paper's curves from .01 to 80" in table(report)
+
+
+def test_it_goes_on_where_it_was(finished, images, encoders, tmp_path, monkeypatch):
+    """Stopped wherever a denoiser is trained, curves are measured or samples made; the end is the same."""
+    for name in ("denoiser", "curve", "generated"):
+        method = getattr(Space, name)
+
+        def stopping(self, *arguments, method=method):
+            if self.numbers == 20:  # of "half", the last
+                raise KeyboardInterrupt
+            return method(self, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Space, name, stopping)
+            with pytest.raises(KeyboardInterrupt):
+                assess(*images, encoders, tmp_path, **SMALL)
+        assert not (tmp_path / "report.json").exists()
+    assert assess(*images, encoders, tmp_path, **SMALL) == finished[1]
+    (tmp_path / "samples" / "half.npz").write_bytes(b"half of it")
+    (tmp_path / "curves" / "half.json").write_text("{")
+    assert assess(*images, encoders, tmp_path, **SMALL) == finished[1]
+
+    def never(*_, **__):
+        raise AssertionError("a run that is done trains nothing")
+
+    monkeypatch.setattr(spaces, "train_denoiser", never)
+    assert assess(*images, encoders, tmp_path, **SMALL) == finished[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "with seed 0, not 1. Choose another"),
+        ({"mlp_steps": 61}, "with preset.mlp_steps 60, not 61"),
+        ({"train": "fewer"}, "with data [0-9a-f]+..., not [0-9a-f]+"),
+        ({"encoders": "one"}, "with encoders.half .*, not none"),
+        ({"encoders": "other"}, "with encoders.half.d 20, not 21"),
+    ],
+)
+def test_another_run_is_refused(finished, images, encoders, change, message):
+    given = {"train": images[0], "held_out": images[1], "encoders": encoders, "out": finished[0]} | SMALL
+    others = {"one": {"whole": encoders["whole"]}, "other": encoders | {"half": Linear(images[0], 21)}}
+    values = {"fewer": images[0][1:]} | others
+    with pytest.raises(ValueError, match=f"out must be a new folder or that of the same run, got .* {message}"):
+        assess(**given | {key: values.get(value, value) for key, value in change.items()})
+
+
+def test_refusals(images, encoders, tmp_path):
+    x, held = images
+    half = encoders["half"]
+
+    def refused(message, train=x, held_out=held, encoders=None, error=ValueError, out=tmp_path / "new", **options):
+        with pytest.raises(error, match=message):
+            assess(train, held_out, {"half": half} if encoders is None else encoders, out, **options)
+
+    refused("preset must be one of quick, full", preset="large")
+    refused("changes must be one of num_tau", steps=3)
+    refused("num_tau must be >= 2", num_tau=1)
+    refused("tau_range must be two ascending positive numbers", tau_range=(1.0, 0.1))
+    refused("seed must be", seed=-1)
+    refused("train must have shape", train=x[0])
+    refused("held_out must be finite", held_out=held * torch.inf)
+    refused(r"held_out must be images of train's shape \(1, 8, 8\)", held_out=held[..., :4, :4])
+    refused("encoders must have names of letters", encoders={"data": half})
+    refused("encoders must have names of letters", encoders={"a/b": half})
+    refused(
+        "'f' must be like hessfast's Autoencoder, got one without shape", encoders={"f": lambda x: x}, error=TypeError
+    )
+    refused(r"'half' must be one of images of shape \(1, 4, 4\), got \(1, 8, 8\)", x[..., :4, :4], held[..., :4, :4])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("")
+    refused("out must be a new folder or that of a run", out=tmp_path / "other")
+    broken = Linear(x, 4)
+    broken.centre = broken.centre * torch.nan
+    refused("'nan' must map .* to finite", encoders={"nan": broken}, out=tmp_path / "nan", **SMALL | {"mlp_steps": 1})
+    wrong = Linear(x, 4)
+    wrong.normalisation = wrong.normalisation._replace(scale=5 * wrong.normalisation.scale)
+    sentence = f"near 1, got 5 .* Correct its scale to {wrong.normalisation.scale / 5:.3}"
+    refused(sentence, encoders={"wrong": wrong}, out=tmp_path / "wrong", **SMALL | {"mlp_steps": 1})
+    assert isinstance(half, ImageEncoder)
+
+
+def test_laws_hold_for_what_is_true_and_break_for_what_is_not():
+    """N(0, diag(lam)), whose curves are known; and a denoiser that shrinks twice, of no distribution."""
+    lam = torch.tensor([3.0, 1.0, 0.1])
+    x = torch.randn((4000, 3), generator=torch.Generator().manual_seed(0)) * lam.sqrt()
+    tau, variance = np.geomspace(1e-3, 100, 16), float(x.square().sum(dim=1).mean())
+    true = fisher_curve(from_denoiser(lambda y, t: y * (lam / (lam + t))), x, tau)
+    assert true.fisher_information.mean[3] == pytest.approx(gaussian_curves(lam, tau[3]).fisher_information, rel=1e-5)
+    assert broken_laws(true, variance) == [] and disagreements(true, true) == []
+    twice = fisher_curve(from_denoiser(lambda y, t: y * (lam / (lam + t)) ** 2), x, tau)
+    broken = " ".join(broken_laws(twice, variance))
+    assert "FI does not fall by the integral of FIR at tau = " in broken
+    assert "MMSE' is not what the data alone say at tau" in " ".join(disagreements(twice, true))
+    wide = fisher_curve(from_denoiser(lambda y, t: y * 1.5), x, tau)
+    broken = " ".join(broken_laws(wide, variance))
+    assert "MMSE > the variance" in broken
+    reflected = fisher_curve(from_denoiser(lambda y, t: -y), x, tau)
+    assert "tau FI > D at tau" in " ".join(broken_laws(reflected, variance))
+
+
+def test_curves_outlive_json(finished):
+    kept = finished[1]["spaces"]["half"]["curve"]
+    assert curve_to_json(curve_from_json(kept)) == kept and curve_to_json(None) is None
+
+
+def test_large_images_and_long_latents_go_to_a_u_net():
+    """Of 20 x 20 pixels; and of 64 numbers laid out to and fro, whose samples come back in their order."""
+    preset = replace(PRESETS["full"], unet_width=8, unet_steps=2, num_generated=5, num_samples=8)
+    generator = torch.Generator().manual_seed(0)
+    picture = Space(*torch.randn((2, 12, 1, 20, 20), generator=generator), preset, 0)
+    assert picture.train.shape == (12, 1, 20, 20)
+    spread = torch.arange(1.0, 65.0)
+    vectors = Space(*torch.randn((2, 12, 64), generator=generator) * 1e-3 + spread, preset, 0)
+    assert vectors.train.shape == (12, 1, 8, 8)
+    for space in (picture, vectors):
+        denoiser = space.denoiser((1e-4, 100.0), None, False)
+        curve = space.curve(denoiser, np.array([0.1, 1.0]))
+        assert curve.dim == space.numbers and (curve.mmse.num_samples == 8).all()
+        assert space.generated(denoiser).shape == (5, *space.shape)
+    made = vectors.generated(vectors.denoiser((1e-4, 100.0), None, False))
+    torch.testing.assert_close(made.mean(dim=0), spread, atol=0.5, rtol=0)
+    assert Space(*torch.randn((2, 12, 64), generator=generator), PRESETS["quick"], 0).train.shape == (12, 64)
+
+
+# ----------------------------------------------------------------------------------------------------------- command
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """The command, with a preset of seconds."""
+    monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], **SMALL | {"mlp_steps": 5}))
+    monkeypatch.setitem(command._ENCODERS, "quick", SIZES)
+
+    def run(*arguments):
+        result = CliRunner().invoke(cli.app, ["diffusability", *map(str, arguments)])
+        return result.exit_code, result.output
+
+    return run
+
+
+def test_the_command(run, tmp_path):
+    out = tmp_path / "run"
+    code, text = run("--out", out, "--latent-dim", 5)
+    assert code == 0, text
+    assert (out / "table.txt").read_text() in text and f"In {out}: report.json, table.txt" in text
+    report = json.loads((out / "report.json").read_text())
+    assert list(report["scales"]) == ["gpe", "vae"] and report["spaces"]["vae"]["latent_shape"] == [5]
+    assert report["settings"]["encoders"]["gpe"]["method"] == "gpe"
+    assert report["num_train"] == 1437
+    before = (out / "report.json").read_bytes()
+    assert run("--out", out, "--latent-dim", 5)[0] == 0
+    assert (out / "report.json").read_bytes() == before
+    code, text = run("--out", out, "--latent-dim", 5, "--seed", 1)
+    assert code == 2 and "hessfast: out must be" in text and "with seed 0, not 1. Choose another." in text
+    # An encoder that was trained is a file, for other runs.
+    shutil.copy(out / "encoders" / "gpe.safetensors", tmp_path / "mine.safetensors")
+    code, text = run("--out", tmp_path / "again", "--encoder", tmp_path / "mine.safetensors")
+    again = json.loads((tmp_path / "again" / "report.json").read_text())["spaces"]
+    assert code == 0 and again["mine"]["penalties"] == report["spaces"]["gpe"]["penalties"]
+
+
+def test_the_command_reads_folders(run, tmp_path):
+    Image, folder = pytest.importorskip("PIL.Image"), tmp_path / "images"
+    folder.mkdir()
+    for k, image in enumerate(digits()[0][:60, 0]):
+        Image.fromarray(((image.numpy() + 1) * 127.5).astype(np.uint8)).resize((12, 12)).save(folder / f"{k}.png")
+    code, text = run("--data", folder, "--side", 9, "--encoder", "vae", "--latent-dim", 3, "--out", tmp_path / "run")
+    assert code == 0 and "Images of 1 x 9 x 9: 48 to learn from, 12 held out" in text
+    (folder / "5.png").write_bytes(b"")
+    code, text = run("--data", folder, "--out", tmp_path / "other")
+    assert code == 2 and "got '5.png', damaged" in text and not (tmp_path / "other").exists()
+
+
+def test_the_command_stops_in_a_sentence(run, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Space, "denoiser", interrupted)
+    code, text = run("--out", tmp_path / "run", "--encoder", "vae", "--latent-dim", 3)
+    assert (
+        code == 130 and f"Interrupted; what is done stays in {tmp_path / 'run'}. Go on with the same command." in text
+    )
+    assert {path.name for path in (tmp_path / "run" / "encoders").iterdir()} == {"vae.training", "vae.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--encoder none", "encoder must be gpe or vae, a file or a folder, got 'none'."),
+        ("--encoder gpe --encoder gpe", "encoder must name each encoder once, got gpe, gpe. Rename a file."),
+        ("--side 8", "side must be left out for the digits, which are 8 pixels wide, got 8."),
+        ("--preset large", "preset must be one of quick, full, got 'large'."),
+        ("--data none", "folder must be a folder of images, got 'none'."),
+        ("--latent-dim 0", "latent_dim must be >= 1 and <= 64, got 0."),
+    ],
+)
+def test_the_command_refuses(run, tmp_path, arguments, sentence):
+    code, text = run(*arguments.split(), "--out", tmp_path / "run")
+    assert code == 2 and f"hessfast: {sentence}" in text
