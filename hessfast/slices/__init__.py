@@ -1,0 +1,49 @@
+"""Latent slices of diffusion models: points between noises, the images they become, and how reliably.
+
+    plan = SlicePlan(random_anchors((1, 8, 8)), Grid((0, 0), (1, 1), (64, 64)))
+    model = digit_generator()
+    store = generate(plan, model, "slice", features="digits")        # resumable; also under torchrun
+    lipschitz(plan, model, "digits").constant                        # exact, by forward mode through the loop
+    noise_floor(plan, model, "digits").flip                          # where rounding decides
+
+`digit_generator()` is a shipped diffusion model of 8 x 8 digits; `from_pretrained` loads diffusers' from a folder.
+"""
+
+from .diffusion import DiffusionGenerator, digit_generator
+from .digits import DigitClassifier, digit_classifier, digit_unet
+from .features import Features, clip, clip_input, feature_map
+from .generate import generate, maker
+from .generators import Generator, Prepared, from_callable
+from .lipschitz import Lipschitz, lipschitz
+from .loops import Schedule, ddim
+from .noise import NoiseFloor, noise_floor
+from .pipelines import PipelineGenerator, from_pipeline, from_pretrained
+from .plan import SlicePlan, random_anchors
+
+__all__ = [
+    "DiffusionGenerator",
+    "DigitClassifier",
+    "Features",
+    "Generator",
+    "Lipschitz",
+    "NoiseFloor",
+    "PipelineGenerator",
+    "Prepared",
+    "Schedule",
+    "SlicePlan",
+    "clip",
+    "clip_input",
+    "ddim",
+    "digit_classifier",
+    "digit_generator",
+    "digit_unet",
+    "feature_map",
+    "from_callable",
+    "from_pipeline",
+    "from_pretrained",
+    "generate",
+    "lipschitz",
+    "maker",
+    "noise_floor",
+    "random_anchors",
+]

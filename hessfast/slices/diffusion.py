@@ -1,0 +1,211 @@
+"""U-Nets of diffusers through this package's loop: guided by text, decoded by an autoencoder, or neither."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import loops
+from ._extra import diffusers
+from .digits import SCHEDULER, digit_unet
+from .generators import Generator, Prepared, fingerprint
+from .plan import SlicePlan
+
+DECODE_AT_ONCE = 16  # a VAE's decoder at 512 x 512 overflows 32-bit offsets with twice as many images
+
+
+class DiffusionGenerator(Generator):
+    """A U-Net of diffusers with its scheduler, and a decoder and encoded text if it has them.
+
+    Args:
+        unet: UNet2DModel or UNet2DConditionModel.
+        scheduler: of diffusers, for the noise levels and the kind of prediction.
+        decoder: an autoencoder of diffusers (AutoencoderKL, VQModel); None: latents are images.
+        pipeline: the pipeline whose text encoders are used; None: the model has no text.
+        device: where to compute; the networks are moved there.
+        compile: compile the U-Net with torch.compile.
+        graph: run a micro-batch's loop as one CUDA graph; on a GPU, for "ddim" and "released".
+
+    Raises:
+        ValueError: for a graph elsewhere than on a GPU.
+    """
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        scheduler: Any,
+        *,
+        decoder: nn.Module | None = None,
+        pipeline: Any = None,
+        device: Any = "cpu",
+        compile: bool = False,
+        graph: bool = False,
+    ):
+        self.device, self.compile, self.graph = torch.device(device), bool(compile), bool(graph)
+        if self.graph and self.device.type != "cuda":
+            raise ValueError(f"device must be a GPU for graph=True, got {self.device}.")
+        self.scheduler, self.pipeline = scheduler, pipeline
+        encoders = [] if pipeline is None else [getattr(pipeline, f"text_encoder{k}", None) for k in ("", "_2")]
+        parts = {"unet": unet, "decoder": decoder, **{f"text{k}": encoder for k, encoder in enumerate(encoders)}}
+        found = {name: module for name, module in parts.items() if module is not None}
+        self.identity = {
+            "weights": {name: fingerprint(module) for name, module in found.items()},
+            "scheduler": loops.configuration(scheduler),
+            "compile": self.compile,
+            "device": self.device.type,
+        }
+        # Beside each other in memory: convolutions on tensor cores want the channels of a pixel together.
+        layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format
+        for module in found.values():
+            module.eval().requires_grad_(False).to(self.device)
+        self._unet: dict[torch.dtype, Any] = {dtype_of(unet): unet.to(memory_format=layout)}
+        self._decoder = None if decoder is None else {dtype_of(decoder): decoder.to(memory_format=layout)}
+        self._compiled: dict[torch.dtype, Any] = {}
+
+    def prepare(self, plan: SlicePlan) -> Prepared:
+        dtype = getattr(torch, plan.dtype)
+        unet = _cast(self._unet, dtype)
+        self._fits(plan, unet.config)
+        if self.compile:
+            unet = self._compiled.setdefault(dtype, torch.compile(unet))
+        text = self._text(plan, dtype)
+        # Half-precision networks, but x is summed up in float32: fifty roundings less.
+        state = torch.float64 if dtype == torch.float64 else torch.float32
+        scheduler, schedule = self.scheduler, None
+        if plan.scheduler in ("ddim", "released"):
+            released = plan.scheduler == "released"
+            schedule = loops.ddim(scheduler, plan.num_steps, plan.eta, released=released, device=self.device)
+        elif self.graph:
+            raise ValueError(f'scheduler must be "ddim" or "released" for graph=True, got {plan.scheduler!r}.')
+        elif plan.scheduler != "pipeline":
+            scheduler = loops.scheduler_of(plan.scheduler, scheduler.config)
+
+        def loop(x: Tensor, *noise: Tensor) -> Tensor:
+            assert schedule is not None
+            return schedule.run(_guided(unet, _repeated(text, len(x)), plan.guidance, dtype), x, *noise)
+
+        run: Callable[..., Tensor] = loops.Captured(loop) if self.graph else loop
+
+        def latents(z: Tensor, ids: Sequence[int]) -> Tensor:
+            x = z.to(self.device, state)
+            if schedule is None:
+                predict = _guided(unet, _repeated(text, len(x)), plan.guidance, dtype)
+                generators = [plan.generator(point) for point in ids]
+                return loops.own_steps(scheduler, plan.num_steps, predict, x, plan.eta, generators)
+            noise = plan.noise(ids)
+            return run(x) if noise is None else run(x, noise.to(self.device, state))
+
+        return Prepared(latents, self._decode(dtype), self.device, plan.latent_shape)
+
+    def plain(self) -> "DiffusionGenerator":
+        other = copy.copy(self)
+        other.compile = other.graph = False
+        return other
+
+    def _fits(self, plan: SlicePlan, config: Any) -> None:
+        halved = 2 ** (len(config.block_out_channels) - 1)
+        shape = plan.latent_shape
+        if len(shape) != 3 or shape[0] != config.in_channels or any(side % halved for side in shape[1:]):
+            raise ValueError(
+                f"anchors must have shape [n, {config.in_channels}, rows, columns], both multiples of {halved}, "
+                f"for this model, got {plan.anchors.shape}."
+            )
+        if self.pipeline is None and (plan.guidance != 1 or plan.prompt or plan.negative_prompt):
+            raise ValueError("guidance must be 1 and prompts empty for a model without text, got others.")
+
+    def _text(self, plan: SlicePlan, dtype: torch.dtype) -> list[dict[str, Tensor]]:
+        """What the U-Net is told of the prompt, and with guidance of the negative one before it; for one image."""
+        if self.pipeline is None:
+            return [{}]
+        guided = plan.guidance != 1
+        larger = hasattr(self.pipeline, "text_encoder_2")
+        with torch.no_grad():
+            encoded = self.pipeline.encode_prompt(
+                plan.prompt,
+                device=self.device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=guided,
+                negative_prompt=plan.negative_prompt or None,
+            )
+        embeds = [encoded[1], encoded[0]] if guided else [encoded[0]]
+        told: list[dict[str, Any]] = [{"encoder_hidden_states": e.to(self.device, dtype)} for e in embeds]
+        if larger:  # SDXL also wants pooled text, and the size of the picture it is part of
+            pooled = [encoded[3], encoded[2]] if guided else [encoded[2]]
+            size = [side * self.pipeline.vae_scale_factor for side in plan.latent_shape[1:]]
+            ids = torch.tensor([[*size, 0, 0, *size]], device=self.device, dtype=dtype)
+            for each, p in zip(told, pooled, strict=True):
+                each["added_cond_kwargs"] = {"text_embeds": p.to(self.device, dtype), "time_ids": ids}
+        return told
+
+    def _decode(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        if self._decoder is None:
+            return lambda x: x
+        config: Any = next(iter(self._decoder.values())).config
+        if getattr(config, "force_upcast", False) and dtype == torch.float16:
+            dtype = torch.float32
+        decoder = _cast(self._decoder, dtype)
+        shift = getattr(config, "shift_factor", None) or 0.0
+
+        def decode(latents: Tensor) -> Tensor:
+            x = (latents / config.scaling_factor + shift).to(dtype)
+            return torch.cat([decoder.decode(part, return_dict=False)[0] for part in x.split(DECODE_AT_ONCE)])
+
+        return decode
+
+
+def digit_generator(device: Any = "cpu") -> DiffusionGenerator:
+    """The shipped diffusion model of 8 x 8 digits: z `[1, 8, 8]` -> images in about [-1, 1]; no text.
+
+    Raises:
+        ImportError: without diffusers.
+    """
+    return DiffusionGenerator(digit_unet(), diffusers().DDIMScheduler(**SCHEDULER), device=device)
+
+
+def _guided(
+    unet: Any, told: list[dict[str, Any]], guidance: float, dtype: torch.dtype
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The prediction at x and t; of two texts with classifier-free guidance (Ho and Salimans 2022)."""
+    conditions = {key: _joined([each[key] for each in told]) for key in told[0]}
+
+    def predict(x: Tensor, t: Tensor) -> Tensor:
+        y = torch.cat([x.to(dtype)] * len(told)) if len(told) > 1 else x.to(dtype)
+        output = unet(y, t, return_dict=False, **conditions)[0]
+        output = output[:, : x.shape[1]].to(x.dtype)  # models that learn a variance predict it behind the mean
+        if len(told) == 1:
+            return output
+        negative, positive = output.chunk(2)
+        return negative + guidance * (positive - negative)
+
+    return predict
+
+
+def _repeated(told: list[dict[str, Any]], num: int) -> list[dict[str, Any]]:
+    """Conditions of one image, for `num` of them."""
+
+    def repeat(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: repeat(inner) for key, inner in value.items()}
+        return value.expand(num, *value.shape[1:])
+
+    return [{key: repeat(value) for key, value in each.items()} for each in told]
+
+
+def _joined(values: list[Any]) -> Any:
+    if isinstance(values[0], dict):
+        return {key: _joined([value[key] for value in values]) for key in values[0]}
+    return torch.cat(values)
+
+
+def _cast(versions: dict[torch.dtype, Any], dtype: torch.dtype) -> Any:
+    """The module in that dtype: as it was loaded, or a copy that is kept."""
+    if dtype not in versions:
+        # By torch's own method: that of diffusers warns of parts that lose digits, also when it has none.
+        versions[dtype] = nn.Module.to(copy.deepcopy(next(iter(versions.values()))), dtype)
+    return versions[dtype]
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    return next(module.parameters()).dtype

@@ -1,0 +1,211 @@
+"""Generate a slice into a sharded store: resumable, shared by any number of processes, the same bytes for all."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hessfast import _arrays, _atomic, _checks, _distributed, shards
+from hessfast.shards import _files
+from hessfast.shards._fill import UNWRITABLE
+
+from .features import Features, feature_map
+from .generators import Generator
+from .plan import FILE, SlicePlan
+
+KEPT = ("latents", "features", "images")
+# Raise it when equal plans begin to give other bytes: folders begun before are then refused, never mixed.
+REVISION = 1
+_STORED = {"float16": np.float16, "bfloat16": np.float16, "float32": np.float32, "float64": np.float64}
+
+
+def generate(
+    plan: SlicePlan,
+    generator: Generator,
+    out: str | Path,
+    features: Any = None,
+    *,
+    keep: Sequence[str] = ("latents", "features"),
+    shard_size: int | None = None,
+    progress: bool = False,
+) -> shards.Store:
+    """Make every image of a slice that the folder `out` lacks, and open the complete store.
+
+    Arrays: ``parameters`` float64 `[dim]`; ``latents`` in the plan's dtype (float16 for bfloat16); ``features`` in
+    float32, or float64 for such a plan; ``images`` uint8, 0 for -1 and 255 for 1. `SlicePlan.load(out)` gives the plan
+    back.
+
+    Run it again after a kill, a full disk or Ctrl-C: what is sealed stays. Under torchrun, and in processes started by
+    hand, each makes the shards that no other has begun; none waits for another before the end. A shard is a fixed
+    range of point ids, and a micro-batch `plan.micro_batch` consecutive ids, the last padded with its last point:
+    whoever makes it, the bytes are the same on processors of one kind. On a CPU several micro-batches are computed at a
+    time, one thread each, so that the number of threads cannot be seen either.
+
+    Args:
+        plan: what to make. A folder that holds another plan is refused.
+        generator: by which; its weights are part of the store's plan.
+        out: folder, created if need be.
+        features: see `feature_map`; None: no features.
+        keep: some of "latents", "features" and "images".
+        shard_size: points a shard, a multiple of the micro-batch; None: about 256.
+        progress: show a bar on stderr, if that is a terminal; of rank 0 only.
+
+    Raises:
+        ValueError: for plans, generators and features that do not fit together, or a folder with another plan.
+        ArithmeticError: for latents or features that are not finite; what is sealed stays.
+        OSError: if the folder cannot be written, or its disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> from hessfast.slices import from_callable
+        >>> plan = SlicePlan([[[[1.0, 2.0]]], [[[3.0, 2.0]]]], [[0.0], [0.5]], normalise=False)
+        >>> store = generate(plan, from_callable(lambda z: 2 * z, "doubled"), tempfile.mkdtemp(), keep=["latents"])
+        >>> store["latents"][:].ravel().tolist()
+        [2.0, 4.0, 4.0, 4.0]
+    """
+    job, make = maker(plan, generator, features, keep=keep, shard_size=shard_size)
+    folder, (rank, world_size) = Path(out), _ranks()
+    shards.check(folder, job)
+    _write_plan(folder, plan)
+    return shards.fill(folder, job, make, rank=rank, world_size=world_size, progress=progress and rank == 0)
+
+
+def maker(
+    plan: SlicePlan,
+    generator: Generator,
+    features: Any = None,
+    *,
+    keep: Sequence[str] = ("latents", "features"),
+    shard_size: int | None = None,
+) -> tuple[shards.Plan, Callable[[int, int], dict[str, np.ndarray]]]:
+    """The sharded job that a slice is, and the function ``make(start, stop)`` that fills a shard of it."""
+    kept = [_checks.choice("keep", name, KEPT) for name in keep]
+    described = None if features is None else feature_map(features)
+    kept = [name for name in KEPT if name in kept and (name != "features" or described is not None)]
+    size = plan.micro_batch
+    shard_size = size * max(1, 256 // size) if shard_size is None else _checks.integer("shard_size", shard_size, 1)
+    if shard_size % size:
+        raise ValueError(f"shard_size must be a multiple of the micro-batch, {size}, got {shard_size}.")
+    compute = Compute(plan, generator, described)
+    arrays: dict[str, tuple[str, tuple[int, ...]]] = {"parameters": ("float64", (plan.dim,))}
+    for name, (dtype, shape) in compute.arrays().items():
+        if name in kept:
+            arrays[name] = (dtype, shape)
+    parameters = {"slice": plan.to_dict(), "generator": generator.identity, "revision": REVISION}
+    parameters |= {"features": None if described is None else described.identity}
+
+    def make(start: int, stop: int) -> dict[str, np.ndarray]:
+        made = compute(np.arange(start, stop))
+        return {"parameters": plan.parameters[start:stop]} | {name: made[name] for name in kept}
+
+    return shards.Plan("slice", plan.num, shard_size, arrays, parameters), make
+
+
+class Compute:
+    """Latents, features and images of points in fixed micro-batches, each on its own thread on a CPU."""
+
+    def __init__(self, plan: SlicePlan, generator: Generator, features: Features | None):
+        self.plan, self.prepared = plan, generator.prepare(plan)
+        self.features = None if features is None else features.prepare(plan.dtype, self.prepared.device)
+
+    def arrays(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """dtype and shape of what a point gives, tried on latents of zeros, or on the first points."""
+        shape, size = self.prepared.latent_shape, self.plan.micro_batch
+        with computing(self.prepared.device), torch.no_grad():
+            if shape is None:
+                first = np.minimum(np.arange(size), self.plan.num - 1)
+                latents = self.prepared.latents(self.plan.z(self.plan.parameters[first]), first.tolist())
+            else:
+                latents = torch.zeros((size, *shape), device=self.prepared.device)
+            made = self._outputs(latents, self.prepared.decode(latents))
+        return {name: (str(array.dtype), array.shape[1:]) for name, array in made.items()}
+
+    def __call__(self, ids: np.ndarray, points: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The arrays of points of those ids, in micro-batches as they come; at other coordinates if given."""
+        size, device = self.plan.micro_batch, self.prepared.device
+        coordinates = self.plan.parameters[ids] if points is None else points
+        batches = [slice(start, start + size) for start in range(0, len(ids), size)]
+        with computing(device) as workers:
+            if workers == 1 or len(batches) == 1:
+                made = [self._batch(ids[batch], coordinates[batch]) for batch in batches]
+            else:
+                with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                    made = list(pool.map(lambda batch: self._batch(ids[batch], coordinates[batch]), batches))
+        return {name: np.concatenate([each[name] for each in made]) for name in made[0]}
+
+    def _batch(self, ids: np.ndarray, coordinates: np.ndarray) -> dict[str, np.ndarray]:
+        """One micro-batch, padded with its last point to the full size."""
+        num, size = len(ids), self.plan.micro_batch
+        padded = np.minimum(np.arange(size), num - 1)
+        with torch.no_grad():
+            latents = self.prepared.latents(self.plan.z(coordinates[padded]), ids[padded].tolist())
+            made = self._outputs(latents, self.prepared.decode(latents))
+        made = {name: array[:num] for name, array in made.items()}
+        for name in ("latents", "features"):
+            bad = ~np.isfinite(made[name].reshape(num, -1)).all(axis=1) if name in made else np.zeros(num, bool)
+            if bad.any():
+                point = int(ids[int(np.flatnonzero(bad)[0])])
+                raise ArithmeticError(
+                    f"{name} must be finite, got NaN or infinity at point {point}. "
+                    "Look at z there, or choose a dtype of more range, such as float32."
+                )
+        return made
+
+    def _outputs(self, latents: Tensor, images: Tensor) -> dict[str, np.ndarray]:
+        made = {"latents": _arrays.to_numpy(latents).astype(_STORED[self.plan.dtype])}
+        if self.features is not None:
+            found = self.features(images)
+            if found.ndim != 2 or len(found) != len(images):
+                raise ValueError(f"features must give [{len(images)}, dim] for images, got {tuple(found.shape)}.")
+            made["features"] = _arrays.to_numpy(found)
+        if images.ndim == 4:
+            eight = ((images.float() + 1) * 127.5).round().clamp(0, 255).nan_to_num()  # NaN is refused as latents
+            made["images"] = _arrays.to_numpy(eight).astype(np.uint8)
+        return made
+
+
+@contextlib.contextmanager
+def computing(device: torch.device) -> Iterator[int]:
+    """Arithmetic that does not depend on its surroundings; how many micro-batches to compute at a time."""
+    if device.type == "cuda":
+        # Neither TF32 in what is called float32 nor kernels chosen by a race.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield 1
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _write_plan(folder: Path, plan: SlicePlan) -> None:
+    """The slice beside its store; of several processes the first writes it."""
+    path, temporary = folder / FILE, folder / f"{FILE}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _files.claim(temporary, wait=True) as file:
+            content = plan.to_bytes()
+            if file is not None and not (path.exists() and path.read_bytes() == content):
+                _atomic.publish(file, temporary, path, [content])
+    except OSError as error:
+        if error.errno in _atomic.DISK_FULL:
+            raise OSError(error.errno, f"The disk of {folder} is full. Free some and run it again") from None
+        if error.errno not in UNWRITABLE:
+            raise
+        raise OSError(error.errno, f"{folder} must be a folder that can be written; choose another") from None
+
+
+def _ranks() -> tuple[int, int]:
+    """Of torch.distributed's group, or of torchrun without one: nothing here needs to be told to others."""
+    rank, world_size = _distributed.ranks()
+    if world_size == 1:
+        rank, world_size = (int(os.environ.get(name, value)) for name, value in (("RANK", 0), ("WORLD_SIZE", 1)))
+    return rank, world_size

@@ -1,0 +1,106 @@
+"""What carries out a plan, z -> latents -> image: the interface, and any function behind it."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hessfast import _arrays
+
+from .plan import SlicePlan
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A generator made ready for a plan: text encoded, constants on the device, networks in the plan's dtype.
+
+    Attributes:
+        latents: z `[batch, *latent]` and the points' ids -> latents `[batch, ...]`.
+        decode: latents -> images `[batch, channels, rows, columns]`, in [-1, 1] or about.
+        device: where both compute.
+        latent_shape: of one point's latents, if it is known beforehand; otherwise a batch is made to see.
+    """
+
+    latents: Callable[[Tensor, Sequence[int]], Tensor]
+    decode: Callable[[Tensor], Tensor]
+    device: torch.device
+    latent_shape: tuple[int, ...] | None = None
+
+
+class Generator(ABC):
+    """What a plan of a slice is carried out by.
+
+    Attributes:
+        identity: what decides the images, as JSON holds it; part of what a store is made of.
+        device: where it computes.
+    """
+
+    identity: dict[str, Any]
+    device: torch.device
+
+    @abstractmethod
+    def prepare(self, plan: SlicePlan) -> Prepared:
+        """Ready for a plan; refused with a ValueError if the two do not fit."""
+
+    def plain(self) -> "Generator":
+        """The same without compilation and graphs, for derivatives."""
+        return self
+
+
+class FunctionGenerator(Generator):
+    """Any function of z, for a generator that is not diffusers'; see `from_callable`."""
+
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], name: str, decode: Callable[[Tensor], Tensor] | None, device: Any
+    ):
+        self.function, self.decode = function, decode
+        self.identity, self.device = {"name": name}, torch.device(device)
+
+    def prepare(self, plan: SlicePlan) -> Prepared:
+        dtype = getattr(torch, plan.dtype)
+
+        def latents(z: Tensor, ids: Sequence[int]) -> Tensor:
+            return self.function(z.to(self.device, dtype))
+
+        return Prepared(latents, self.decode or (lambda x: x), self.device)
+
+
+def from_callable(
+    function: Callable[[Tensor], Tensor],
+    name: str,
+    *,
+    decode: Callable[[Tensor], Tensor] | None = None,
+    device: Any = "cpu",
+) -> Generator:
+    """Any ``function(z) -> latents`` with ``decode(latents) -> images``; latents are the images without `decode`.
+
+    The result for a z must not depend on the others beside it. Loop, prompt and guidance of a plan are not used.
+
+    Args:
+        function: z `[batch, *latent]` in the plan's dtype, on `device`.
+        name: stands for the function in stores; another function must have another name.
+        decode: images `[batch, channels, rows, columns]`.
+        device: where both compute.
+
+    Example:
+        >>> generator = from_callable(lambda z: 2 * z, "doubled")
+        >>> plan = SlicePlan([[[[1.0, 2.0]]], [[[3.0, 2.0]]]], [[0.5]], normalise=False)
+        >>> generator.prepare(plan).latents(plan.z(plan.parameters), [0]).tolist()
+        [[[[4.0, 4.0]]]]
+    """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name must be a text that stands for the function, got {name!r:.80}.")
+    return FunctionGenerator(function, name, decode, device)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 of a module's class and weights."""
+    digest = hashlib.sha256(type(module).__name__.encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(_arrays.to_numpy(tensor.contiguous().flatten().view(torch.uint8)).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,112 @@
+"""The noise floor of a slice: how much of an image is rounding, told by the same points in other company and dtype."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from hessfast import _checks, _random
+
+from .features import feature_map
+from .generate import Compute
+from .generators import Generator
+from .plan import BRANCH, SlicePlan
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """Distances between features, or images where there are none, of points and of their repetitions `[num]`.
+
+    Attributes:
+        company: greatest distance to the same point in another slot, among others, in a batch of another size.
+        precision: distance to the same point in `reference_dtype`; None if that is the plan's.
+        jump: greatest distance to the nearest points, two an axis.
+        threshold: a jump above it is a boundary of the slice, a distance between repetitions above it a flip.
+        dtype: of the plan.
+        reference_dtype: that it was compared with.
+        num_repeats: how many repetitions `company` is the greatest of.
+    """
+
+    company: np.ndarray
+    precision: np.ndarray | None
+    jump: np.ndarray
+    threshold: float
+    dtype: str
+    reference_dtype: str
+    num_repeats: int
+
+    @property
+    def floor(self) -> np.ndarray:
+        """The greater of `company` and `precision`, `[num]`."""
+        return self.company if self.precision is None else np.maximum(self.company, self.precision)
+
+    @property
+    def boundary(self) -> np.ndarray:
+        """Points beside a jump, `[num]`."""
+        return self.jump > self.threshold
+
+    @property
+    def flip(self) -> np.ndarray:
+        """Points where rounding alone decides on which side of a jump they are, `[num]`."""
+        return self.floor > self.threshold
+
+    @property
+    def resolved(self) -> np.ndarray:
+        """Points whose jump is more than twice the floor: differences there are of the slice, `[num]`."""
+        return self.jump > 2 * self.floor
+
+
+def noise_floor(
+    plan: SlicePlan,
+    generator: Generator,
+    features: Any = None,
+    *,
+    reference_dtype: str = "float64",
+    num_repeats: int = 2,
+    threshold: float | None = None,
+) -> NoiseFloor:
+    """Make every point of a plan again and again, and compare.
+
+    Once as `generate` does; `num_repeats` times in a random order, every second time in batches of another size; and
+    once in `reference_dtype`. Networks are the same function of z in all of them, but for rounding.
+
+    Args:
+        plan: points and settings.
+        generator: by which.
+        features: see `feature_map`; None: compare images.
+        reference_dtype: usually "float64".
+        num_repeats: at least 1.
+        threshold: None: five times the median jump.
+
+    Raises:
+        ValueError: for a plan of fewer points than two an axis and one more.
+    """
+    num_repeats = _checks.integer("num_repeats", num_repeats, 1)
+    if plan.num < 2 * plan.dim + 1:
+        raise ValueError(f"plan must have at least {2 * plan.dim + 1} points, got {plan.num}.")
+    described = None if features is None else feature_map(features)
+    name = "latents" if described is None else "features"
+
+    def make(changed: SlicePlan, order: np.ndarray) -> np.ndarray:
+        found = Compute(changed, generator, described)(order)[name].astype(np.float64).reshape(len(order), -1)
+        made = np.empty_like(found)
+        made[order] = found
+        return made
+
+    every = np.arange(plan.num)
+    first = make(plan, every)
+    company = np.zeros(plan.num)
+    for repeat in range(num_repeats):
+        mixed = np.argsort(_random.derive(_random.derive(_random.derive(plan.seed, BRANCH), 3 + repeat), every))
+        size = plan.micro_batch if repeat % 2 == 0 else max(1, plan.micro_batch // 2 - 1)
+        again = make(plan.at(plan.points, micro_batch=size), mixed)
+        company = np.maximum(company, np.linalg.norm(again - first, axis=1))
+    precision = None
+    if reference_dtype != plan.dtype:
+        precise = make(plan.at(plan.points, dtype=reference_dtype), every)
+        precision = np.linalg.norm(precise - first, axis=1)
+    near: Any = KDTree(plan.parameters).query(plan.parameters, k=2 * plan.dim + 1)[1]
+    jump = np.linalg.norm(first[near[:, 1:]] - first[:, None], axis=2).max(axis=1)
+    limit = 5 * float(np.median(jump)) if threshold is None else float(_checks.float_array("threshold", threshold))
+    return NoiseFloor(company, precision, jump, limit, plan.dtype, reference_dtype, num_repeats)

@@ -1,0 +1,396 @@
+"""Slices: plans against their formulas, the shipped digits, features, noise floor and Lipschitz constant."""
+
+import dataclasses
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from hessfast.posterior import Grid
+from hessfast.slices import (
+    SlicePlan,
+    clip,
+    clip_input,
+    digit_classifier,
+    feature_map,
+    from_callable,
+    lipschitz,
+    noise_floor,
+    random_anchors,
+)
+
+ANCHORS = random_anchors((1, 4, 4), seed=1)
+GRID = Grid((-0.5, 0.0), (1.0, 2.0), (4, 3))
+
+
+def needs_diffusers():
+    pytest.importorskip("diffusers")
+    from hessfast.slices import digit_generator
+
+    return digit_generator()
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return needs_diffusers()
+
+
+# ---------------------------------------------------------------------------------------------------------------- plans
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("num", [2, 3, 4])
+def test_z_is_its_formula(normalise, num):
+    anchors = random_anchors((2, 3, 3), num, seed=4)
+    u = np.random.default_rng(0).uniform(-1, 2, (5, num - 1))
+    z0, *others = anchors.double().numpy()
+    expected = np.stack([z0 + sum(c * (z - z0) for c, z in zip(row, others, strict=True)) for row in u])
+    if normalise:
+        expected = np.stack([z / z.std(ddof=1) for z in expected])
+    plan = SlicePlan(anchors, u, normalise=normalise)
+    np.testing.assert_allclose(plan.z(plan.parameters).numpy(), expected, rtol=1e-13, atol=1e-14)
+    assert (plan.dim, plan.num, plan.latent_shape) == (num - 1, 5, (2, 3, 3))
+
+
+def test_points_of_a_grid_are_numbered_with_the_last_axis_fastest():
+    plan = SlicePlan(ANCHORS, GRID)
+    assert plan.num == 12 and plan.parameters[:4].tolist() == [[-0.5, 0.0], [-0.5, 1.0], [-0.5, 2.0], [0.0, 0.0]]
+
+
+def test_z_of_a_point_does_not_depend_on_the_others():
+    plan = SlicePlan(random_anchors((4, 16, 16)), np.random.default_rng(1).uniform(size=(37, 2)))
+    together = plan.z(plan.parameters)
+    for k in (0, 17, 36):
+        assert torch.equal(plan.z(plan.parameters[k : k + 1])[0], together[k])
+
+
+def test_z_has_a_derivative():
+    plan = SlicePlan(ANCHORS, GRID)
+    u = torch.tensor(plan.parameters[:2])
+    jacobian = torch.func.jacfwd(plan.z)(u)
+    for k in range(2):
+        step = torch.zeros(2, 2, dtype=torch.float64)
+        step[:, k] = 1e-6
+        difference = (plan.z(u + step) - plan.z(u - step)) / 2e-6
+        for point in range(2):
+            torch.testing.assert_close(jacobian[point, ..., point, k], difference[point], atol=1e-8, rtol=1e-7)
+
+
+def test_plans_are_equal_by_their_hash_and_every_field_counts():
+    plan = SlicePlan(ANCHORS, GRID)
+    changes = {
+        "anchors": random_anchors((1, 4, 4), seed=2),
+        "points": Grid((-0.5, 0.0), (1.0, 2.0), (4, 4)),
+        "normalise": False,
+        "scheduler": "released",
+        "num_steps": 20,
+        "guidance": 5.0,
+        "eta": 0.1,
+        "prompt": "a digit",
+        "negative_prompt": "ugly",
+        "seed": 1,
+        "dtype": "float64",
+        "micro_batch": 32,
+    }
+    assert set(changes) == {field.name for field in dataclasses.fields(SlicePlan)}
+    others = [dataclasses.replace(plan, **{name: value}) for name, value in changes.items()]
+    assert len({plan, *others}) == 13
+    assert plan == SlicePlan(ANCHORS.numpy().copy(), Grid([-0.5, 0], [1, 2], (4, 3)))
+    assert plan.at([[0.0, 0.0]], seed=3) == SlicePlan(ANCHORS, [[0.0, 0.0]], seed=3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.seed = 2
+    with pytest.raises(ValueError, match="read-only"):
+        plan.anchors[0] = 0
+
+
+@pytest.mark.parametrize("points", [GRID, [[0.1, 0.2], [0.3, 0.4]]], ids=["grid", "list"])
+def test_plans_are_saved_whole_and_damage_is_found(tmp_path, points):
+    plan = SlicePlan(ANCHORS, points, eta=0.3, prompt="ein Bild, größer", seed=2**64 - 1)
+    plan.save(tmp_path / "slice.safetensors")
+    assert SlicePlan.load(tmp_path) == SlicePlan.load(tmp_path / "slice.safetensors") == plan
+    assert np.array_equal(SlicePlan.load(tmp_path).anchors, plan.anchors)
+    data = bytearray((tmp_path / "slice.safetensors").read_bytes())
+    data[-1] ^= 1
+    for damaged in (data, data[:100], b""):
+        (tmp_path / "slice.safetensors").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"slice\.safetensors is damaged; put back the original"):
+            SlicePlan.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds no slice: it has no other"):
+        SlicePlan.load(tmp_path / "other")
+
+
+def test_schedulers_travel_with_a_plan(tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.EulerDiscreteScheduler(beta_end=0.012, trained_betas=[0.1, 0.2])
+    plan = SlicePlan(ANCHORS, GRID, scheduler=scheduler)
+    assert plan.scheduler["_class_name"] == "EulerDiscreteScheduler" and plan.scheduler["trained_betas"] == [0.1, 0.2]
+    plan.save(tmp_path / "plan")
+    assert SlicePlan.load(tmp_path / "plan") == plan
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"anchors": [[[[math.nan]]]]}, ValueError, "anchors must be finite, got nan"),
+        (
+            {"anchors": ANCHORS[:1]},
+            ValueError,
+            r"anchors must have shape \[n, \*latent\] with n >= 2, got \(1, 1, 4, 4\)",
+        ),
+        ({"anchors": "noise"}, TypeError, "anchors must be a number or an array of numbers, got 'noise'"),
+        ({"anchors": ANCHORS[[0, 1, 0]]}, ValueError, "anchors must differ from the first, got .* number 2"),
+        ({"points": [[0.0]]}, ValueError, "points must have 2 coordinates for 3 anchors, got 1"),
+        ({"points": [0.0, 1.0]}, ValueError, r"points must be a Grid or have shape \[m, 2\], got \(2,\)"),
+        ({"points": Grid((0,), (1,), (3,))}, ValueError, "points must have 2 coordinates for 3 anchors, got 1"),
+        ({"points": [[0.0, math.inf]]}, ValueError, "points must be finite, got inf"),
+        ({"scheduler": 3}, TypeError, "scheduler must be a name or a scheduler of diffusers, got 3"),
+        ({"num_steps": 0}, ValueError, "num_steps must be >= 1, got 0"),
+        ({"guidance": -1}, ValueError, "guidance must be a number >= 0, got -1"),
+        ({"eta": 1.5}, ValueError, "eta must be a number >= 0 and <= 1, got 1.5"),
+        ({"prompt": None}, TypeError, "prompt must be a text, got None"),
+        ({"seed": -1}, ValueError, "seed must be >= 0"),
+        ({"dtype": "float8"}, ValueError, "dtype must be one of float16, bfloat16, float32, float64, got 'float8'"),
+        ({"micro_batch": 2.0}, TypeError, "micro_batch must be an integer, got 2.0"),
+    ],
+    ids=str,
+)
+def test_impossible_plans_are_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        SlicePlan(**{"anchors": ANCHORS, "points": GRID} | changes)
+
+
+def test_torch_dtypes_name_dtypes():
+    assert SlicePlan(ANCHORS, GRID, dtype=torch.float64).dtype == "float64"
+
+
+# ------------------------------------------------------------------------------------------------------- shipped digits
+
+
+def test_the_classifier_knows_digits_it_has_not_seen():
+    datasets = pytest.importorskip("sklearn.datasets")
+    from hessfast.diffusability import digits
+
+    pixels, labels = datasets.load_digits(return_X_y=True)
+    label = {image.tobytes(): k for image, k in zip((pixels / 8 - 1).astype(np.float32), labels, strict=True)}
+    _, held_out = digits()
+    classifier = digit_classifier()
+    guesses = classifier.logits(classifier(held_out)).argmax(1).tolist()
+    truth = [label[image.tobytes()] for image in held_out.flatten(1).numpy()]
+    assert np.mean(np.equal(guesses, truth)) >= 0.97
+    np.testing.assert_allclose(classifier(held_out).norm(dim=1), 1, rtol=1e-5)
+
+
+def test_generated_digits_are_digits_of_every_kind(generator):
+    """At 120 independent noises: the classifier is sure of most and finds all ten; pixels average as in the data."""
+    pytest.importorskip("sklearn")
+    from hessfast.diffusability import digits
+
+    anchors = random_anchors((1, 8, 8), 121, seed=7)
+    plan = SlicePlan(anchors, np.eye(120), num_steps=25)
+    prepared, classifier = generator.prepare(plan), digit_classifier()
+    with torch.no_grad():
+        images = prepared.decode(prepared.latents(plan.z(plan.parameters), range(120)))
+        sure = softmax(classifier.logits(classifier(images)).numpy(), axis=1)
+    assert set(sure.argmax(axis=1)) == set(range(10))
+    assert np.mean(sure.max(axis=1) > 0.9) > 0.7
+    data, _ = digits()
+    assert (images.mean(dim=0) - data.mean(dim=0)).abs().max() < 0.3  # of a range of 2; seen: .12 for 250 images
+    assert sum(p.numel() for p in next(iter(generator._unet.values())).parameters()) < 700_000
+
+
+def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    """A few steps of both networks, whole and interrupted: the same file."""
+    pytest.importorskip("diffusers")
+    pytest.importorskip("sklearn")
+    from hessfast import _checkpoint
+    from hessfast.slices import train_digits
+
+    monkeypatch.setattr(train_digits, "CHECKPOINT_EVERY", 2)
+    train_digits.train(tmp_path / "whole.safetensors", num_steps=3, classifier_steps=2, seed=1)
+    save = _checkpoint.save
+
+    def interrupted(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_checkpoint, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_digits.train(tmp_path / "again.safetensors", num_steps=3, classifier_steps=2, seed=1)
+    monkeypatch.undo()
+    train_digits.train(tmp_path / "again.safetensors", num_steps=3, classifier_steps=2, seed=1)
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.safetensors", "whole.safetensors"]
+
+
+# ------------------------------------------------------------------------------------------------------------- features
+
+
+@pytest.mark.parametrize("shape", [(3, 96, 96), (3, 61, 90), (3, 90, 61), (3, 32, 32)], ids=str)
+def test_preprocessing_is_pils(shape):
+    """As open_clip does it: PIL's bicubic resize of the 8-bit image, cut in the centre, colours normalised."""
+    image = pytest.importorskip("PIL.Image")
+    coarse = torch.rand((1, 3, 12, 12), generator=torch.Generator().manual_seed(0))
+    pixels = torch.nn.functional.interpolate(coarse, shape[1:], mode="bilinear")[0].mul(255).round().byte()
+    mean, std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+    got = clip_input(pixels.float()[None] / 127.5 - 1, 32, mean, std)
+    rows, columns = shape[1:]
+    size = (32, int(32 * columns / rows)) if rows <= columns else (int(32 * rows / columns), 32)
+    resized = image.fromarray(pixels.permute(1, 2, 0).numpy()).resize(size[::-1], image.Resampling.BICUBIC)
+    top, left = round((size[0] - 32) / 2), round((size[1] - 32) / 2)
+    cut = np.asarray(resized)[top : top + 32, left : left + 32] / 255
+    expected = (cut - mean) / std
+    levels = np.abs(got[0].permute(1, 2, 0).numpy() - expected) * std * 255
+    assert levels.max() < 1.01 and levels.mean() < 0.35  # PIL rounds to 8 bits after each of two passes
+
+
+def test_features_that_are_none():
+    with pytest.raises(TypeError, match='features must be "digits", a module, or a function with a name, got'):
+        feature_map(lambda images: images)
+    with pytest.raises(TypeError, match="got 'clip'"):
+        feature_map("clip")
+    with pytest.raises(TypeError, match="name must be a text that stands for the function, got 3"):
+        from_callable(lambda z: z, 3)  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match=r"checkpoint must be a file of CLIP weights, got missing\.pt"):
+        clip("ViT-B-32", "missing.pt")
+
+
+def test_missing_packages_are_named(monkeypatch):
+    from hessfast.slices import digit_generator, from_pretrained
+
+    for package in ("diffusers", "open_clip"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=r"diffusers must be installed .* Run pip install 'hessfast\[slices\]'"):
+        digit_generator()
+    with pytest.raises(ImportError, match="diffusers must be installed"):
+        from_pretrained(".")
+    with pytest.raises(
+        ImportError, match=r"open_clip must be installed for CLIP features. Run pip install open_clip_torch"
+    ):
+        clip("ViT-B-32", __file__)
+
+
+def test_import_loads_no_optional_package():
+    code = "import sys, hessfast.slices; print({'diffusers', 'transformers', 'open_clip', 'sklearn'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+# ----------------------------------------------------------------------------------------------- Lipschitz, noise floor
+
+
+def test_singular_values_of_a_linear_slice_are_those_of_its_anchors():
+    anchors = random_anchors((1, 4, 4), 4, seed=3).double()
+    plan = SlicePlan(anchors, [[0.1, 0.2, 0.3], [1.0, 0.0, 0.0]], normalise=False, dtype="float64", micro_batch=1)
+    tripled = from_callable(lambda z: 3 * z, "tripled")
+    expected = 3 * np.linalg.svd((anchors[1:] - anchors[0]).flatten(1).numpy(), compute_uv=False)
+    for method in ("auto", "differences"):
+        result = lipschitz(plan, tripled, method=method)
+        np.testing.assert_allclose(result.singular_values, [expected] * 2, rtol=1e-8)
+        assert result.method == ("jvp" if method == "auto" else "differences") and result.of == "images"
+        assert (result.step is None) == (method == "auto")
+        np.testing.assert_array_equal(result.constant, result.singular_values[:, 0])
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "released"])
+def test_forward_mode_through_loop_and_features_is_the_limit_of_differences(generator, scheduler):
+    points = [[0.2, 0.1], [0.6, 0.3], [0.9, 0.9]]
+    plan = SlicePlan(random_anchors((1, 8, 8)), points, num_steps=4, dtype="float64", scheduler=scheduler)
+    exact = lipschitz(plan, generator, "digits")
+    assert exact.method == "jvp" and exact.of == "features" and (exact.constant > 1e-3).all()
+    near = lipschitz(plan, generator, "digits", method="differences")
+    np.testing.assert_allclose(near.singular_values, exact.singular_values, rtol=1e-4)
+    single = lipschitz(plan.at(points, dtype="float32"), generator, "digits")
+    np.testing.assert_allclose(single.singular_values, exact.singular_values, rtol=1e-2)
+
+
+class NoForwardMode(torch.autograd.Function):
+    """x^2 with a backward pass alone, as third-party operations come."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x**2
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise NotImplementedError
+
+
+def test_differences_are_labelled_where_forward_mode_is_missing():
+    plan = SlicePlan(ANCHORS, [[0.1, 0.2]], normalise=False, dtype="float64")
+    squared = from_callable(NoForwardMode.apply, "squared")
+    result = lipschitz(plan, squared)
+    assert (result.method, result.step) == ("differences", 1e-5)
+    expected = lipschitz(plan, from_callable(lambda z: z**2, "squared"))
+    assert expected.method == "jvp"
+    np.testing.assert_allclose(result.singular_values, expected.singular_values, rtol=1e-8)
+    with pytest.raises(NotImplementedError, match='method must be "differences" for this model, got "jvp"'):
+        lipschitz(plan, squared, method="jvp")
+
+
+def test_errors_of_the_model_are_not_taken_for_a_lack_of_forward_mode():
+    def broken(z):
+        raise RuntimeError("out of paint")
+
+    with pytest.raises(RuntimeError, match="out of paint"):
+        lipschitz(SlicePlan(ANCHORS, [[0.1, 0.2]]), from_callable(broken, "broken"))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"of": "pixels"}, "of must be one of latents, images, features, got 'pixels'"),
+        ({"of": "features"}, 'features must be given for of="features", got None'),
+        ({"method": "vjp"}, "method must be one of auto, jvp, differences, got 'vjp'"),
+        ({"step": 0.0}, "step must be > 0, got 0.0"),
+    ],
+    ids=str,
+)
+def test_lipschitz_refuses(more, message):
+    with pytest.raises(ValueError, match=message):
+        lipschitz(SlicePlan(ANCHORS, [[0.1, 0.2]]), from_callable(lambda z: z, "identity"), **more)
+
+
+def test_the_noise_floor_of_digits_lies_far_below_its_boundaries(generator):
+    plan = SlicePlan(random_anchors((1, 8, 8), seed=1), Grid((0, 0), (1, 1), (5, 5)), num_steps=6, micro_batch=8)
+    floor = noise_floor(plan, generator, "digits", num_repeats=2)
+    assert floor.company.shape == floor.precision.shape == floor.jump.shape == (25,)
+    assert 0 < floor.precision.max() < 1e-3 and floor.company.max() < 1e-3
+    assert floor.resolved.all() and not floor.flip.any() and floor.jump.min() > 1e-3
+    assert floor.boundary.sum() == (floor.jump > floor.threshold).sum()
+    fine = noise_floor(plan.at(plan.points, dtype="float64"), generator, "digits", num_repeats=1)
+    assert fine.precision is None and fine.company.max() < 1e-11
+
+
+def test_a_flip_is_told_from_a_boundary():
+    """A step at z = 0: far from it all is well; a point that rounding puts on either side is a flip."""
+    third = 1 / 3
+    anchors = torch.tensor([[[[-third, 1.0]]], [[[1 - third, 1.0]]]], dtype=torch.float64)
+    points = np.array([[0.0], [0.2], [third], [0.6], [0.8], [1.0], [1.2], [1.4]])
+    # At u = 1/3 z is 0 but for rounding of float64; float32 makes something else of it.
+    plan = SlicePlan(anchors, points, normalise=False, micro_batch=3)
+
+    def step(z):
+        first = z[..., :1].double() - (1e-9 if z.dtype == torch.float32 else -1e-9)
+        return (first > 0).to(z.dtype) + 0 * z
+
+    floor = noise_floor(plan, from_callable(step, "step"), threshold=0.5)
+    assert floor.flip.nonzero()[0].tolist() == [2]
+    assert floor.boundary.nonzero()[0].tolist() == [2, 3]
+    assert not floor.resolved[2] and floor.resolved[3]
+
+
+def test_noise_floor_refuses():
+    identity = from_callable(lambda z: z, "identity")
+    with pytest.raises(ValueError, match="plan must have at least 5 points, got 1"):
+        noise_floor(SlicePlan(ANCHORS, [[0.1, 0.2]]), identity)
+    with pytest.raises(ValueError, match="num_repeats must be >= 1, got 0"):
+        noise_floor(SlicePlan(ANCHORS, GRID), identity, num_repeats=0)

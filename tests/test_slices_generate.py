@@ -1,0 +1,279 @@
+"""A generated slice: the same bytes by any number of processes, after kills, damage and a full disk."""
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("diffusers")
+
+from hessfast import shards
+from hessfast.slices import (
+    SlicePlan,
+    digit_classifier,
+    digit_generator,
+    feature_map,
+    from_callable,
+    generate,
+    maker,
+    random_anchors,
+)
+
+slices_worker = pytest.importorskip("tests.slices_worker")
+plan = slices_worker.plan
+
+KEEP = ("latents", "features", "images")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return digit_generator()
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, generator):
+    folder = tmp_path_factory.mktemp("filled") / "new"
+    generate(plan(), generator, folder, "digits", keep=KEEP, shard_size=4)
+    return folder
+
+
+@pytest.fixture
+def copy(filled, tmp_path):
+    return Path(shutil.copytree(filled, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="module")
+def start():
+    """A function that starts processes which have imported everything, and run on one thread."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.slices_worker"])
+
+    def begin(folder, ranks, world_size, **more):
+        workers = [
+            context.Process(target=slices_worker.fill, args=(str(folder), r, world_size), kwargs=more) for r in ranks
+        ]
+        for worker in workers:
+            worker.start()
+        return workers
+
+    return begin
+
+
+def join(workers):
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+
+
+# ------------------------------------------------------------------------------------------------------- what is stored
+
+
+def test_the_store_holds_what_the_networks_give(filled, generator):
+    store, this = shards.open(filled), plan()
+    assert {name: store.plan.arrays[name] for name in store} == {
+        "parameters": ("float64", (2,)),
+        "latents": ("float32", (1, 8, 8)),
+        "features": ("float32", (32,)),
+        "images": ("uint8", (1, 8, 8)),
+    }
+    np.testing.assert_array_equal(store["parameters"][:], this.parameters)
+    prepared, classifier = generator.prepare(this), digit_classifier()
+    with torch.no_grad():
+        latents = prepared.latents(this.z(this.parameters), range(22))
+        features = classifier(latents)
+    np.testing.assert_allclose(store["latents"][:], latents.numpy(), atol=1e-5)
+    np.testing.assert_allclose(store["features"][:], features.numpy(), atol=1e-5)
+    np.testing.assert_allclose(store["images"][:], ((latents + 1) * 127.5).clamp(0, 255).numpy(), atol=0.51)
+    assert SlicePlan.load(filled) == this
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_cannot_be_seen(tmp_path, filled, generator, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        generate(plan(), generator, tmp_path, "digits", keep=KEEP, shard_size=12)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    one, other = shards.open(tmp_path), shards.open(filled)
+    for name in one:
+        np.testing.assert_array_equal(one[name][:], other[name][:])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "latents", "features"), [("float64", "float64", "float64"), ("bfloat16", "float16", "float32")]
+)
+def test_dtypes(tmp_path, generator, dtype, latents, features):
+    this = plan(dtype=dtype, num_steps=2, points=[[0.2, 0.3]])
+    store = generate(this, generator, tmp_path, "digits")
+    assert store["latents"].dtype == latents and store["features"].dtype == features
+
+
+def test_only_what_is_kept(tmp_path, generator):
+    this = plan(num_steps=1)
+    assert list(generate(this, generator, tmp_path / "a", keep=["images"])) == ["parameters", "images"]
+    assert list(generate(this, generator, tmp_path / "b")) == ["parameters", "latents"]  # no features were asked for
+
+
+def test_any_function_generates(tmp_path):
+    """z itself in place of images, in three dimensions: what is stored is known in closed form."""
+    anchors = random_anchors((2, 3, 3), 4, seed=5)
+    this = SlicePlan(anchors, np.eye(3), micro_batch=2, dtype="float64")
+    mean = feature_map(lambda images: images.mean(dim=(1, 2, 3))[:, None], "mean")
+    store = generate(this, from_callable(lambda z: z, "identity"), tmp_path, mean)
+    z = anchors[1:].double().numpy()
+    z = z / z.std(axis=(1, 2, 3), ddof=1, keepdims=True)
+    np.testing.assert_allclose(store["latents"][:], z, rtol=1e-14)
+    np.testing.assert_allclose(store["features"][:, 0], z.mean(axis=(1, 2, 3)), rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------- many processes
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_the_number_of_processes_cannot_be_seen(tmp_path, filled, start, world_size):
+    join(start(tmp_path, range(world_size), world_size))
+    assert contents(tmp_path) == contents(filled)
+
+
+def killed(folder, start, rounds, seed):
+    """Two ranks at a time, one or both of them killed at random moments."""
+    random = np.random.default_rng(seed)
+    for _ in range(rounds):
+        workers = start(folder, range(2), 2, seconds=0.02)
+        time.sleep(random.uniform(0.1, 0.6))
+        for worker in workers[: random.integers(1, 3)]:
+            os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(0.1)
+        for worker in workers:
+            worker.kill()
+            worker.join()
+
+
+def test_killed_and_gone_on_with(tmp_path, filled, start, generator):
+    killed(tmp_path, start, 3, seed=0)
+    store = generate(plan(), generator, tmp_path, "digits", keep=KEEP, shard_size=4)
+    assert contents(tmp_path) == contents(filled) and store.broken() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_ten_times(tmp_path, filled, start, generator, seed):
+    killed(tmp_path, start, 10, seed)
+    survivors = start(tmp_path, range(3), 3)
+    os.kill(survivors[1].pid, signal.SIGKILL)
+    join([survivors[0], survivors[2]])
+    assert contents(tmp_path) == contents(filled)
+
+
+def test_a_damaged_shard_is_made_again(copy, filled, generator, caplog):
+    path = copy / "00003.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    (copy / "slice.safetensors").unlink()
+    generate(plan(), generator, copy, "digits", keep=KEEP, shard_size=4)
+    assert "Shard 3 of" in caplog.text and contents(copy) == contents(filled)
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"num_steps": 4}, r"parameters.slice.num_steps \(3, not 4\)"),
+        ({"scheduler": "released"}, r'parameters.slice.scheduler \("ddim", not "released"\)'),
+        ({"points": np.zeros((22, 2))}, "parameters.slice.points"),
+        ({"anchors": random_anchors((1, 8, 8), seed=1)}, "parameters.slice.anchors"),
+        ({"micro_batch": 2}, r"parameters.slice.micro_batch \(4, not 2\)"),
+    ],
+    ids=["steps", "scheduler", "points", "anchors", "micro-batch"],
+)
+def test_another_plan_is_refused(copy, generator, changes, field):
+    before = contents(copy)
+    with pytest.raises(ValueError, match=f"holds another plan: it differs in .*{field}"):
+        generate(plan(**changes), generator, copy, "digits", keep=KEEP, shard_size=4)
+    assert contents(copy) == before
+
+
+def test_other_weights_and_features_are_refused(copy):
+    generator = digit_generator()
+    next(generator._unet[torch.float32].parameters()).data[0] += 1
+    generator = type(generator)(generator._unet[torch.float32], generator.scheduler)
+    with pytest.raises(ValueError, match=r"differs in parameters.generator.weights.unet"):
+        generate(plan(), generator, copy, "digits", keep=KEEP, shard_size=4)
+    classifier = digit_classifier()
+    classifier.layers[0].bias.data += 1
+    with pytest.raises(ValueError, match=r"differs in parameters.features.weights"):
+        generate(plan(), digit_generator(), copy, classifier, keep=KEEP, shard_size=4)
+
+
+def test_what_is_not_finite_is_refused_and_what_is_sealed_stays(tmp_path):
+    def overflows(z):
+        return torch.where(z.mean(dim=(1, 2, 3), keepdim=True) > 0.9, torch.nan, z)
+
+    anchors = torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)])
+    this = SlicePlan(anchors, np.linspace(0, 1, 8)[:, None], normalise=False, micro_batch=2)
+    with pytest.raises(
+        ArithmeticError, match=r"latents must be finite, got NaN or infinity at point 7\. Look at z there"
+    ):
+        generate(this, from_callable(overflows, "overflows"), tmp_path, shard_size=2)
+    assert shards.open(tmp_path, partial=True).shards == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"keep": ["pixels"]}, "keep must be one of latents, features, images, got 'pixels'"),
+        ({"shard_size": 6}, "shard_size must be a multiple of the micro-batch, 4, got 6"),
+        (
+            {"features": feature_map(lambda x: x, "none")},
+            r"features must give \[4, dim\] for images, got \(4, 1, 8, 8\)",
+        ),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_fit(generator, more, message):
+    with pytest.raises(ValueError, match=message):
+        maker(plan(), generator, **more)
+
+
+def test_a_store_that_cannot_be_written(tmp_path, generator):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file must be a folder that can be written; choose another"):
+        generate(plan(), generator, tmp_path / "file")
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_ends_with_a_sentence_and_a_store_to_go_on_with(tmp_path, generator):
+    many = plan(points=np.random.default_rng(0).uniform(size=(64, 2)), num_steps=1)
+    with small_disk(tmp_path, "40k"):
+        with pytest.raises(OSError, match=r"The disk of .* is full: \d+ of 16 shards are sealed and stay"):
+            generate(many, generator, tmp_path, shard_size=4)
+        subprocess.run(["mount", "-o", "remount,size=4m", tmp_path], check=True)
+        assert generate(many, generator, tmp_path, shard_size=4).broken() == []
+    with small_disk(tmp_path, "4k"), pytest.raises(OSError, match=r"The disk of .* is full"):
+        generate(many, generator, tmp_path, shard_size=4)

@@ -1,0 +1,378 @@
+"""Loops: diffusers' own outputs, formulas restated in float64, noise by point, nothing that waits for the host."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+import diffusers
+
+from hessfast.slices import (
+    DiffusionGenerator,
+    PipelineGenerator,
+    SlicePlan,
+    ddim,
+    from_pretrained,
+    generate,
+    lipschitz,
+    random_anchors,
+)
+from hessfast.slices.loops import own_steps
+from tests import tiny_diffusion
+
+POINTS = [[0.0, 0.0], [0.3, 0.5], [1.0, 0.0]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_diffusion.stable_diffusion(tmp_path_factory.mktemp("sd"))
+
+
+@pytest.fixture(scope="module")
+def generator(folder):
+    return from_pretrained(folder)
+
+
+def text_plan(**changes):
+    settings = {"num_steps": 8, "guidance": 5.0, "prompt": "high, 4k", "negative_prompt": "ugly", "seed": 1}
+    return SlicePlan(random_anchors((4, 8, 8), seed=3), POINTS, **(settings | changes))
+
+
+def made(generator, plan):
+    prepared = generator.prepare(plan)
+    with torch.no_grad():
+        latents = prepared.latents(plan.z(plan.parameters), range(plan.num))
+        return latents, prepared.decode(latents)
+
+
+# --------------------------------------------------------------------------------------------------- diffusers' outputs
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "EulerDiscreteScheduler"])
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_stable_diffusion_is_diffusers_own(folder, generator, guidance, scheduler):
+    """The pipeline, loaded from its folder and called as its documentation says, gives these latents and images."""
+    plan = text_plan(guidance=guidance, scheduler=scheduler)
+    latents, images = made(generator, plan)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    if scheduler != "ddim":
+        pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+    settings = {
+        "prompt": [plan.prompt] * 3,
+        "negative_prompt": [plan.negative_prompt] * 3,
+        "guidance_scale": guidance,
+        "num_inference_steps": plan.num_steps,
+        "latents": plan.z(plan.parameters).float(),
+    }
+    expected = pipeline(**settings, output_type="latent").images
+    assert expected.std() > 0.5 and (expected[0] - expected[1]).abs().max() > 0.1
+    torch.testing.assert_close(latents, expected, atol=1e-4, rtol=0)
+    pixels = pipeline(**settings, output_type="pt").images
+    torch.testing.assert_close((images / 2 + 0.5).clamp(0, 1), pixels, atol=1e-4, rtol=0)
+
+
+def test_stable_diffusion_xl_is_diffusers_own(tmp_path):
+    path = tiny_diffusion.stable_diffusion_xl(tmp_path)
+    generator, plan = from_pretrained(path), text_plan(num_steps=3)
+    pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(path)
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(
+        prompt=[plan.prompt] * 3,
+        negative_prompt=[plan.negative_prompt] * 3,
+        guidance_scale=plan.guidance,
+        num_inference_steps=plan.num_steps,
+        latents=plan.z(plan.parameters).float(),
+        output_type="latent",
+    ).images
+    torch.testing.assert_close(made(generator, plan)[0], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["pipeline", "unet"])
+def test_unconditional_models_are_diffusers_own(tmp_path, form):
+    """Saved as a pipeline, or as a U-Net alone; x0 is clipped, as diffusers' default wants it."""
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=8,
+        in_channels=3,
+        out_channels=3,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+    ).eval()
+    pipeline = diffusers.DDIMPipeline(unet, diffusers.DDIMScheduler())
+    (pipeline if form == "pipeline" else unet).save_pretrained(tmp_path)
+    plan = SlicePlan(random_anchors((3, 8, 8)), POINTS, num_steps=7)
+    _, images = made(from_pretrained(tmp_path), plan)
+    # The pipeline itself takes no latents, so its documented loop stands here.
+    x = plan.z(plan.parameters).float()
+    pipeline.scheduler.set_timesteps(7)
+    with torch.no_grad():
+        for t in pipeline.scheduler.timesteps:
+            x = pipeline.scheduler.step(unet(x, t).sample, t, x).prev_sample
+    assert x.abs().max() > 0.5
+    torch.testing.assert_close(images, x, atol=1e-5, rtol=0)
+
+
+def test_other_pipelines_run_through_their_own_loop(folder):
+    """What is not known by name, but takes latents; here a Stable Diffusion treated as if it were not known."""
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    plan = text_plan(scheduler="pipeline")
+    _, images = made(PipelineGenerator(pipeline), plan)
+    _, expected = made(from_pretrained(folder), text_plan(scheduler="ddim"))
+    torch.testing.assert_close(images, expected.clamp(-1, 1), atol=1e-4, rtol=0)
+
+
+# ------------------------------------------------------------------------------------------------------------- formulas
+
+
+def linear(x, t):
+    """A network in closed form: float64, dependent on time, not on the others in the batch."""
+    return 0.3 * x + 0.1 * torch.roll(x, 1, dims=-1) * (1 + t / 1000)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+@pytest.mark.parametrize(
+    "config",
+    [
+        tiny_diffusion.SCHEDULER,
+        {"prediction_type": "v_prediction", "clip_sample": False, "timestep_spacing": "trailing"},
+        {"prediction_type": "sample", "beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "linspace"},
+        {"clip_sample": True, "clip_sample_range": 0.8},
+        {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
+    ],
+    ids=lambda c: ",".join(map(str, c.values())),
+)
+def test_ddim_is_diffusers_own_step(config, eta):
+    scheduler = diffusers.DDIMScheduler(**config)
+    x = torch.randn((2, 1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = torch.randn((9, *x.shape), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    got = ddim(scheduler, 9, eta).run(linear, x, noise if eta else None)
+    scheduler.set_timesteps(9)
+    for k, t in enumerate(scheduler.timesteps):
+        more = {"variance_noise": noise[k]} if eta else {}
+        x = scheduler.step(linear(x, t), t, x, eta=eta, **more).prev_sample
+    torch.testing.assert_close(got, x, atol=1e-5, rtol=1e-5)  # diffusers' constants are float32
+
+
+@pytest.mark.parametrize(("eta", "num_steps"), [(0.0, 50), (0.1, 10)])
+def test_the_released_variant_is_its_formula(generator, eta, num_steps):
+    """The script's loop, written out in float64 NumPy around the same networks: text encoder, U-Net, guidance."""
+    plan = text_plan(scheduler="released", eta=eta, num_steps=num_steps, dtype="float64")
+    latents, _ = made(generator, plan)
+    pipeline = generator.pipeline
+    unet = tiny_diffusion.unet()
+    unet.load_state_dict(pipeline.unet.state_dict())
+    unet.double()
+    with torch.no_grad():
+        ids = [
+            pipeline.tokenizer(t, padding="max_length", max_length=16, truncation=True, return_tensors="pt").input_ids
+            for t in (plan.negative_prompt, plan.prompt)
+        ]
+        negative, positive = (pipeline.text_encoder(i)[0].double().expand(3, -1, -1) for i in ids)
+        betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+        abar = np.cumprod(1 - betas)
+        z0, z1, z2 = random_anchors((4, 8, 8), seed=3).double().numpy()
+        z = np.stack([z0 + a * (z1 - z0) + b * (z2 - z0) for a, b in POINTS])
+        x = z / z.std(axis=(1, 2, 3), ddof=1, keepdims=True)
+        noise = plan.noise(range(3))
+        stride = 1000 // num_steps
+        for k, t in enumerate(range(1001 - stride, 0, -stride)):
+            y = torch.from_numpy(x)
+            out_n, out_p = (unet(y, t, encoder_hidden_states=e).sample.numpy() for e in (negative, positive))
+            eps = out_n + 5.0 * (out_p - out_n)
+            prev = abar[max(1, t - stride)]
+            x0 = (x - np.sqrt(1 - abar[t]) * eps) / np.sqrt(abar[t])
+            x = np.sqrt(prev) * x0 + np.sqrt(1 - eta**2) * np.sqrt(1 - prev) * eps
+            if noise is not None:
+                x = x + eta * np.sqrt(1 - prev) * noise[k].double().numpy()
+    assert (noise is None) == (eta == 0)
+    # The model's own abar is float32; its constants agree with these to 1e-6.
+    np.testing.assert_allclose(latents.numpy(), x, atol=1e-4 * np.abs(x).max())
+
+
+def test_the_last_released_step_does_nothing():
+    schedule = ddim(diffusers.DDIMScheduler(**tiny_diffusion.SCHEDULER), 50, released=True)
+    x = torch.randn((1, 1, 2, 2), dtype=torch.float64)
+    last = torch.tensor(1)
+    assert schedule.times[-1] == last
+    one = type(schedule)(*(p[..., -1:] for p in vars(schedule).values() if torch.is_tensor(p)), clip=None)
+    torch.testing.assert_close(one.run(linear, x), x)
+
+
+def test_nothing_in_the_loop_waits_for_the_host():
+    """On the meta device there are no numbers: a loop that asked for one, or a U-Net called as we do, would fail."""
+    schedule = ddim(diffusers.DDIMScheduler(**tiny_diffusion.SCHEDULER), 4, 0.5, device="meta")
+    unet = tiny_diffusion.unet().to("meta")
+    text, x = torch.empty((2, 16, 16), device="meta"), torch.empty((2, 4, 8, 8), device="meta")
+    out = schedule.run(lambda x, t: unet(x, t, text).sample, x, torch.empty((4, *x.shape), device="meta"))
+    assert out.shape == x.shape and out.device.type == "meta"
+    with pytest.raises(RuntimeError):
+        schedule.run(lambda x, t: linear(x, float(t)), x)
+
+
+# ---------------------------------------------------------------------------------------------------------------- noise
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "released", "EulerAncestralDiscreteScheduler"])
+def test_noise_belongs_to_the_point(generator, scheduler):
+    """A point's latents do not depend on its slot, and change with the seed."""
+    plan = text_plan(scheduler=scheduler, eta=0.5, num_steps=3)
+    prepared = generator.prepare(plan)
+    with torch.no_grad():
+        z = plan.z(plan.parameters)
+        forth, back = prepared.latents(z, [0, 1, 2]), prepared.latents(z.flip(0), [2, 1, 0]).flip(0)
+        other = generator.prepare(text_plan(scheduler=scheduler, eta=0.5, num_steps=3, seed=2)).latents(z, [0, 1, 2])
+    torch.testing.assert_close(forth, back, atol=1e-5, rtol=1e-5)
+    assert (forth - other).abs().max() > 0.1
+
+
+def test_own_steps_leave_the_scheduler_as_it_was(generator):
+    scheduler = diffusers.DPMSolverMultistepScheduler.from_config(generator.scheduler.config)
+    x = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    first, second = (own_steps(scheduler, 4, linear, x, 0.0, []) for _ in range(2))
+    assert torch.equal(first, second) and scheduler.step_index is None
+
+
+def test_half_precision_keeps_latents_in_single(generator):
+    """bfloat16 networks, float32 sums: near to float32, and not the same."""
+    single, half = (made(generator, text_plan(dtype=dtype, num_steps=4))[0] for dtype in ("float32", "bfloat16"))
+    assert half.dtype == torch.float32
+    assert 0 < (single - half).norm() / single.norm() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "tolerance"),
+    [("released", 1e-5), ("DPMSolverMultistepScheduler", 5e-3)],  # whose step() rounds to float32
+    ids=["released", "DPM"],
+)
+def test_forward_mode_passes_guidance_cross_attention_and_decoder(generator, scheduler, tolerance):
+    plan = text_plan(scheduler=scheduler, eta=0.1, num_steps=3, dtype="float64")
+    exact = lipschitz(plan, generator)
+    assert exact.method == "jvp" and exact.of == "images" and (exact.singular_values > 1e-3).all()
+    near = lipschitz(plan, generator, method="differences")
+    np.testing.assert_allclose(near.singular_values, exact.singular_values, rtol=tolerance)
+
+
+# ------------------------------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"scheduler": "DDIM"},
+            "scheduler must be ddim, released, or the name of a scheduler of diffusers.*got 'DDIM'",
+        ),
+        ({"scheduler": "NoScheduler"}, "scheduler must be .*got 'NoScheduler'"),
+        ({"num_steps": 1001}, "num_steps must be >= 1 and <= 1000, got 1001"),
+    ],
+    ids=str,
+)
+def test_plans_that_the_loop_refuses(generator, changes, message):
+    with pytest.raises(ValueError, match=message):
+        generator.prepare(text_plan(**changes))
+
+
+def test_schedulers_that_are_not_ddim():
+    flow = diffusers.FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(ValueError, match="scheduler must have alphas_cumprod for DDIM, got FlowMatchEuler"):
+        ddim(flow, 10)
+    with pytest.raises(ValueError, match="scheduler must not threshold for DDIM"):
+        ddim(diffusers.DDIMScheduler(thresholding=True), 10)
+    offset = diffusers.DDIMScheduler(steps_offset=1)
+    with pytest.raises(ValueError, match="num_steps must leave all times below 1000, got 1000"):
+        ddim(offset, 1000)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (4, 9, 8), (4, 8)])
+def test_anchors_of_another_shape(generator, shape):
+    plan = SlicePlan(random_anchors(shape), POINTS)
+    with pytest.raises(ValueError, match=r"anchors must have shape \[n, 4, rows, columns\], both multiples of 2"):
+        generator.prepare(plan)
+
+
+def test_folders_that_hold_no_model(tmp_path, folder):
+    with pytest.raises(FileNotFoundError, match=r"path must be a folder or file of a diffusers model, got .*missing"):
+        from_pretrained(tmp_path / "missing")
+    with pytest.raises(ValueError, match=r"path must hold model_index.json or a UNet2DModel"):
+        from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="config must be given for a single file, got None"):
+        from_pretrained(tmp_path / "model.safetensors")
+
+
+def test_prompts_for_models_without_text():
+    unet = diffusers.UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(4,), norm_num_groups=2, layers_per_block=1,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), attention_head_dim=2,
+    )  # fmt: skip
+    generator = DiffusionGenerator(unet, diffusers.DDIMScheduler())
+    plan = SlicePlan(random_anchors((1, 8, 8)), POINTS, prompt="a digit")
+    with pytest.raises(ValueError, match="guidance must be 1 and prompts empty for a model without text"):
+        generator.prepare(plan)
+
+
+def test_pipelines_that_do_not_fit(folder, generator):
+    with pytest.raises(ValueError, match=r"scheduler must be \"pipeline\" or one of diffusers.*got 'ddim'"):
+        PipelineGenerator(generator.pipeline).prepare(text_plan())
+    with pytest.raises(ValueError, match="dtype must be the pipeline's, got float64"):
+        PipelineGenerator(generator.pipeline).prepare(text_plan(scheduler="pipeline", dtype="float64"))
+    with pytest.raises(ValueError, match="pipeline must take latents, got DDIMPipeline"):
+        PipelineGenerator(diffusers.DDIMPipeline(generator.pipeline.unet, generator.scheduler))
+
+
+# --------------------------------------------------------------------------------------------------- compiled, captured
+
+
+@pytest.mark.slow
+def test_a_compiled_unet_gives_the_same_images(folder, generator, tmp_path):
+    """Also when two threads call it at a time."""
+    compiled = from_pretrained(folder, compile=True)
+    assert compiled.identity != generator.identity
+    got, expected = (made(each, text_plan(num_steps=3))[0] for each in (compiled, generator))
+    torch.testing.assert_close(got, expected, atol=1e-3, rtol=0)
+    assert compiled.plain().compile is False and compiled.compile is True
+    torch.set_num_threads(2)
+    store = generate(text_plan(num_steps=3, micro_batch=1), compiled, tmp_path, shard_size=3)
+    np.testing.assert_allclose(store["latents"][:], expected.numpy(), atol=1e-3)
+
+
+def test_graphs_need_a_gpu(folder):
+    with pytest.raises(ValueError, match="device must be a GPU for graph=True, got cpu"):
+        from_pretrained(folder, graph=True)
+
+
+@pytest.mark.gpu
+def test_graphs_are_of_this_packages_loop(folder):
+    with pytest.raises(ValueError, match='scheduler must be "ddim" or "released" for graph=True, got \'pipeline\''):
+        from_pretrained(folder, device="cuda", graph=True).prepare(text_plan(scheduler="pipeline"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+@pytest.mark.parametrize("scheduler", ["ddim", "released"])
+def test_a_captured_loop_gives_the_same_bits(folder, scheduler, eta):
+    plan = text_plan(scheduler=scheduler, eta=eta)
+    eager, captured = (from_pretrained(folder, device="cuda", graph=graph) for graph in (False, True))
+    prepared = captured.prepare(plan)
+    with torch.no_grad():
+        z = plan.z(plan.parameters)
+        prepared.latents(z.flip(0), [2, 1, 0])  # the capture; then other numbers go through it
+        got = prepared.latents(z, [0, 1, 2])
+    assert torch.equal(got, made(eager, plan)[0])
+    on_cpu = made(from_pretrained(folder), plan)[0]
+    torch.testing.assert_close(got.cpu(), on_cpu, atol=2e-2, rtol=0)
