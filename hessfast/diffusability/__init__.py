@@ -5,7 +5,7 @@ tau is a noise VARIANCE everywhere: Y = X + sqrt(tau) Z.
 
 from .assessment import assess
 from .autoencoder_kl import KLAutoencoder
-from .curves import Estimate, FisherCurve, fisher_curve
+from .curves import Estimate, FisherCurve, fisher_curve, fisher_information, fisher_information_rate, mmse_rate
 from .denoisers import Denoiser, from_denoiser, from_diffusers, from_edm, from_edm_raw, from_flow, from_score
 from .densities import Activated, ExactCurves, GaussianMixture, Sphere, WrappedNormal, from_density, gaussian_curves
 from .deviations import Normalisation, fir_deviation, mmse_rate_deviation, normalisation, serpentine
@@ -41,6 +41,8 @@ __all__ = [
     "energy_distance",
     "fir_deviation",
     "fisher_curve",
+    "fisher_information",
+    "fisher_information_rate",
     "frechet_distance",
     "from_denoiser",
     "from_density",
@@ -52,6 +54,7 @@ __all__ = [
     "gaussian_curves",
     "generate",
     "gpe_cost",
+    "mmse_rate",
     "mmse_rate_deviation",
     "normalisation",
     "read_images",

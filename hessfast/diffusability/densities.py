@@ -279,7 +279,8 @@ class WrappedNormal:
         edges = np.array([max(self.radius - reach, 0.0), self.radius, self.radius + reach])
         for length, share in zip(*_panels(edges, 4), strict=True):
             # -|y - x|^2 / 2 tau for y at this length and the angle of each node
-            square = (length - self.radius) ** 2 + 4 * length * self.radius * ((places[:, None] - places) / 2).sin() ** 2
+            apart = 2 * ((places[:, None] - places) / 2).sin()
+            square = (length - self.radius) ** 2 + length * self.radius * apart**2
             kernel = torch.exp(-square / (2 * tau)) / (2 * math.pi * tau)
             density, *moments = ((kernel * weight) @ functions).T
             a, b, aa, bb, ab = (moment / density.clamp(min=1e-300) for moment in moments)
