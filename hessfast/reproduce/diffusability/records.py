@@ -1,0 +1,83 @@
+"""What a run keeps: one JSON file a record, written whole, and tasks that are shared among processes."""
+
+import json
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from hessfast import _atomic
+from hessfast.diffusability import Estimate, FisherCurve
+
+Task = tuple[Callable[..., None], tuple]  # a function of a module, its arguments; the first is the path it writes
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _atomic.write(path, [(json.dumps(record, indent=1) + "\n").encode()])
+
+
+def claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Write the settings, or refuse a folder of others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, text = folder / "settings.json", json.dumps(settings, indent=1) + "\n"
+    if not path.exists():
+        if any(each.name != f"{path.name}.tmp" for each in folder.iterdir()):
+            raise ValueError(f"out must be a new folder or that of a run, got {str(folder)!r}. Choose another.")
+        _atomic.write(path, [text.encode()])
+    elif path.read_text() != text:
+        raise ValueError(f"out must be a new folder or that of the same run, got {str(folder)!r}. Choose another.")
+
+
+def run_tasks(tasks: Sequence[Task], title: str, workers: int, progress: bool) -> None:
+    """Do what is not done yet, one thread in each process: records do not depend on how many there are."""
+    missing = [(function, arguments) for function, arguments in tasks if not arguments[0].exists()]
+    bar = partial(tqdm, desc=title, total=len(missing), disable=not progress or not missing)
+    if min(workers, len(missing)) < 2:
+        threads = torch.get_num_threads()
+        try:
+            for function, arguments in bar(missing):
+                _one_thread()
+                function(*arguments)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(missing)), context, _one_thread) as pool:
+        futures = [pool.submit(function, *arguments) for function, arguments in missing]
+        try:
+            for future in bar(as_completed(futures)):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def curve_as_json(curve: FisherCurve) -> dict[str, Any]:
+    """Every field, arrays as lists."""
+    return {field.name: _plain(getattr(curve, field.name)) for field in fields(curve)}
+
+
+def curve_from_json(kept: dict[str, Any]) -> FisherCurve:
+    def back(value: Any) -> Any:
+        return Estimate(**{k: np.array(v) for k, v in value.items()}) if isinstance(value, dict) else value
+
+    whole = {name: back(value) for name, value in kept.items()}
+    return FisherCurve(**whole | {"tau": np.array(kept["tau"]), "warnings": tuple(kept["warnings"])})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Estimate):
+        return {name: np.asarray(part).tolist() for name, part in value._asdict().items()}
+    return value.tolist() if isinstance(value, np.ndarray) else list(value) if isinstance(value, tuple) else value
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
