@@ -9,6 +9,9 @@
 `digit_generator()` is a shipped diffusion model of 8 x 8 digits; `from_pretrained` loads diffusers' from a folder.
 """
 
+from ._windows import steepest
+from .adaptive import AdaptiveSlice, adaptive
+from .box_counting import BoxDimension, boundary, box_counting
 from .diffusion import DiffusionGenerator, digit_generator
 from .digits import DigitClassifier, digit_classifier, digit_unet
 from .features import Features, clip, clip_input, feature_map
@@ -19,18 +22,26 @@ from .loops import Schedule, ddim
 from .noise import NoiseFloor, noise_floor
 from .pipelines import PipelineGenerator, from_pipeline, from_pretrained
 from .plan import SlicePlan, random_anchors
+from .zoom import Level, Zoom, zoom
 
 __all__ = [
+    "AdaptiveSlice",
+    "BoxDimension",
     "DiffusionGenerator",
     "DigitClassifier",
     "Features",
     "Generator",
+    "Level",
     "Lipschitz",
     "NoiseFloor",
     "PipelineGenerator",
     "Prepared",
     "Schedule",
     "SlicePlan",
+    "Zoom",
+    "adaptive",
+    "boundary",
+    "box_counting",
     "clip",
     "clip_input",
     "ddim",
@@ -46,4 +57,6 @@ __all__ = [
     "maker",
     "noise_floor",
     "random_anchors",
+    "steepest",
+    "zoom",
 ]

@@ -1,0 +1,57 @@
+"""Windows of a slice: where neighbours differ most, and the nodes around that place."""
+
+from typing import Any
+
+import numpy as np
+
+from hessfast import _checks
+from hessfast.posterior import Grid
+
+from .plan import SlicePlan
+
+
+def steepest(grid: Grid, values: Any, num: int = 9) -> Grid:
+    """The window of `num` nodes an axis, two spacings wide, around the neighbours whose values differ most.
+
+    Args:
+        grid: nodes.
+        values: features of its nodes in order, `[num_nodes, ...]`.
+        num: nodes an axis of the window, >= 2.
+
+    Example:
+        >>> steepest(Grid((0.0,), (1.0,), (5,)), [0.0, 0.0, 0.1, 0.9, 1.0], 5).axes[0].tolist()
+        [0.375, 0.5, 0.625, 0.75, 0.875]
+    """
+    values = _checks.float_array("values", values)
+    if values.ndim < 1 or len(values) != grid.num_nodes:
+        raise ValueError(f"values must have one row for each of {grid.num_nodes} nodes, got shape {values.shape}.")
+    return around(largest_jump(grid, values)[1], spacing(grid), (num,) * grid.dim)
+
+
+def largest_jump(grid: Grid, values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """The axis of the largest jump between neighbours, the middle of its pair, and all jumps along that axis."""
+    values = values.reshape(*grid.shape, -1)
+    jumps = [np.linalg.norm(np.diff(values, axis=k), axis=-1) for k in range(grid.dim)]
+    axis = int(np.argmax([each.max() for each in jumps]))
+    pair = np.unravel_index(int(jumps[axis].argmax()), jumps[axis].shape)
+    other = tuple(index + (k == axis) for k, index in enumerate(pair))
+    return axis, (grid.points[pair] + grid.points[other]) / 2, jumps[axis]
+
+
+def around(place: np.ndarray, half: np.ndarray, shape: tuple[int, ...]) -> Grid:
+    """Nodes in the window of that half width; where float64 has no room for it, between two of its numbers."""
+    lower, upper = place - half, place + half
+    return Grid(tuple(lower), tuple(np.maximum(upper, np.nextafter(lower, np.inf))), shape)
+
+
+def box(plan: SlicePlan, num: int) -> Grid:
+    """`num` nodes an axis in the box of a plan's points."""
+    lower, upper = plan.parameters.min(axis=0), plan.parameters.max(axis=0)
+    if not (lower < upper).all():
+        raise ValueError(f"plan must have points that differ on every axis, got {lower} to {upper}.")
+    return Grid(tuple(lower), tuple(upper), (num,) * plan.dim)
+
+
+def spacing(grid: Grid) -> np.ndarray:
+    """Distance between neighbours along each axis."""
+    return (np.array(grid.upper) - grid.lower) / (np.array(grid.shape) - 1)
