@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from hessfast import cli
 from hessfast.cli import diffusability as command
 from hessfast.diffusability import (
+    FisherCurve,
     ImageEncoder,
     Normalisation,
     _report_figures,
@@ -25,7 +26,7 @@ from hessfast.diffusability import (
 from hessfast.diffusability import _spaces as spaces
 from hessfast.diffusability._laws import broken_laws, disagreements
 from hessfast.diffusability._report_table import table
-from hessfast.diffusability._spaces import PRESETS, Space, curve_from_json, curve_to_json
+from hessfast.diffusability._spaces import PRESETS, Space
 from hessfast.reproduce.figures import available
 
 SMALL = {"num_tau": 9, "mlp_steps": 60, "mlp_width": 16, "num_generated": 40, "num_samples": 60, "num_probes": 1}
@@ -267,7 +268,7 @@ def test_laws_hold_for_what_is_true_and_break_for_what_is_not():
 
 def test_curves_outlive_json(finished):
     kept = finished[1]["spaces"]["half"]["curve"]
-    assert curve_to_json(curve_from_json(kept)) == kept and curve_to_json(None) is None
+    assert FisherCurve.from_dict(kept).to_dict() == kept
 
 
 def test_large_images_and_long_latents_go_to_a_u_net():

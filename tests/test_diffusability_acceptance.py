@@ -166,8 +166,9 @@ def test_standard_errors_cover():
         curve = fisher_curve(from_density(ONE), ONE.sample(640, seed), tau, seed=seed, batch_size=640)
         estimates = {name: getattr(curve, name) for name in places}
         scores = [(e.mean - [t[places[name]] for t in truth]) / e.sem for name, e in estimates.items()]
-        covered.append(np.abs(scores) < 2)
-    share = np.mean(covered, axis=0)
+        covered.append(scores)
+    share = np.mean(np.abs(covered) < 2, axis=0)
+    assert (np.abs(np.std(covered, axis=0) - 1) < 0.25).all()  # neither too small nor too large
     print(f"\nwithin 2 sem, by estimate and tau: {share.tolist()}")
     assert (np.abs(share - 0.9545) < 4.5 * (0.9545 * 0.0455 / 200) ** 0.5).all()
 
@@ -330,6 +331,16 @@ class _Allocations(TorchDispatchMode):
         if torch.is_tensor(result) and result.untyped_storage().data_ptr() != self.known:
             self.largest = max(self.largest, result.untyped_storage().nbytes())
         return result
+
+
+@pytest.mark.parametrize("num", [130, 360, 1000])
+def test_exact_denoisers_are_not_worse_than_linear_ones(num):
+    """Though linear ones that are fitted to few samples of many dimensions seem better on those."""
+    x = torch.randn(num, 64, generator=torch.Generator().manual_seed(num))
+    levels = [0.18, 0.8, 3.6]
+    assert fisher_curve(from_denoiser(lambda y, tau: y / (1 + tau)), x, levels, 4).warnings == ()
+    worse = fisher_curve(from_denoiser(lambda y, tau: 0.3 * y / (1 + tau)), x, levels, 4).warnings
+    assert any("worse than the best linear one" in text for text in worse)
 
 
 def test_refusals():

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hessfast.diffusability import encoder_penalties
+from hessfast.diffusability import Estimate, FisherCurve, encoder_penalties, gaussian_curves
 from hessfast.reproduce.diffusability import family, run, study, table, toys
-from hessfast.reproduce.diffusability.records import curve_as_json, curve_from_json
 
 images = torch.tanh(
     torch.randn(300, 64, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.logspace(0, -1, 64))
@@ -110,14 +109,51 @@ def test_the_decoder_explains_what_it_can():
 
 
 def test_p_values_are_uniform_without_a_relation():
+    """Even where encoders are what they are in every dimension, on either side."""
     rng = np.random.default_rng(3)
-    p = [
-        study.correlations(records(rng.normal(size=(2, 8)), rng.normal(size=(2, 8))), 0, 200)["diagnostics"]["planted"][
-            "p"
-        ]
-        for _ in range(60)
-    ]
-    assert 0.3 < np.mean(p) < 0.7 and np.mean(np.array(p) < 0.1) < 0.25
+
+    def draw() -> np.ndarray:
+        return rng.normal(size=8) + 0.3 * rng.normal(size=(3, 8))
+
+    p = [study.correlations(records(draw(), draw()), 0, 200)["diagnostics"]["planted"]["p"] for _ in range(100)]
+    assert 0.35 < np.mean(p) < 0.65 and np.mean(np.array(p) < 0.1) < 0.2
+
+
+def test_seeds_are_averaged_and_the_best_of_many_has_more_chance():
+    rng = np.random.default_rng(4)
+    quality, signal = rng.normal(size=(2, 2, 14)), rng.normal(size=(2, 2, 14))
+    two = [r | {"seed": s} for s in range(2) for r in records(signal[s], quality[s])]
+    whole = study.correlations(two, 0, 500)
+    mean = study.correlations(records(signal.mean(axis=0), quality.mean(axis=0)), 0, 500)
+    assert whole["diagnostics"]["planted"]["within"] == pytest.approx(mean["diagnostics"]["planted"]["within"])
+    assert whole["seeds_agree"][0] == pytest.approx(float(study._ranks(quality[0, 0]) @ study._ranks(quality[1, 0])))
+    for record in two:  # more diagnostics, so that there is a best one
+        values = record["budgets"][0]["diagnostics"]
+        values |= {f"other {k}": float(np.sin((k + 37) * values["planted"])) for k in range(4)}
+    rows = study.correlations(two, 0, 500)["diagnostics"]
+    rows.pop(study.CONTROL)
+    assert all(row["p_any"] >= row["p"] for row in rows.values())
+    assert any(row["p_any"] > row["p"] + 0.05 for row in rows.values())
+
+
+def test_diagnostics_are_zero_for_a_latent_that_is_a_larger_copy():
+    """Normal data, and c times them at c^2 tau, in closed form."""
+    c, variances = 3.0, np.array([2.0, 0.5, 0.1])
+
+    def curve(eigenvalues: np.ndarray, levels: np.ndarray) -> FisherCurve:
+        exact = [gaussian_curves(eigenvalues, t) for t in levels]
+        rows = {name: np.array([getattr(e, name) for e in exact]) for name in exact[0]._fields}
+        made = {name: Estimate(mean, 0 * mean, np.full(len(mean), 9)) for name, mean in rows.items()}
+        same = {f"fisher_information_{kind}": made["fisher_information"] for kind in ("plug_in", "dsm")}
+        return FisherCurve(np.asarray(levels), len(eigenvalues), **made, **same, warnings=())
+
+    levels, larger = np.array(study.TAU), c**2 * variances
+    found = study.diagnostics(curve(variances, levels), curve(larger, levels), curve(larger, c**2 * levels), c)
+    for name, value in found.items():
+        if "equal ratio" in name:
+            assert value == pytest.approx(0, abs=1e-12), name
+        else:
+            assert abs(value) > 0.01, name
 
 
 TINY = {
@@ -150,12 +186,14 @@ def test_run_goes_on_and_does_nothing_twice(done):
 def test_report(done):
     folder, report = done
     text = table(report)
-    assert "null result" in text or "Better than the best" in text
+    rows = report["parts"]["family"]["budgets"][0]["diagnostics"]
+    best = min(row["p_any"] for name, row in rows.items() if name != study.CONTROL)
+    assert ("null result" in text) == (best >= 0.05)
     assert max(report["parts"]["toys"]["closed_forms"]["3a"], 0) < 1e-12
     for name in ("figures/3.png", "figures/family.png", "table.txt", "report.json"):
         assert (folder / name).stat().st_size > 0
     kept = report["parts"]["digits"]["spaces"]["gpe"]["curve"]
-    assert curve_as_json(curve_from_json(kept))["mmse"] == kept["mmse"]
+    assert FisherCurve.from_dict(kept).to_dict() == kept
 
 
 def test_another_run_and_wrong_names_are_refused(done):

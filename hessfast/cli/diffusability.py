@@ -52,6 +52,9 @@ def diffusability(
 
 
 def _assessed(data, encoders, latent_dim, side, preset, folder, seed, device) -> str:
+    import torch
+
+    from hessfast import _checks
     from hessfast.diffusability import assess, digits, read_images
     from hessfast.diffusability._report_table import table
     from hessfast.diffusability._steps import Steps
@@ -59,6 +62,15 @@ def _assessed(data, encoders, latent_dim, side, preset, folder, seed, device) ->
     if data == "digits" and side is not None:
         raise ValueError(f"side must be left out for the digits, which are 8 pixels wide, got {side}.")
     train, held_out = digits() if data == "digits" else read_images(data, side, seed=seed)
+    if min(len(train), len(held_out)) < 4:
+        raise ValueError(f"data must hold 18 images or more, got {len(train) + len(held_out)}.")
+    _checks.integer("latent_dim", latent_dim, 1, train[0].numel())
+    _checks.seed(seed)
+    if train.shape[-1] < 8 and set(encoders) & set(TRAINED):
+        raise ValueError(
+            f"side must be 8 or more for gpe and vae, got images of {train.shape[-1]} pixels. Pass --side 8."
+        )
+    torch.zeros(1, device=device)
     names = [each if each in TRAINED else Path(each).resolve().stem for each in encoders]
     if len(set(names)) < len(names):
         raise ValueError(f"encoder must name each encoder once, got {', '.join(names)}. Rename a file.")

@@ -8,7 +8,7 @@ from .autoencoder_kl import KLAutoencoder
 from .curves import Estimate, FisherCurve, fisher_curve, fisher_information, fisher_information_rate, mmse_rate
 from .denoisers import Denoiser, from_denoiser, from_diffusers, from_edm, from_edm_raw, from_flow, from_score
 from .densities import Activated, ExactCurves, GaussianMixture, Sphere, WrappedNormal, from_density, gaussian_curves
-from .deviations import Normalisation, fir_deviation, mmse_rate_deviation, normalisation, serpentine
+from .deviations import Normalisation, fir_deviation, mmse_rate_deviation, normalisation, serpentine, snr_scale
 from .empirical import EmpiricalDenoiser, empirical
 from .encoders import Autoencoder, train_gpe, train_vae
 from .image_encoder import ImageEncoder
@@ -59,6 +59,7 @@ __all__ = [
     "normalisation",
     "read_images",
     "serpentine",
+    "snr_scale",
     "train_denoiser",
     "train_gpe",
     "train_vae",

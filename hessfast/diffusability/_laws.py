@@ -10,10 +10,6 @@ import numpy as np
 
 from .curves import Estimate, FisherCurve
 
-QUANTITIES = (
-    "fisher_information", "fisher_information_plug_in", "fisher_information_dsm", "fisher_information_rate",
-    "mmse", "mmse_rate",
-)  # fmt: skip
 _SIGMAS = 4  # standard errors
 _AGREEMENT = 0.2  # MMSE' of the data alone is itself 10 % off where it begins
 _QUADRATURE = 0.05  # of a piecewise power law through R, between neighbouring tau a third of a decade apart
@@ -43,19 +39,13 @@ def broken_laws(curve: FisherCurve, variance: float) -> list[str]:
 
 def disagreements(curve: FisherCurve, empirical: FisherCurve) -> list[str]:
     """A sentence for each quantity in which a trained denoiser contradicts the data, where they tell it alone."""
-    found, own = [], last_levels(curve, len(empirical.tau))
+    found, own = [], curve.last(len(empirical.tau))
     for key, name in (("fisher_information", "FI"), ("fisher_information_rate", "FIR"), ("mmse_rate", "MMSE'")):
         one, other = getattr(own, key), getattr(empirical, key)
         allowed = _AGREEMENT * other.mean + _SIGMAS * np.hypot(one.sem, other.sem)
         if (off := np.abs(one.mean - other.mean) > allowed).any():
             found.append(f"{name} is not what the data alone say at tau = {levels(own.tau[off])}")
     return found
-
-
-def last_levels(curve: FisherCurve, num: int) -> FisherCurve:
-    """The curve at its greatest tau alone."""
-    rows = {name: Estimate(*(part[-num:] for part in getattr(curve, name))) for name in QUANTITIES}
-    return FisherCurve(curve.tau[-num:], curve.dim, **rows, warnings=curve.warnings)
 
 
 def levels(tau: np.ndarray) -> str:

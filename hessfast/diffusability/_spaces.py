@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._laws import QUANTITIES
-from .curves import Estimate, FisherCurve, fisher_curve
+from .curves import FisherCurve, fisher_curve
 from .denoisers import Denoiser
 from .deviations import serpentine
 from .empirical import empirical
@@ -101,17 +101,22 @@ class Space:
             denoiser, self.held_out, tau, self.preset.num_probes, self.seed, batch_size=self.batch_size
         )  # fmt: skip
 
-    def empirical_curve(self, tau: np.ndarray) -> FisherCurve | None:
-        """Of the data alone, from the tau on where it is that of the distribution behind them."""
-        denoiser = empirical(self.train)
-        valid = tau[tau >= (denoiser.tau_range or (math.inf,))[0]]
-        return self.curve(denoiser, valid) if len(valid) else None
+    @cached_property
+    def alone(self) -> Denoiser:
+        """The samples' empirical denoiser."""
+        return empirical(self.train)
+
+    def empirical_curve(self, tau: np.ndarray) -> dict[str, Any] | None:
+        """As a dict; of the data alone, from the tau on where it is that of the distribution behind them."""
+        assert self.alone.tau_range is not None
+        valid = tau[tau >= self.alone.tau_range[0]]
+        return self.curve(self.alone, valid).to_dict() if len(valid) else None
 
     def dimension(self, tau: np.ndarray) -> dict[str, Any]:
         """MMSE / tau at the least noise at which the data alone tell it."""
-        denoiser = empirical(self.train)
-        level = float(np.clip((denoiser.tau_range or (math.inf,))[0], tau[0], tau[-1]))
-        curve = self.curve(denoiser, np.array([level]))
+        assert self.alone.tau_range is not None
+        level = float(np.clip(self.alone.tau_range[0], tau[0], tau[-1]))
+        curve = self.curve(self.alone, np.array([level]))
         ratio = float(curve.mmse.mean[0]) / level
         return {
             "value": min(max(round(ratio), 1), self.numbers - 1),
@@ -119,6 +124,7 @@ class Space:
             "mmse_over_tau": ratio,
             "mmse_over_tau_sem": float(curve.mmse.sem[0]) / level,
             "mmse_rate": float(curve.mmse_rate.mean[0]),
+            "valid_from": self.alone.tau_range[0],
             "how": "MMSE / tau of the data's empirical denoiser, held-out samples, at three quarters of the median "
             "squared distance of nearest neighbours, rounded; no plateau is assumed",
         }
@@ -137,19 +143,3 @@ class Space:
         if self.side is not None:
             return serpentine(x, self.side)
         return x if self.as_image else x.flatten(1)
-
-
-def curve_to_json(curve: FisherCurve | None) -> dict[str, Any] | None:
-    if curve is None:
-        return None
-    rows = {name: estimate_to_json(getattr(curve, name)) for name in QUANTITIES}
-    return {"tau": curve.tau.tolist(), "dim": curve.dim, **rows, "warnings": list(curve.warnings)}
-
-
-def curve_from_json(kept: dict[str, Any]) -> FisherCurve:
-    rows = {name: Estimate(*map(np.array, kept[name].values())) for name in QUANTITIES}
-    return FisherCurve(np.array(kept["tau"]), kept["dim"], **rows, warnings=tuple(kept["warnings"]))
-
-
-def estimate_to_json(estimate: Estimate) -> dict[str, list]:
-    return {name: np.asarray(values).tolist() for name, values in estimate._asdict().items()}

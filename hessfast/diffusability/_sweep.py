@@ -29,6 +29,10 @@ class Estimate(NamedTuple):
     sem: np.ndarray
     num_samples: np.ndarray
 
+    def to_dict(self) -> dict[str, list]:
+        """For JSON."""
+        return {name: np.asarray(values).tolist() for name, values in self._asdict().items()}
+
 
 # Of a block of samples at a tau: their number; then sums of the quantities, of their squares, and of plug-in times
 # control variate. A quantity of several probes is their mean.

@@ -16,11 +16,12 @@ from tqdm import tqdm
 from hessfast import _arrays, _checks
 
 from . import _report_figures
-from ._laws import QUANTITIES, broken_laws, disagreements, last_levels
+from ._laws import broken_laws, disagreements
 from ._report_table import table
-from ._spaces import PRESETS, TAU_PAPER, Preset, Space, curve_from_json, curve_to_json, estimate_to_json
+from ._spaces import PRESETS, TAU_PAPER, Preset, Space
 from ._steps import Steps
-from .deviations import FORMS, fir_deviation, mmse_rate_deviation
+from .curves import FisherCurve
+from .deviations import FORMS, fir_deviation, mmse_rate_deviation, snr_scale
 from .image_encoder import ImageEncoder, decoded, fits, latents_of, scale_warnings
 from .penalties import EncoderPenalties, Penalty, encoder_penalties
 from .quality import energy_distance
@@ -31,6 +32,7 @@ SOURCES = {
     "inferred": "the forms of the FIR deviation per dimension and per normal dimension, comparison at equal SNR, the "
     "deviation of MMSE', and the measures of distortion and curvature: ours, not the paper's",
 }
+_SOME = 16  # images by which an encoder is known again
 _PENALTY_NUMBERS = 2**21  # in the images that penalties are measured on: their graph is held in memory
 
 
@@ -96,7 +98,10 @@ def assess(
         bar.set_postfix_str(name)
         if name == "data":
             space = Space(x, held, chosen, seed)
-            report["dimension"] = steps.record("dimension", lambda space=space: space.dimension(tau))
+            report["dimension"] = found = steps.record("dimension", lambda space=space: space.dimension(tau))
+            if found["tau"] < found["valid_from"] * (1 - 1e-9):
+                ends = f"{found['tau']:.3g}, below {found['valid_from']:.3g}"
+                report["notes"].append(f"m is taken at tau = {ends}, from where on the data tell it")
             spaces[name], shown = _of_data(steps, space, tau, x, held, progress)
         else:
             m = report["dimension"]["value"]
@@ -132,7 +137,13 @@ def _of_encoder(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     kept = steps.arrays(f"latents/{name}", lambda: latents_of(name, encoder, x, held))
     z, z_held = (torch.as_tensor(kept[part]).to(x.device) for part in ("train", "held_out"))
-    warnings, scale = scale_warnings(name, encoder, z), _scale(x, z)
+    with torch.no_grad():
+        again = encoder.latents(x[:_SOME]).float()
+    if not torch.allclose(again, z[:_SOME], rtol=1e-2, atol=1e-2):
+        raise ValueError(
+            f"encoder {name!r} must be the one whose latents are in {str(steps.folder)!r}. Choose another."
+        )
+    warnings, scale = scale_warnings(name, encoder, z), snr_scale(x, z)
     space = Space(z, z_held, preset, seed)
     entry, denoiser = _curves(steps, name, space, tau, scale, progress)
     entry["warnings"] = warnings + entry["warnings"]
@@ -147,7 +158,7 @@ def _of_encoder(
 
     def samples() -> dict[str, np.ndarray]:
         generated, latents = space.generated(denoiser()), z_held
-        return {"generated": decoded(encoder, generated), "reconstructed": decoded(encoder, latents)}
+        return {"generated": decoded(name, encoder, generated), "reconstructed": decoded(name, encoder, latents)}
 
     pictures = steps.arrays(f"samples/{name}", samples)
     made, again = (torch.as_tensor(pictures[part]) for part in ("generated", "reconstructed"))
@@ -173,21 +184,21 @@ def _curves(steps: Steps, name: str, space: Space, tau: np.ndarray, scale: float
         return kept[0]
 
     def measure(level: np.ndarray):
-        return lambda: curve_to_json(space.curve(denoiser(), level))
+        return lambda: space.curve(denoiser(), level).to_dict()
 
     entry = {
-        "curve": steps.record(f"curves/{name}", measure(tau)),
-        "empirical": steps.record(f"curves/{name}-empirical", lambda: curve_to_json(space.empirical_curve(tau))),
+        "curve": steps.record(f"curves/{name}/equal-tau", measure(tau)),
+        "empirical": steps.record(f"curves/{name}/empirical", lambda: space.empirical_curve(tau)),
     }
     if name != "data":
         levels = scale**2 * tau
-        entry["curve_equal_snr"] = steps.record(f"curves/{name}-equal-snr", measure(levels))
+        entry["curve_equal_snr"] = steps.record(f"curves/{name}/equal-snr", measure(levels))
         entry["empirical_equal_snr"] = steps.record(
-            f"curves/{name}-empirical-equal-snr", lambda: curve_to_json(space.empirical_curve(levels))
+            f"curves/{name}/empirical-equal-snr", lambda: space.empirical_curve(levels)
         )
-    curve, alone = curve_from_json(entry["curve"]), entry["empirical"]
+    curve, alone = FisherCurve.from_dict(entry["curve"]), entry["empirical"]
     entry["laws"] = broken_laws(curve, space.variance)
-    entry["warnings"] = [*curve.warnings, *(disagreements(curve, curve_from_json(alone)) if alone else [])]
+    entry["warnings"] = [*curve.warnings, *(disagreements(curve, FisherCurve.from_dict(alone)) if alone else [])]
     return entry, denoiser
 
 
@@ -197,19 +208,13 @@ def _deviations(data: dict | None, latent: dict | None, scale: float, m: int) ->
     if data is None or latent is None:
         return results
     num = min(len(data["tau"]), len(latent["tau"]))
-    first, second = (last_levels(curve_from_json(kept), num) for kept in (data, latent))
+    first, second = (FisherCurve.from_dict(kept).last(num) for kept in (data, latent))
     for form in FORMS:
         if form != "normal-dimension":
-            results[form] = estimate_to_json(fir_deviation(first, second, form, scale=scale, signed=True))
+            results[form] = fir_deviation(first, second, form, scale=scale, signed=True).to_dict()
         elif m < min(data["dim"], latent["dim"]):
-            results[form] = estimate_to_json(fir_deviation(first, second, form, scale=scale, signed=True, dimension=m))
-    return results | {"mmse-rate": estimate_to_json(mmse_rate_deviation(first, second, scale=scale, signed=True))}
-
-
-def _scale(x: Tensor, z: Tensor) -> float:
-    """By how much latents are larger than data: at scale^2 tau they have the data's signal-to-noise ratio at tau."""
-    data, latent = (float((a.double() - a.double().mean(dim=0)).flatten(1).square().sum(dim=1).mean()) for a in (x, z))
-    return math.sqrt(latent / data)
+            results[form] = fir_deviation(first, second, form, scale=scale, signed=True, dimension=m).to_dict()
+    return results | {"mmse-rate": mmse_rate_deviation(first, second, scale=scale, signed=True).to_dict()}
 
 
 def _penalties(encoder: ImageEncoder, held: Tensor, m: int, seed: int) -> dict[str, Any]:
@@ -234,7 +239,11 @@ def _flat_curves(report: dict[str, Any]) -> dict[str, np.ndarray]:
         for kind in ("curve", "empirical", "curve_equal_snr", "empirical_equal_snr"):
             if curve := space.get(kind):
                 arrays[f"{name}.{kind}.tau"] = np.array(curve["tau"])
-                arrays |= {f"{name}.{kind}.{key}": np.array(list(curve[key].values())) for key in QUANTITIES}
+                arrays |= {
+                    f"{name}.{kind}.{key}": np.array(list(row.values()))
+                    for key, row in curve.items()
+                    if isinstance(row, dict)
+                }
     return arrays
 
 

@@ -88,7 +88,7 @@ class KLAutoencoder:
 
     def images(self, latents: Tensor) -> Tensor:
         """Images of normalised latents."""
-        return self.decode(latents / self.normalisation.scale + self.normalisation.shift)
+        return self.decode(self.normalisation.inverse(latents))
 
     def _applied(self, function: Any, x: Tensor) -> Tensor:
         at_once = max(_NUMBERS_AT_ONCE // (self.shape[0] * self.shape[1] * self.shape[2]), 1)

@@ -9,7 +9,7 @@ Sample i has the same Z and v at every tau and in every run with the same seed, 
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,29 @@ class FisherCurve:
     mmse_rate: Estimate
     warnings: tuple[str, ...]
     asymmetry: Estimate | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, arrays as lists, for JSON; see `from_dict`."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_dict(cls, kept: dict[str, Any]) -> "FisherCurve":
+        """The curve that `to_dict` was asked of."""
+        rows = {
+            name: Estimate(**{part: np.array(values) for part, values in row.items()})
+            for name, row in kept.items()
+            if isinstance(row, dict)
+        }
+        return cls(np.array(kept["tau"]), kept["dim"], warnings=tuple(kept["warnings"]), **rows)
+
+    def last(self, num: int) -> "FisherCurve":
+        """The curve at its `num` greatest tau alone."""
+        rows = {
+            field.name: Estimate(*(part[-num:] for part in row))
+            for field in fields(self)
+            if isinstance(row := getattr(self, field.name), Estimate)
+        }
+        return replace(self, tau=self.tau[-num:], **rows)
 
     @property
     def fisher_information_rate_by_differences(self) -> np.ndarray:
@@ -228,17 +251,33 @@ def _warnings(
 
 
 def _linear_mmse(x: Tensor, levels: np.ndarray) -> np.ndarray:
-    """Of the best linear denoiser of these samples, coordinate by coordinate where they are many."""
-    dim = x[0].numel()
-    whole = dim <= 1024 and len(x) > 2 * dim
-    mean = sum(part.flatten(1).double().sum(dim=0) for part in chunks(x)) / len(x)
-    second = 0
-    for part in chunks(x):
+    """Of the best linear denoiser, coordinate by coordinate where these are many.
+
+    It is fitted to every other sample and judged on the rest, and the other way round: on its own samples it would be
+    better than the truth.
+    """
+    even, odd = x[::2], x[1::2]
+    return (_linear_mmse_of(even, odd, levels) + _linear_mmse_of(odd, even, levels)) / 2
+
+
+def _linear_mmse_of(fitted: Tensor, judged: Tensor, levels: np.ndarray) -> np.ndarray:
+    dim = fitted[0].numel()
+    whole = dim <= 1024 and len(fitted) > 2 * dim
+    mean = torch.stack([part.flatten(1).double().sum(dim=0) for part in chunks(fitted)]).sum(dim=0) / len(fitted)
+    variance, off = torch.zeros((dim, dim) if whole else dim, dtype=torch.float64, device=fitted.device), mean * 0
+    for part in chunks(fitted):
         apart = part.flatten(1).double() - mean
-        second = second + (apart.T @ apart if whole else (apart**2).sum(dim=0))
-    variance = torch.as_tensor(second).cpu() / (len(x) - 1)
-    variance = (torch.linalg.eigvalsh(variance).clamp(min=0) if whole else variance).numpy()
-    return (variance * levels[:, None] / (variance + levels[:, None])).sum(axis=1)
+        variance += apart.T @ apart if whole else apart.square().sum(dim=0)
+    variance /= max(len(fitted) - 1, 1)
+    axes = None
+    if whole:
+        variance, axes = torch.linalg.eigh(variance)
+    for part in chunks(judged):
+        apart = part.flatten(1).double() - mean
+        off += (apart if axes is None else apart @ axes).square().sum(dim=0)
+    off, variance = (off / len(judged)).cpu().numpy(), variance.clamp(min=0).cpu().numpy()
+    share = variance / (variance + levels[:, None])
+    return ((1 - share) ** 2 * off + share**2 * levels[:, None]).sum(axis=1)
 
 
 def _list(levels: np.ndarray) -> str:
@@ -261,3 +300,9 @@ def _levels(tau: Any) -> np.ndarray:
     if levels.ndim != 1 or not levels.size or not (levels > 0).all() or not (np.diff(levels) > 0).all():
         raise ValueError(f"tau must be positive and ascending, got {tau}.")
     return levels
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Estimate):
+        return value.to_dict()
+    return value.tolist() if isinstance(value, np.ndarray) else list(value) if isinstance(value, tuple) else value

@@ -35,7 +35,8 @@ def fir_deviation(
         data, latent: curves at tau and at scale^2 tau.
         form: "plain"; "per-dimension", FIR_latent times D / d; "normal-dimension", times (D - m) / (d - m), the number
             of directions that the data do not fill.
-        scale: c of z' = c z where latents were multiplied by it: FIR_latent is then taken times c^4. 1: equal tau.
+        scale: c, if latents were measured at c^2 tau: FIR_latent is then taken times c^4. 1: equal tau; for an equal
+            signal-to-noise ratio see `snr_scale`.
         dimension: m, of "normal-dimension".
         signed: keep the sign: positive where latents have the greater rate.
 
@@ -97,6 +98,10 @@ class Normalisation(NamedTuple):
     def __call__(self, z: Tensor) -> Tensor:
         return self.scale * (z - self.shift)
 
+    def inverse(self, z: Tensor) -> Tensor:
+        """z of z'."""
+        return z / self.scale + self.shift
+
 
 def normalisation(latents: Any) -> Normalisation:
     """The mean vector, and ONE number that makes the mean square of a coordinate 1: sqrt(d / E|z - mean|^2).
@@ -120,6 +125,27 @@ def normalisation(latents: Any) -> Normalisation:
     if not square > 0:
         raise ValueError("latents must differ, got the same vector throughout.")
     return Normalisation(shift, square**-0.5)
+
+
+def snr_scale(data: Tensor, latents: Tensor) -> float:
+    """By how much latents are larger than data: at scale^2 tau they have the data's total variance over noise at tau.
+
+    Args:
+        data, latents: `[n, ...]`.
+
+    Example:
+        >>> snr_scale(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.0], [4.0]]))
+        2.0
+    """
+    return (_variance("latents", latents) / _variance("data", data)) ** 0.5
+
+
+def _variance(name: str, samples: Tensor) -> float:
+    """E|x - E x|^2."""
+    x = samples.detach().double()
+    if x.ndim < 2 or len(x) < 2 or not (variance := float((x - x.mean(dim=0)).flatten(1).square().sum(1).mean())) > 0:
+        raise ValueError(f"{name} must be different samples [n, ...] with n >= 2, got {tuple(samples.shape)}.")
+    return variance
 
 
 def serpentine(latents: Tensor, side: int) -> Tensor:

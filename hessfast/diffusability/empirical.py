@@ -69,11 +69,12 @@ def empirical(data: Any, *, leave_one_out: bool = False) -> EmpiricalDenoiser:
 
 
 def _neighbour_distance(x: Tensor) -> float:
-    """Median squared distance of nearest neighbours."""
+    """Median squared distance of nearest neighbours that are not copies."""
     some = torch.linspace(0, len(x) - 1, min(len(x), _ASKED), device=x.device).long()
     apart = torch.cdist(x[some], x)
     apart[torch.arange(len(some)), some] = math.inf
-    return float(apart.min(dim=1).values.median()) ** 2
+    near = torch.where(apart > 0, apart, math.inf).min(dim=1).values
+    return float(near.median()) ** 2
 
 
 class _Mean(torch.autograd.Function):

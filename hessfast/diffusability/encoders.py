@@ -66,7 +66,7 @@ class Autoencoder:
 
     def images(self, latents: Tensor) -> Tensor:
         """Images of normalised latents: what `decode` makes of the raw ones."""
-        return self.decode(latents / self.normalisation.scale + self.normalisation.shift)
+        return self.decode(self.normalisation.inverse(latents))
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""

@@ -69,7 +69,6 @@ def latents_of(name: str, encoder: ImageEncoder, x: Tensor, held: Tensor) -> dic
         if z.ndim < 2 or len(z) != len(images) or not torch.isfinite(z).all():
             raise ValueError(f"encoder {name!r} must map [n, ...] to finite [n, ...], got {tuple(z.shape)} or NaN.")
         made[part] = z.cpu().numpy()
-    scale_warnings(name, encoder, torch.as_tensor(made["train"]))
     return made
 
 
@@ -91,6 +90,12 @@ def scale_warnings(name: str, encoder: ImageEncoder, z: Tensor) -> list[str]:
     return found
 
 
-def decoded(encoder: ImageEncoder, latents: Tensor) -> np.ndarray:
+def decoded(name: str, encoder: ImageEncoder, latents: Tensor) -> np.ndarray:
     with torch.no_grad():
-        return torch.cat([encoder.images(some).float() for some in latents.split(_AT_ONCE)]).cpu().numpy()
+        images = torch.cat([encoder.images(some).float() for some in latents.split(_AT_ONCE)])
+    if images.shape != (len(latents), *encoder.shape) or not torch.isfinite(images).all():
+        raise ValueError(
+            f"encoder {name!r} must decode latents to finite images {tuple(encoder.shape)}, got "
+            f"{tuple(images.shape[1:])} or NaN."
+        )
+    return images.cpu().numpy()

@@ -74,7 +74,9 @@ def read_images(
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"folder must be a folder of images, got {str(folder)!r}.")
-    names = sorted(path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    names = sorted(
+        path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
+    )
     if len(names) < 4:
         kinds = ", ".join(SUFFIXES)
         raise ValueError(f"folder must hold 4 images or more ({kinds}), got {len(names)} in {str(folder)!r}.")
@@ -107,14 +109,21 @@ def _pixels(Image, path: Path, side: int | None) -> np.ndarray:
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
-            if image.mode not in _GREY + _COLOUR:
-                raise ValueError(
-                    f"images must have 8 bits a channel, got mode {image.mode} in {path.name!r}. Convert it."
-                )
-            image = image.convert("L" if image.mode in _GREY else "RGB")
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:  # Pillow's ways to call it damaged
+            mode = image.mode
+            image = image.convert("L" if mode in _GREY else "RGB")
+    except PermissionError:
+        raise
+    except (
+        OSError,
+        SyntaxError,
+        EOFError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow's ways to say so
         raise ValueError(f"folder must hold whole images, got {path.name!r}, damaged or of another kind. "
                          "Remove it.") from error  # fmt: skip
+    if mode not in _GREY + _COLOUR:
+        raise ValueError(f"images must have 8 bits a channel, got mode {mode} in {path.name!r}. Convert it.")
     if side is not None and image.size != (side, side):
         image = ImageOps.fit(image, (side, side), method=Image.Resampling.LANCZOS)
     return np.asarray(image).reshape(image.height, image.width, -1)

@@ -211,7 +211,7 @@ def _penalty(values: Tensor) -> Penalty:
 
 def _samples(samples: Any) -> Tensor:
     x = samples if _arrays.is_tensor(samples) else torch.as_tensor(_checks.float_array("samples", samples))
-    if x.ndim < 2 or not x[0].numel() or not x.is_floating_point():
+    if x.ndim < 2 or not x.numel() or not x.is_floating_point():
         raise ValueError(f"samples must be floating point of shape [n, ...], got {x.dtype} {tuple(x.shape)}.")
     if not torch.isfinite(x).all():
         raise ValueError("samples must be finite, got NaN or infinity.")

@@ -54,11 +54,11 @@ def generate(
     chosen = denoiser.tau_range if tau_range is None else tau_range
     if chosen is None:
         raise ValueError("tau_range must be given for this denoiser, got None.")
-    low, high = _checks.float_array("tau_range", chosen).tolist()
-    if not 0 < low < high:
+    ends = _checks.float_array("tau_range", chosen)
+    if ends.shape != (2,) or not 0 < ends[0] < ends[1]:
         raise ValueError(f"tau_range must be two ascending positive numbers, got {tau_range}.")
-    ends = (high ** (0.5 / _RHO), low ** (0.5 / _RHO))
-    sigmas = [(ends[0] + k / (num_steps - 1) * (ends[1] - ends[0])) ** _RHO for k in range(num_steps)]
+    last, first = (tau ** (0.5 / _RHO) for tau in ends.tolist())
+    sigmas = [(first + k / (num_steps - 1) * (last - first)) ** _RHO for k in range(num_steps)]
     noise = torch.cat([
         torch.randn((_BLOCK, *shape), generator=_random.generator(seed, _random.DIFFUSABILITY, 2**63 + 2, block))
         for block in range(-(-num // _BLOCK))

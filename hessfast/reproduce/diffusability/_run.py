@@ -14,7 +14,7 @@ from hessfast import _atomic, _checks
 from hessfast.diffusability import assess, digits
 
 from . import family, figures, study, toys
-from .records import Task, claim, run_tasks
+from .records import Task, claim, one_thread, run_tasks
 from .table import table
 
 
@@ -105,7 +105,8 @@ def run(
     if "toys" in parts:
         _toys(chosen, folder / "toys", seed, workers, progress)
     if "digits" in parts:
-        _digits(chosen, folder / "digits", seed, progress)
+        with one_thread():
+            _digits(chosen, folder / "digits", seed, progress)
     if "family" in parts:
         _family(chosen, folder / "family", seed, workers, progress)
     report = {"preset": preset, "seed": seed, "parts": {}, "sources": SOURCES}
@@ -136,21 +137,23 @@ def _toys(preset: Preset, folder: Path, seed: int, workers: int, progress: bool)
     }  # fmt: skip
     tasks: list[Task] = [(toys.exact_record, (folder / f"{figure}-exact.json", figure)) for figure in preset.points]
     for (figure, setting), path in points.items():
-        steps = preset.toy_steps // 4 if figure == "3b" else preset.toy_steps
+        steps = max(preset.toy_steps // 4, 1) if figure == "3b" else preset.toy_steps
         tasks.append((toys.trained_record, (path, figure, setting, steps, seed)))
     run_tasks(sorted(tasks, key=_size, reverse=True), "toys", workers, progress)
-    summary: dict[str, Any] = {"lines": {}, "points": {}, "errors": {}}
+    summary: dict[str, Any] = {"lines": {}, "points": {}, "errors": {}, "warnings": {}}
     for figure, settings in preset.points.items():
         summary["lines"][figure] = json.loads((folder / f"{figure}-exact.json").read_text())
         records = [json.loads(points[figure, setting].read_text()) for setting in settings]
         summary["errors"][figure] = {
             str(setting): toys.errors(record) for setting, record in zip(settings, records, strict=True)
         }
+        for setting, record in zip(settings, records, strict=True):
+            summary["warnings"] |= {f"{figure}, {setting}": text for text in record["curve"]["warnings"]}
         if figure == "2":
             summary["points"][figure] = {record["setting"]: record["curve"] for record in records}
         else:
-            paths = [points[figure, setting] for setting in settings]
-            summary["points"][figure] = toys.trained_points(figure, paths, points[figure, toys.DATA[figure]])
+            data = records[settings.index(toys.DATA[figure])]
+            summary["points"][figure] = toys.trained_points(records, data)
     summary["closed_forms"] = toys.closed_form_gaps(summary["lines"])
     _atomic.write(folder / "summary.json", [(json.dumps(summary) + "\n").encode()])
 
@@ -188,6 +191,6 @@ def _family(preset: Preset, folder: Path, seed: int, workers: int, progress: boo
     summary = {
         "images": {str(s): json.loads(path.read_text())[study.QUALITY] for s, path in data.items()},
         "budgets": [{"steps": steps} | study.correlations(records, k) for k, steps in enumerate(preset.budget.latent)],
-        "encoders": study.summary(records),
+        "encoders": study.by_encoder(records),
     }
     _atomic.write(folder / "summary.json", [(json.dumps(summary) + "\n").encode()])

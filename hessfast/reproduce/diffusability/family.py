@@ -107,10 +107,12 @@ def _maps(name: str, spread: Tensor, seed: int) -> tuple[Map, Map]:
             return z / (1 + square).sqrt()
 
         return out, back
-    half = len(spread) // 2  # sheared: the first half moves the second, volumes stay
+    half = len(spread) - len(spread) // 2  # sheared: the first half moves the second, volumes stay
 
     def shift(z: Tensor) -> Tensor:
-        moved = 1.5 * spread[half:].to(z) * torch.sin(2 * z[:, :half] / spread[:half].to(z))
+        moved = (
+            1.5 * spread[half:].to(z) * torch.sin(2 * z[:, : len(spread) - half] / spread[: len(spread) - half].to(z))
+        )
         return torch.cat([torch.zeros_like(z[:, :half]), moved], dim=1)
 
     return (lambda z: z + shift(z)), (lambda z: z - shift(z))

@@ -96,7 +96,6 @@ def _deviations(summary: dict[str, Any] | None, digits: dict[str, Any] | None):
         for axis in axes[:, 2]:
             axis.set_yscale("symlog", linthresh=1e-3)
             axis.set_ylim(bottom=0)
-        axes[1, 1].set_ylim(0, 0.2)
     if digits:
         _scaled(axes[:, 3], digits)
     for axis in axes.flat:

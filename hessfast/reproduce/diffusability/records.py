@@ -2,19 +2,17 @@
 
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import fields
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from hessfast import _atomic
-from hessfast.diffusability import Estimate, FisherCurve
 
 Task = tuple[Callable[..., None], tuple]  # a function of a module, its arguments; the first is the path it writes
 
@@ -41,16 +39,12 @@ def run_tasks(tasks: Sequence[Task], title: str, workers: int, progress: bool) -
     missing = [(function, arguments) for function, arguments in tasks if not arguments[0].exists()]
     bar = partial(tqdm, desc=title, total=len(missing), disable=not progress or not missing)
     if min(workers, len(missing)) < 2:
-        threads = torch.get_num_threads()
-        try:
+        with one_thread():
             for function, arguments in bar(missing):
-                _one_thread()
                 function(*arguments)
-        finally:
-            torch.set_num_threads(threads)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(missing)), context, _one_thread) as pool:
+    with ProcessPoolExecutor(min(workers, len(missing)), context, torch.set_num_threads, (1,)) as pool:
         futures = [pool.submit(function, *arguments) for function, arguments in missing]
         try:
             for future in bar(as_completed(futures)):
@@ -60,24 +54,12 @@ def run_tasks(tasks: Sequence[Task], title: str, workers: int, progress: bool) -
             raise
 
 
-def curve_as_json(curve: FisherCurve) -> dict[str, Any]:
-    """Every field, arrays as lists."""
-    return {field.name: _plain(getattr(curve, field.name)) for field in fields(curve)}
-
-
-def curve_from_json(kept: dict[str, Any]) -> FisherCurve:
-    def back(value: Any) -> Any:
-        return Estimate(**{k: np.array(v) for k, v in value.items()}) if isinstance(value, dict) else value
-
-    whole = {name: back(value) for name, value in kept.items()}
-    return FisherCurve(**whole | {"tau": np.array(kept["tau"]), "warnings": tuple(kept["warnings"])})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Estimate):
-        return {name: np.asarray(part).tolist() for name, part in value._asdict().items()}
-    return value.tolist() if isinstance(value, np.ndarray) else list(value) if isinstance(value, tuple) else value
-
-
-def _one_thread() -> None:
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums of several threads differ in their last digits, and training makes these grow."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -11,11 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy.stats import rankdata
-from torch import Tensor
 
 from hessfast.diffusability import (
     FisherCurve,
-    Normalisation,
     digits,
     encoder_penalties,
     energy_distance,
@@ -24,11 +22,12 @@ from hessfast.diffusability import (
     generate,
     mmse_rate_deviation,
     normalisation,
+    snr_scale,
     train_denoiser,
 )  # fmt: skip
 
 from . import family
-from .records import curve_as_json, curve_from_json, write
+from .records import write
 
 TAU = (0.1, 0.3, 1.0, 3.0)  # in units of the images squared, and of normalised latents
 _TAU_RANGE = (1e-3, 400.0)  # of training; wide enough for equal signal-to-noise
@@ -51,23 +50,18 @@ class Budget(NamedTuple):
 
 def data_record(path: Path, seed: int, budget: Budget) -> None:
     """Curves of the images themselves, by a denoiser of their pixels."""
-    if path.exists():
-        return
     train, held_out = digits()
     x, y = train.flatten(1), held_out.flatten(1)
     denoiser = train_denoiser(
         x, tau_range=_TAU_RANGE, num_steps=budget.data, batch_size=512, seed=seed,
-        checkpoint=path.with_suffix(".training"),
     )  # fmt: skip
     made = generate(denoiser, _GENERATED, (x.shape[1],), seed=seed)
-    record = {"curve": curve_as_json(fisher_curve(denoiser, y, TAU, seed=seed)), QUALITY: energy_distance(made, y)}
+    record = {"curve": fisher_curve(denoiser, y, TAU, seed=seed).to_dict(), QUALITY: energy_distance(made, y)}
     write(path, record)
 
 
 def encoder_record(path: Path, name: str, latent_dim: int, seed: int, budget: Budget, data: Path) -> None:
     """Everything of one encoder; written whole, or not at all."""
-    if path.exists():
-        return
     train, held_out = digits()
     made = family.encoder(name, train, latent_dim, seed, budget.encoder, path.with_suffix(".encoder"))
     with torch.no_grad():
@@ -75,20 +69,19 @@ def encoder_record(path: Path, name: str, latent_dim: int, seed: int, budget: Bu
         seen = made.decode(raw_held_out)
         scaled = normalisation(raw)
     x, y = scaled(raw), scaled(raw_held_out)
-    # At scale^2 tau latents, of mean square 1, have the images' ratio of total variance to noise at tau.
-    scale = (latent_dim / float(train.flatten(1).var(dim=0).sum())) ** 0.5
-    of_data = curve_from_json(json.loads(data.read_text())["curve"])
+    scale = snr_scale(train, x)
+    of_data = FisherCurve.from_dict(json.loads(data.read_text())["curve"])
     budgets = []
     for steps in budget.latent:
         denoiser = train_denoiser(x, tau_range=_TAU_RANGE, num_steps=steps, batch_size=512, seed=seed)
         equal_noise = fisher_curve(denoiser, y, TAU, seed=seed)
         equal_ratio = fisher_curve(denoiser, y, np.multiply(TAU, scale**2), seed=seed)
         with torch.no_grad():
-            images = made.decode(_unscaled(scaled, generate(denoiser, _GENERATED, (latent_dim,), seed=seed)))
+            images = made.decode(scaled.inverse(generate(denoiser, _GENERATED, (latent_dim,), seed=seed)))
         budgets.append({
             "steps": steps, QUALITY: energy_distance(images, seen),
             "energy_distance_from_images": energy_distance(images, held_out),
-            "curve": curve_as_json(equal_noise), "curve_at_equal_ratio": curve_as_json(equal_ratio),
+            "curve": equal_noise.to_dict(), "curve_at_equal_ratio": equal_ratio.to_dict(),
             "diagnostics": diagnostics(of_data, equal_noise, equal_ratio, scale),
         })  # fmt: skip
     dimension = min(_NEAR, latent_dim)
@@ -129,7 +122,7 @@ def correlations(records: list[dict[str, Any]], budget: int, num_permutations: i
     """Spearman's rank correlation of every diagnostic with the energy distance, within each latent dimension.
 
     Seeds are averaged first; `mean` is over dimensions; `partial` with the ranks of the decoder error taken out;
-    `p` by permutations of the encoders within dimensions; `p_any` the same for the best of all diagnostics.
+    `p` by permutations of the encoders, alike in all dimensions; `p_any` the same for the best of all diagnostics.
     """
     dims = sorted({record["latent_dim"] for record in records})
     tables = [_averaged([record for record in records if record["latent_dim"] == d], budget) for d in dims]
@@ -142,9 +135,10 @@ def correlations(records: list[dict[str, Any]], budget: int, num_permutations: i
     partial = np.stack([_partial(s, q, e) for s, q, e in zip(signals, quality, errors, strict=True)])
     varied = np.any([s.any(axis=1) for s in signals], axis=0)
     null = np.zeros((num_permutations, len(names)))
+    # One order of the encoders for all dimensions: what is peculiar to an encoder is so in each of them.
+    orders = np.stack([rng.permutation(len(quality[0])) for _ in range(num_permutations)])
     for s, q in zip(signals, quality, strict=True):
-        shuffled = np.stack([rng.permutation(q) for _ in range(num_permutations)])
-        null += shuffled @ s.T / len(dims)
+        null += q[orders] @ s.T / len(dims)
     mean = within.mean(axis=0)
     beyond = np.abs(null) >= np.abs(mean) - 1e-12
     best = np.abs(null[:, [name != CONTROL for name in names]]).max(axis=1)
@@ -163,8 +157,8 @@ def correlations(records: list[dict[str, Any]], budget: int, num_permutations: i
     }  # fmt: skip
 
 
-def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Per latent dimension and encoder: the energy distance at the greatest budget, mean and spread over seeds."""
+def by_encoder(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Per latent dimension and encoder: energy distance at the greatest budget and decoder error, of every seed."""
     rows: dict[str, Any] = {}
     for record in records:
         row = rows.setdefault(str(record["latent_dim"]), {}).setdefault(record["encoder"], {"quality": [], "error": []})
@@ -214,7 +208,3 @@ def _partial(signals: np.ndarray, quality: np.ndarray, error: np.ndarray) -> np.
         return np.where(norm > 1e-9, left / np.maximum(norm, 1e-9), 0)
 
     return rest(signals) @ rest(quality)
-
-
-def _unscaled(scaled: Normalisation, z: Tensor) -> Tensor:
-    return z / scaled.scale + scaled.shift

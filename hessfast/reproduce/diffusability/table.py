@@ -34,6 +34,7 @@ def _toys(summary: dict[str, Any]) -> list[str]:
             lines.append(
                 f"{name:<32}" + "".join(f"{x:>{w}.2%}" for x, w in zip(error.values(), (9, 9, 9, 11), strict=True))
             )
+    lines += [f"Doubtful, {name}: {text}" for name, text in summary["warnings"].items()]
     return lines
 
 
@@ -80,6 +81,6 @@ def _family(summary: dict[str, Any]) -> list[str]:
             f"Better than the best of as many by chance (5 %): {', '.join(better)}." if better else
             "None predicts better than the best of as many by chance: a null result.",
             "partial: with the ranks of the decoder error taken out. p: of one; p any: of the best of all, by "
-            "permutations within dimensions.", "",
+            "permutations of the encoders.", "",
         ]  # fmt: skip
     return lines

@@ -3,7 +3,6 @@
 Every one has exact curves, and a denoiser trained on samples alone, as the paper's points are.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from hessfast.diffusability import (
 )  # fmt: skip
 from hessfast.diffusability.networks import MLP
 
-from .records import curve_as_json, curve_from_json, write
+from .records import write
 
 TAU = tuple(np.geomspace(0.01, 10, 7))  # of figure 2
 LEVELS = (0.01, 0.1, 1.0)  # tau of figure 3
@@ -107,8 +106,8 @@ def trained_record(path: Path, figure: str, setting: Any, num_steps: int, seed: 
         network = MLP(toy.dim, skip=True) if toy.dim > 3 else None
     denoiser = train_denoiser(drawn, network, tau_range=_TAU_RANGE, num_steps=num_steps, seed=seed)
     curve = fisher_curve(denoiser, fresh, levels, seed=seed)
-    exact = {name: [getattr(toy.exact(tau), name) for tau in levels] for name in ExactCurves._fields}
-    write(path, {"figure": figure, "setting": setting, "curve": curve_as_json(curve), "exact": exact})
+    exact = {name: values.tolist() for name, values in exact_curve(toy, levels).items()}
+    write(path, {"figure": figure, "setting": setting, "curve": curve.to_dict(), "exact": exact})
 
 
 def exact_curve(toy: Toy, levels: tuple[float, ...]) -> dict[str, np.ndarray]:
@@ -134,13 +133,11 @@ def exact_record(path: Path, figure: str) -> None:
     write(path, {"figure": figure, "tau": LEVELS, "settings": SWEEPS[figure], "signed": ratios})
 
 
-def trained_points(figure: str, paths: list[Path], data: Path) -> list[dict[str, Any]]:
+def trained_points(records: list[dict[str, Any]], data: dict[str, Any]) -> list[dict[str, Any]]:
     """Signed deviations of trained denoisers with standard errors, `[len(LEVELS)]` each, by setting."""
-    reference = curve_from_json(json.loads(data.read_text())["curve"])
-    points = []
-    for path in paths:
-        record = json.loads(path.read_text())
-        latent = curve_from_json(record["curve"])
+    reference, points = FisherCurve.from_dict(data["curve"]), []
+    for record in records:
+        latent = FisherCurve.from_dict(record["curve"])
         fir = fir_deviation(reference, latent, signed=True)
         mmse_rate = mmse_rate_deviation(reference, latent, signed=True)
         points.append({
@@ -153,7 +150,7 @@ def trained_points(figure: str, paths: list[Path], data: Path) -> list[dict[str,
 
 def errors(record: dict[str, Any]) -> dict[str, float]:
     """Largest relative error of a trained denoiser's curves over tau, by the names of ExactCurves."""
-    curve: FisherCurve = curve_from_json(record["curve"])
+    curve: FisherCurve = FisherCurve.from_dict(record["curve"])
     return {
         name: float(np.abs(getattr(curve, name).mean / np.array(record["exact"][name]) - 1).max())
         for name in ExactCurves._fields
