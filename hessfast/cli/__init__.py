@@ -2,7 +2,7 @@
 
 import typer
 
-from . import _guard, diffusability, export, reproduce, resume, sample, verify, version
+from . import _guard, diffusability, export, reproduce, resume, sample, slice, verify, version
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command("diffusability")(_guard.guard(diffusability.diffusability))
@@ -10,6 +10,7 @@ app.command("export")(_guard.guard(export.export))
 app.add_typer(reproduce.app, name="reproduce")
 app.command("resume")(_guard.guard(resume.resume))
 app.add_typer(sample.app, name="sample")
+app.add_typer(slice.app, name="slice")
 app.command("verify")(_guard.guard(verify.verify))
 
 
@@ -27,6 +28,9 @@ def hessfast(
 
     `diffusability` tells whether an encoder's latent space is fit for diffusion, from images and an encoder:
       hessfast diffusability --data digits --encoder gpe
+
+    `slice` maps phases in the latent space of an image generator; the demo brings its own, of digits:
+      hessfast slice demo
 
     `sample` makes a data set: Ising lattices, each with its own temperature and field, or stationary TASEP
     configurations, each with its own rates. Every sample is exact and depends on the seed and its number alone: how

@@ -55,9 +55,9 @@ def _assessed(data, encoders, latent_dim, side, preset, folder, seed, device) ->
     import torch
 
     from hessfast import _checks
+    from hessfast._steps import Steps
     from hessfast.diffusability import assess, digits, read_images
     from hessfast.diffusability._report_table import table
-    from hessfast.diffusability._steps import Steps
 
     if data == "digits" and side is not None:
         raise ValueError(f"side must be left out for the digits, which are 8 pixels wide, got {side}.")

@@ -14,12 +14,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hessfast import _arrays, _checks
+from hessfast._steps import Steps
 
 from . import _report_figures
 from ._laws import broken_laws, disagreements
 from ._report_table import table
 from ._spaces import PRESETS, TAU_PAPER, Preset, Space
-from ._steps import Steps
 from .curves import FisherCurve
 from .deviations import FORMS, fir_deviation, mmse_rate_deviation, snr_scale
 from .image_encoder import ImageEncoder, decoded, fits, latents_of, scale_warnings

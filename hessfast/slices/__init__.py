@@ -12,9 +12,11 @@
 from ._windows import steepest
 from .adaptive import AdaptiveSlice, adaptive
 from .box_counting import BoxDimension, boundary, box_counting
+from .curves import compare
 from .diffusion import DiffusionGenerator, digit_generator
 from .digits import DigitClassifier, digit_classifier, digit_unet
 from .features import Features, clip, clip_input, feature_map
+from .fit import Geometry, fit
 from .generate import generate, maker
 from .generators import Generator, Prepared, from_callable
 from .lipschitz import Lipschitz, lipschitz
@@ -22,6 +24,7 @@ from .loops import Schedule, ddim
 from .noise import NoiseFloor, noise_floor
 from .pipelines import PipelineGenerator, from_pipeline, from_pretrained
 from .plan import SlicePlan, random_anchors
+from .report import write_report
 from .zoom import Level, Zoom, zoom
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "DigitClassifier",
     "Features",
     "Generator",
+    "Geometry",
     "Level",
     "Lipschitz",
     "NoiseFloor",
@@ -44,11 +48,13 @@ __all__ = [
     "box_counting",
     "clip",
     "clip_input",
+    "compare",
     "ddim",
     "digit_classifier",
     "digit_generator",
     "digit_unet",
     "feature_map",
+    "fit",
     "from_callable",
     "from_pipeline",
     "from_pretrained",
@@ -58,5 +64,6 @@ __all__ = [
     "noise_floor",
     "random_anchors",
     "steepest",
+    "write_report",
     "zoom",
 ]

@@ -1,4 +1,4 @@
-"""A folder in which the steps of an assessment are kept, each as soon as it is made."""
+"""A folder in which the steps of a job are kept, each as soon as it is made."""
 
 import contextlib
 import io

@@ -1,0 +1,119 @@
+"""``hessfast slice`` as a new user types it: a tiny demo, gone on with, and what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("diffusers")
+pytest.importorskip("matplotlib")
+
+from hessfast.cli import app
+
+TINY = ["--points", "16", "--steps", "2", "--pairs", "3", "--maps", "3", "--fit-steps", "20", "--levels", "2"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["slice", *map(str, arguments)])
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The folder of a demo that was interrupted and gone on with."""
+    folder = tmp_path_factory.mktemp("cli") / "demo"
+    command = [sys.executable, "-m", "hessfast", "slice", "demo", str(folder), *TINY]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not (folder / "geometry" / "fits").exists() and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, told = process.communicate()
+    assert process.returncode == 130, told
+    assert told.splitlines()[-1] == (
+        f"hessfast: Interrupted; what is done stays in {folder}. Go on with the same command."
+    )
+    return folder, run("demo", folder, *TINY)
+
+
+def test_demo_goes_on_and_reports(demo):
+    folder, result = demo
+    assert result.exit_code == 0, result.output
+    assert f"Report: {folder / 'report.html'}" in result.stdout
+    assert "Levi-Civita geodesics over 3 pairs" in result.stdout
+    assert "Levi-Civita" in (folder / "report.html").read_text()
+    assert {path.name for path in folder.iterdir()} == {
+        "command.json", "plan.safetensors", "slice", "geometry", "zoom-float32", "curves", "maps", "figures",
+        "report.html", "report.json",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_interruptions_cannot_be_seen(demo, tmp_path):
+    result = run("demo", tmp_path / "demo", *TINY)
+    assert result.exit_code == 0, result.output
+    ours, others = contents(demo[0]), contents(tmp_path / "demo")
+    assert ours.keys() == others.keys()
+    kinds = (".safetensors", ".html", ".json", ".png")
+    assert [str(name) for name in ours if name.suffix in kinds and ours[name] != others[name]] == []
+
+
+def test_demo_again_makes_nothing(demo):
+    folder, _ = demo
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    assert run("demo", folder, *TINY).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} | before == before
+
+
+@pytest.mark.slow
+def test_commands_one_by_one(demo, tmp_path):
+    """The parts of the demo, with the same settings, make the same geometry."""
+    folder = tmp_path / "slice"
+    made = run("generate", folder, "--points", 16, "--steps", 2)
+    assert made.exit_code == 0, made.output
+    assert "Next: hessfast slice fit" in made.stdout
+    assert run("fit", folder, "--steps", 20).exit_code == 0
+    assert (folder / "geometry/fits/ours/weights.safetensors").read_bytes() == (
+        demo[0] / "geometry/fits/ours/weights.safetensors"
+    ).read_bytes()
+    zoomed = run("zoom", folder, "--levels", 1, "--dtype", "float64", "--window", 5)
+    assert "1 levels. max_levels allows no more than 1 levels." in zoomed.stdout
+    assert run("report", folder, "--pairs", 0, "--maps", 0).exit_code == 0
+    page = (folder / "report.html").read_text()
+    assert "Zoom in float64" in page
+    assert "Table 2" not in page
+    assert json.loads((folder / "report.json").read_text())["curves"] is None
+
+
+def test_refusals_are_one_sentence(demo, tmp_path):
+    for arguments, code, sentence in (
+        (["fit", tmp_path / "none"], 2, "holds no slice. Make one with: hessfast slice generate"),
+        (["demo", demo[0], *TINY[:-2], "--seed", "1"], 2, "out must be a new folder or that of the same run"),
+        (["generate", tmp_path / "a", "--features", "clip"], 2, "features must be digits or ARCHITECTURE:FILE"),
+        (
+            ["generate", tmp_path / "b", "--features", "ViT-B-32:none.bin"],
+            2,
+            "checkpoint must be a file of CLIP weights",
+        ),
+        (["generate", tmp_path / "c", "--model", "none"], 2, "path must be a folder or file of a diffusers model"),
+        (["generate", tmp_path / "d", "--scheduler", "none"], 2, "scheduler must"),
+        (["generate", tmp_path / "e", "--points", "1"], 2, "shape must be >= 2, got 1"),
+        (["generate", "/proc/none"], 2, "is not there and cannot be made"),
+    ):
+        result = run(*arguments)
+        assert (result.exit_code, sentence in result.stderr) == (code, True), result.output
+        assert result.stderr.splitlines()[-1].startswith("hessfast: "), result.stderr
+
+
+def test_report_needs_a_fit(tmp_path):
+    assert run("generate", tmp_path / "slice", "--points", 4, "--steps", 1).exit_code == 0
+    result = run("report", tmp_path / "slice")
+    assert result.exit_code == 2
+    assert "holds no fit. Make one with: hessfast slice fit" in result.stderr

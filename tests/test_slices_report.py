@@ -1,0 +1,152 @@
+"""The report: a page that needs nothing else, and says what was measured."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("matplotlib")
+
+from hessfast import shards
+from hessfast.posterior import Grid
+from hessfast.slices import SlicePlan, feature_map, from_callable, generate, report, zoom
+from hessfast.slices.curves import PATHS, compare
+from hessfast.slices.fit import fit
+
+ANCHORS = [[[[0.0, 0.0]]], [[[1.0, 0.0]]], [[[0.0, 1.0]]]]
+PLAN = SlicePlan(ANCHORS, Grid((0, 0), (1, 1), (20, 20)), normalise=False)
+GENERATOR = from_callable(
+    lambda z: (lambda a: torch.stack([a.cos(), a.sin()], dim=1)[:, None, None])(
+        1.5 * torch.sigmoid(40 * (z[:, 0, 0, 0] - 0.5)) + 0.1 * z[:, 0, 0, 1]
+    ),
+    "turn",
+)
+SAME = feature_map(lambda images: images.flatten(1), "same")
+
+
+class Page(HTMLParser):
+    """Pictures and links of a page, and whether its tags are closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.pictures, self.links, self.open, self.words = {}, [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag == "img":
+            self.pictures[values["alt"]] = values["src"]
+        self.links += [values[key] for key in ("href", "src") if key in values and not values[key].startswith("data:")]
+        if tag not in ("img", "meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    store = generate(PLAN, GENERATOR, folder / "slice", SAME, keep=("latents", "features", "images"))
+    classes = (np.asarray(store["features"][:])[:, 1] > 0.7).astype(int)
+    geometry = fit(folder / "slice", folder / "geometry", num_nodes=10, num_steps=60, classify=lambda _: classes)
+    compared = compare(
+        PLAN, GENERATOR, SAME, geometry, folder / "slice", folder / "curves", classes=classes, num_pairs=4
+    )
+    zoom(PLAN, GENERATOR, folder / "zoom-float32", SAME, num=5, max_levels=2, keep=["images"])
+    maps = report.measure_maps(PLAN, GENERATOR, SAME, folder / "maps", 5)
+    path = report.write_report(
+        folder, PLAN, store, geometry, maps=maps, compared=compared, curves=folder / "curves",
+        zoomed={"float32": folder / "zoom-float32"}, classes=classes, provenance={"note": "<tag> & more"},
+    )  # fmt: skip
+    return path, compared, geometry, store, maps
+
+
+def test_page_is_whole_and_self_contained(made):
+    page = Page(made[0].read_text())
+    assert page.open == []
+    assert page.links == []
+    assert "<script" not in made[0].read_text()
+    assert "<tag> & more" in "".join(page.words)
+
+
+def test_pictures_are_those_of_the_files(made):
+    page = Page(made[0].read_text())
+    assert set(page.pictures) == {
+        "slice", "boundaries", "geometry", "maps", "geodesics", "images_along", "zoom_float32", "zoom_windows_float32"
+    }  # fmt: skip
+    for name, source in page.pictures.items():
+        content = base64.b64decode(source.removeprefix("data:image/png;base64,"))
+        assert content.startswith(b"\x89PNG")
+        assert content == (made[0].parent / "figures" / f"{name}.png").read_bytes()
+
+
+def test_numbers_of_the_tables_are_those_measured(made):
+    path, compared = made[:2]
+    words = "".join(Page(path.read_text()).words)
+    for name in PATHS:
+        x = compared["table"][name]["pixel_length"]
+        assert f"{x['mean']:.3f} ± {x['sem']:.3f}" in words
+    kept = json.loads((path.parent / "report.json").read_text())
+    assert kept["curves"] == json.loads(json.dumps(compared))
+    assert kept["plan_hash"] == PLAN.hash
+
+
+def test_verdict_says_won_only_where_it_is():
+    def entry(mean, p, shorter):
+        return {"mean": mean, "sem": 0.01, "p": p, "shorter": shorter}
+
+    def of(test):
+        other = {"feature_length": test, "curvature": test}
+        size = {"feature_length": {"mean": 2.0}, "curvature": {"mean": 2.0}}
+        names = ("exponential", "pullback of pixels")
+        why = {"chord": {"mean": 1.5}, "to_gain": 0.1, "gained": 0.02, "rank_correlation": 0.6}
+        return report.verdict({
+            "num_pairs": 9, "tests": dict.fromkeys(names, other), "table": dict.fromkeys(names, size), "why": why
+        })  # fmt: skip
+
+    won = of(entry(-0.1, 1e-4, 0.8))
+    assert won.count(": beaten") == 4
+    assert "Why not" not in won
+    assert re.search(r"feature length against linear paths: -5.0% ± 0.5%, less in 80% of pairs, p = 0.0001", won)
+    for lost in (entry(-0.1, 0.2, 0.8), entry(0.1, 1e-4, 0.2), entry(-0.1, 1e-4, 0.4)):
+        text = of(lost)
+        assert text.count("not beaten") == 4
+        assert "75% of a linear path's feature length is the distance between its ends" in text
+        assert "save 10.0%, and the learned geodesics 2.0%" in text
+
+
+def test_maps_are_those_of_the_slice(made):
+    maps = made[4]
+    u = maps["grid"].points.reshape(-1, 2)
+    s = 1 / (1 + np.exp(-40 * (u[:, 0] - 0.5)))
+    np.testing.assert_allclose(
+        maps["lipschitz"]["singular_values"][:, 0], np.hypot(60 * s * (1 - s), 0.1), rtol=1e-3, atol=1e-5
+    )
+    assert (maps["noise"]["floor"] < 1e-5).all()
+
+
+def test_maps_are_read_again(made, monkeypatch):
+    monkeypatch.setattr(report, "lipschitz", None)  # must not be needed
+    monkeypatch.setattr(report, "noise_floor", None)
+    again = report.measure_maps(PLAN, GENERATOR, SAME, made[0].parent / "maps", 5)
+    np.testing.assert_array_equal(again["noise"]["jump"], made[4]["noise"]["jump"])
+
+
+def test_report_refuses(made, tmp_path, monkeypatch):
+    _, _, geometry, store, _ = made
+    with pytest.raises(ValueError, match="plan must have the points of a Grid of two dimensions for a report"):
+        report.write_report(tmp_path, PLAN.at([[0.1, 0.2]]), store, geometry)
+    bare = generate(PLAN, GENERATOR, tmp_path / "bare", SAME)
+    with pytest.raises(ValueError, match="store must hold images for a report, got none"):
+        report.write_report(tmp_path, PLAN, bare, geometry)
+    monkeypatch.setattr(report, "available", lambda: False)
+    with pytest.raises(ImportError, match="matplotlib must be installed for reports"):
+        report.write_report(tmp_path, PLAN, shards.open(made[0].parent / "slice"), geometry)
