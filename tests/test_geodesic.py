@@ -116,7 +116,7 @@ def test_released_is_where_its_descent_rests():
     assert x.grad.abs().max() < 1e-5 * torch.einsum("pkij,pkj->pki", metric, steps).abs().max()
 
 
-@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize("dim", [1, 2, pytest.param(5, marks=pytest.mark.slow)])
 def test_expmap_and_logmap_invert_each_other(dim):
     a, b = pairs(6, dim)
     velocity = logmap(softmax, a, b, num_steps=80)

@@ -86,7 +86,7 @@ def test_bernoulli_products_of_100_factors():
     assert np.sqrt((error**2).mean()) < 0.01  # of 0.125 at most
 
 
-@pytest.mark.parametrize("dim", [1, 3, 5])
+@pytest.mark.parametrize("dim", [1, 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_softmax_family(dim):
     """Counts of 40 draws among dim + 1 classes: phi = log(1 + sum_k e^t_k)."""
     rng = np.random.default_rng(dim)

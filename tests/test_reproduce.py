@@ -93,6 +93,7 @@ def test_a_second_run_learns_nothing_anew(finished, monkeypatch):
     assert again["rows"] == report["rows"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_report(finished, tmp_path, monkeypatch):
     _, report = finished
     learn = rows.quadratic
@@ -200,6 +201,7 @@ def test_errors_are_divided_by_the_spread_of_the_truth():
     assert row["normalised"] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_the_ceiling_of_the_tasep_end_to_end(tmp_path):
     report = reproduce.run("tasep", "quick", tmp_path, rows=["exact"], progress=False, **(SMALL | {"held_out": 1}))
     row = report["rows"]["exact"]
@@ -208,6 +210,7 @@ def test_the_ceiling_of_the_tasep_end_to_end(tmp_path):
     assert 0 <= row["nats_gap"]["median"] < 5
 
 
+@pytest.mark.slow
 def test_the_largest_seed(tmp_path):
     changes = SMALL | {"seed": 2**64 - 1}
     report = reproduce.run("ising", "quick", tmp_path, rows=["exact", "pca_vae"], progress=False, **changes)
