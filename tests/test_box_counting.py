@@ -96,7 +96,6 @@ def test_boundaries_of_features_lie_where_they_jump():
             "marks must scale over three box sizes or more, got",
         ),
     ],
-    ids=str,
 )
 def test_refuses(function, arguments, error, message):
     with pytest.raises(error, match=message):

@@ -103,7 +103,6 @@ def test_ranges_are_kept_and_a_rate_is_never_zero():
         ("tasep", {"num_sites": 64.0}, TypeError, "num_sites must be an integer, got 64.0"),
         ("tasep", {"shard_size": 0}, ValueError, "shard_size must be >= 1, got 0"),
     ],
-    ids=str,
 )
 def test_impossible_data_sets_are_refused(plan, arguments, error, message):
     with pytest.raises(error, match=message):

@@ -117,7 +117,6 @@ def test_arrays_hold_what_was_made(filled):
         (np.array([[1, 40]]), ..., 1),
         np.array([5], dtype=np.uint64),
     ],
-    ids=str,
 )
 def test_indexing_is_numpys(filled, index):
     array, expected = shards.open(filled)["words"][index], WHOLE["words"][index]
@@ -151,7 +150,6 @@ def test_stores_and_arrays_travel_to_other_processes(filled):
         (1.5, TypeError, "must hold integers or booleans, got dtype float64"),
         ((0, [1, 2]), TypeError, "Only integers, slices and ..."),
     ],
-    ids=str,
 )
 def test_wrong_indices_are_refused(filled, index, error, message):
     with pytest.raises(error, match=message):
@@ -208,7 +206,6 @@ def test_plan_hash_changes_with_every_field():
         ({"parameters": {"x": float("nan")}}, TypeError, "parameters must be what JSON can hold"),
         ({"parameters": {"x": object()}}, TypeError, "parameters must be what JSON can hold"),
     ],
-    ids=str,
 )
 def test_impossible_plans_are_refused(change, error, message):
     with pytest.raises(error, match=message):

@@ -1,7 +1,6 @@
 """``hessfast slice`` as a new user types it: a tiny demo, gone on with, and what is refused."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -34,7 +33,7 @@ def demo(tmp_path_factory):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while not (folder / "geometry" / "fits").exists() and process.poll() is None:
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGINT)
+    process.send_signal(signal.SIGINT)
     _, told = process.communicate()
     assert process.returncode == 130, told
     assert told.splitlines()[-1] == (

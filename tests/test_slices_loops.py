@@ -280,7 +280,6 @@ def test_forward_mode_passes_guidance_cross_attention_and_decoder(generator, sch
         ({"scheduler": "NoScheduler"}, "scheduler must be .*got 'NoScheduler'"),
         ({"num_steps": 1001}, "num_steps must be >= 1 and <= 1000, got 1001"),
     ],
-    ids=str,
 )
 def test_plans_that_the_loop_refuses(generator, changes, message):
     with pytest.raises(ValueError, match=message):
