@@ -17,8 +17,6 @@ from hessfast.slices import SlicePlan, digit_generator, generate, random_anchors
 
 STEPS, BATCH, ROUNDS = 50, 64, 5
 GOAL_OVERHEAD, GOAL_RELEASED = 1.05, 3.0
-TFLOP = 82.8  # of an image of 512 x 512: 50 guided steps and the decoder
-PEAK_TFLOPS = {"H100": 989, "H200": 989, "A100": 312}  # dense bfloat16, as the data sheets say
 
 
 @pytest.fixture(autouse=True)
@@ -122,46 +120,3 @@ def test_released_structure(record_rate, tmp_path):
     print(f"\nreleased structure: {faster:.2f} x slower")
     assert faster > GOAL_RELEASED
     record_rate(one_by_one, work=8, unit="us/image/core")
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("form", ["eager", "compiled", "graph"])
-def test_stable_diffusion(record_rate, tmp_path, form):
-    """Random weights in the configuration of version 1.5, 512 x 512, guided, bfloat16: the work of the real one."""
-    pytest.importorskip("transformers")
-    from hessfast.slices import from_pipeline
-    from tests import tiny_diffusion
-
-    words = tiny_diffusion.tokenizer(tmp_path / "words", length=77)
-    with torch.device("cuda"):
-        torch.manual_seed(0)
-        unet = diffusers.UNet2DConditionModel(cross_attention_dim=768)
-        decoder = diffusers.AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=4,
-        )
-        text = tiny_diffusion.text_encoder(words, width=768)
-    pipeline = diffusers.StableDiffusionPipeline(
-        decoder, text, words, unet, diffusers.DDIMScheduler(**tiny_diffusion.SCHEDULER), None, None, False
-    ).to(torch.bfloat16)
-    generator = from_pipeline(pipeline, device="cuda", compile=form != "eager", graph=form == "graph")
-    this = plan((4, 64, 64), guidance=5.0, prompt="high, 4k", negative_prompt="ugly", dtype="bfloat16")
-    prepared = generator.prepare(this)
-    z = this.z(this.parameters)
-
-    def loop():
-        with torch.no_grad():
-            assert prepared.decode(prepared.latents(z, range(BATCH))).shape == (BATCH, 3, 512, 512)
-        torch.cuda.synchronize()
-
-    loop()
-    start = time.perf_counter()
-    loop()
-    tflops = BATCH * TFLOP / (time.perf_counter() - start)
-    name = torch.cuda.get_device_name()
-    peak = next((peak for key, peak in PEAK_TFLOPS.items() if key in name), None)
-    print(f"\n{tflops:.0f} TFLOP/s on {name}" + (f", {tflops / peak:.0%} of its peak" if peak else ""))
-    record_rate(loop, work=BATCH, unit="images/s", goal=4.8, device="cuda")

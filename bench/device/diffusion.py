@@ -25,6 +25,11 @@ def sweep() -> Iterator[Row]:
             y = x.clone().requires_grad_()
             torch.autograd.grad(model.predict(y, 1.0), y, torch.ones_like(y))
 
+    def one_by_one(num: int = 32) -> None:
+        for x in images[:num].split(1):
+            y = x.clone().requires_grad_()
+            torch.autograd.grad(model.predict(y, 1.0), y, torch.ones_like(y))
+
     def curve() -> None:
         fisher_curve(model, images, 1.0, batch_size=batch)
 
@@ -42,3 +47,4 @@ def sweep() -> Iterator[Row]:
         ratios.append(seconds[1] / seconds[0])
     more = {"over_forward_and_backward": sorted(ratios)[1], "seconds": 4.0, "rounds": 3}
     yield rate("fisher_curve: U-Net on 64 x 64 x 3, one probe", curve, len(images), "samples/s", **more)
+    yield rate("fisher_curve: one sample at a time", one_by_one, 32, "samples/s", seconds=4.0, rounds=3)

@@ -1,6 +1,6 @@
 """The steps in order of importance, with the seconds that each may take."""
 
-from . import ceilings, correctness, diffusion, potentials, samplers
+from . import ceilings, correctness, diffusion, potentials, samplers, slices
 from .measure import Step
 
 STEPS: dict[str, tuple[Step, int]] = {
@@ -14,6 +14,7 @@ STEPS: dict[str, tuple[Step, int]] = {
     "mlp_hessian": (potentials.hessians, 60),
     "geodesics": (potentials.geodesics, 60),
     "fisher_curve": (diffusion.sweep, 40),
+    "slices": (slices.stable_diffusion, 150),
     "ising_observables": (samplers.observables, 20),
     "tasep_evolve": (samplers.dynamics, 40),
     "mlp_hessian by size": (potentials.hessians_by_size, 30),
