@@ -2,9 +2,13 @@
 
 import numpy as np
 
-PARAMETERS = 8  # the branch of the key tree from which data sets draw their parameters
-DIFFUSABILITY = 9  # that of the noise and the probes of Fisher curves, and of training
-SLICES = 10  # and that of the noise and the anchors of latent slices
+# Branches of the key tree beside those of the kernels: parameters of data sets; Fisher curves and training; slices.
+PARAMETERS, DIFFUSABILITY, SLICES = 8, 9, 10
+# Paths beneath, by what is drawn there. The first 2^63 children of DIFFUSABILITY are the blocks of a sweep.
+DENOISER_BATCHES, AUTOENCODER_BATCHES, GENERATED, RANDOM_AXES, RANDOM_GAINS = (
+    (DIFFUSABILITY, 2**63 + k) for k in range(5)
+)
+NOISE, ANCHORS, SHIPPED_MODEL, ORDERS, LAST_BITS, _, HALVES, ENDS = ((SLICES, k) for k in range(8))
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -14,21 +18,20 @@ def mix64(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def derive(key: np.ndarray | int, index: np.ndarray | int) -> np.ndarray:
-    """The child of `key` with number `index`; both uint64, broadcast against each other."""
+def derive(key: np.ndarray | int, *path: np.ndarray | int) -> np.ndarray:
+    """The child of `key` with that number, its child with the next ...; all uint64, broadcast against each other."""
     # At least 1-d: NumPy warns when scalars wrap around 2^64, arrays do so in silence.
-    key, index = (np.atleast_1d(np.asarray(each, dtype=np.uint64)) for each in (key, index))
-    return mix64(key + _GOLDEN * (index + np.uint64(1)))
+    key, *indices = (np.atleast_1d(np.asarray(each, dtype=np.uint64)) for each in (key, *path))
+    for index in indices:
+        key = mix64(key + _GOLDEN * (index + np.uint64(1)))
+    return key
 
 
 def generator(seed: int, *path: int):
     """torch's generator, on the host, of a place in the key tree: the same numbers whoever draws them."""
     import torch
 
-    key: int | np.ndarray = seed
-    for index in path:
-        key = derive(key, index)
-    return torch.Generator().manual_seed(int(np.ravel(key)[0]) >> 1)
+    return torch.Generator().manual_seed(int(derive(seed, *path)[0]) >> 1)
 
 
 def uniform(words: np.ndarray) -> np.ndarray:

@@ -156,7 +156,6 @@ def test_schedulers_travel_with_a_plan(tmp_path):
         ({"dtype": "float8"}, ValueError, "dtype must be one of float16, bfloat16, float32, float64, got 'float8'"),
         ({"micro_batch": 2.0}, TypeError, "micro_batch must be an integer, got 2.0"),
     ],
-    ids=str,
 )
 def test_impossible_plans_are_refused(changes, error, message):
     with pytest.raises(error, match=message):
@@ -352,7 +351,6 @@ def test_errors_of_the_model_are_not_taken_for_a_lack_of_forward_mode():
         ({"method": "vjp"}, "method must be one of auto, jvp, differences, got 'vjp'"),
         ({"step": 0.0}, "step must be > 0, got 0.0"),
     ],
-    ids=str,
 )
 def test_lipschitz_refuses(more, message):
     with pytest.raises(ValueError, match=message):
@@ -368,6 +366,17 @@ def test_the_noise_floor_of_digits_lies_far_below_its_boundaries(generator):
     assert floor.boundary.sum() == (floor.jump > floor.threshold).sum()
     fine = noise_floor(plan.at(plan.points, dtype="float64"), generator, "digits", num_repeats=1)
     assert fine.precision is None and fine.company.max() < 1e-11
+    assert fine.floor.min() > 1e-16 and fine.floor.max() < 1e-11  # nothing else tells of rounding in float64
+
+
+def test_the_last_bits_of_z_are_a_part_of_the_floor():
+    """Under a slope of 1e6 a step of one machine epsilon, and the roundings beside it, are at most 2.5e6 of them."""
+    plan = SlicePlan(ANCHORS, GRID, normalise=False, dtype="float64")
+    floor = noise_floor(plan, from_callable(lambda z: 1e6 * z, "steep"))
+    size = 1e6 * np.linalg.norm(plan.z(plan.parameters).flatten(1).numpy(), axis=1)
+    assert (floor.rounding <= 2.5 * np.finfo(np.float64).eps * size).all()
+    assert floor.rounding.max() > 0.1 * np.finfo(np.float64).eps * size.max() and not floor.company.any()
+    np.testing.assert_array_equal(floor.floor, floor.rounding)
 
 
 def test_a_flip_is_told_from_a_boundary():

@@ -161,7 +161,7 @@ def _interval(name: str, ends: Sequence[float]) -> tuple[float, float]:
 
 def _draw(seed: int, start: int, stop: int) -> np.ndarray:
     """Two numbers of [0, 1) for each sample: ``[2, stop - start]``, a function of seed and sample id."""
-    key = _random.derive(_random.derive(seed, _random.PARAMETERS), np.arange(start, stop, dtype=np.uint64))
+    key = _random.derive(seed, _random.PARAMETERS, np.arange(start, stop, dtype=np.uint64))
     return np.stack([_random.uniform(_random.derive(key, parameter)) for parameter in range(2)])
 
 

@@ -392,7 +392,7 @@ def _train(
 
 def _batch(n: int, plan: dict, step: int) -> tuple[Tensor, torch.Generator]:
     """Numbers of different images, and what else the step draws from: a function of (seed, step)."""
-    generator = _random.generator(plan["seed"], _random.DIFFUSABILITY, 2**63 + 1, step)
+    generator = _random.generator(plan["seed"], *_random.AUTOENCODER_BATCHES, step)
     return torch.randperm(n, generator=generator)[: plan["batch_size"]], generator
 
 

@@ -60,7 +60,7 @@ def generate(
     last, first = (tau ** (0.5 / _RHO) for tau in ends.tolist())
     sigmas = [(first + k / (num_steps - 1) * (last - first)) ** _RHO for k in range(num_steps)]
     noise = torch.cat([
-        torch.randn((_BLOCK, *shape), generator=_random.generator(seed, _random.DIFFUSABILITY, 2**63 + 2, block))
+        torch.randn((_BLOCK, *shape), generator=_random.generator(seed, *_random.GENERATED, block))
         for block in range(-(-num // _BLOCK))
     ])[:num]  # fmt: skip
     with torch.no_grad():

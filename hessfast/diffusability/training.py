@@ -147,7 +147,7 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 
 def _batch(x: Tensor, plan: dict, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """Samples, noise of variance one and its tau `[batch_size]`: a function of (seed, step)."""
-    generator = _random.generator(plan["seed"], _random.DIFFUSABILITY, 2**63, step)
+    generator = _random.generator(plan["seed"], *_random.DENOISER_BATCHES, step)
     rows = torch.randint(len(x), (plan["batch_size"],), generator=generator)
     noise = torch.randn((len(rows), *x.shape[1:]), generator=generator)
     low, high = (math.log(tau) for tau in plan["tau_range"])

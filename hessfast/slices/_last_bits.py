@@ -9,9 +9,7 @@ from torch import Tensor
 from hessfast import _random
 
 from .generators import Generator, Prepared
-from .plan import BRANCH, SlicePlan
-
-KEY = 1 << 32  # in BRANCH of the key tree, beyond the repetitions of `noise_floor`
+from .plan import SlicePlan
 
 
 class Nudged(Generator):
@@ -26,7 +24,7 @@ class Nudged(Generator):
         epsilon = torch.finfo(getattr(torch, plan.dtype)).eps
 
         def latents(z: Tensor, ids: Sequence[int]) -> Tensor:
-            generators = [_random.generator(plan.seed, BRANCH, KEY, point) for point in ids]
+            generators = [_random.generator(plan.seed, *_random.LAST_BITS, point) for point in ids]
             steps = torch.stack([torch.randint(-1, 2, z.shape[1:], generator=each) for each in generators])
             return prepared.latents(z + epsilon * z * steps.to(z), ids)
 

@@ -26,9 +26,8 @@ from .features import feature_map
 from .fit import Geometry
 from .generate import generate
 from .generators import Generator
-from .plan import BRANCH, SlicePlan
+from .plan import SlicePlan
 
-PAIRS = 7  # in BRANCH of the key tree
 NUM_POINTS = 19  # generated of each curve; every second of them are the ten of the paper
 MARGIN = 0.05  # of the box, without ends of curves
 PATHS = {
@@ -69,7 +68,7 @@ def random_pairs(parameters: np.ndarray, classes: np.ndarray, num: int, seed: in
     chosen = np.flatnonzero(inside)
     if len(np.unique(classes[chosen])) < 2:
         raise ValueError("classes must be two or more for curves to cross a boundary, got one. Widen the slice.")
-    words = _random.derive(_random.derive(_random.derive(seed, BRANCH), PAIRS), np.arange(400 * num))
+    words = _random.derive(seed, *_random.ENDS, np.arange(400 * num))
     pairs = chosen[(_random.uniform(words) * len(chosen)).astype(int)].reshape(-1, 2)
     pairs = pairs[classes[pairs[:, 0]] != classes[pairs[:, 1]]]
     if len(pairs) < num:

@@ -23,13 +23,12 @@ from hessfast.log_partition import LogPartition
 from hessfast.posterior import FeaturePosterior, Grid, Posterior
 from hessfast.posterior.feature import KERNELS
 
-from .plan import BRANCH, SlicePlan
+from .plan import SlicePlan
 
 FITS = ("ours", "released", "paper")
 # Twice the scale from one to the next. The paper's 1/2 is for features without a norm, the script's 10 for length 1.
 LADDERS = {"released": tuple(2.5 * 2.0**k for k in range(10)), "paper": tuple(0.5 * 2.0**k for k in range(14))}
 PUBLISHED = {"released": 10.0, "paper": 0.5}
-HALVES = 6  # in BRANCH of the key tree
 _CLOSE = 1.5  # cells: as far from a boundary as a ridge between nodes can be
 
 
@@ -239,7 +238,7 @@ def _score(features, parameters, grid: Grid, kernel: str, scale: float, seed: in
 
 def _crossed(features, parameters, grid: Grid, kernel: str, scale: float, seed: int) -> Posterior:
     """The posterior of every sample from the half of the samples that it is not in."""
-    words = _random.derive(_random.derive(_random.derive(seed, BRANCH), HALVES), np.arange(len(features)))
+    words = _random.derive(seed, *_random.HALVES, np.arange(len(features)))
     order = np.argsort(words)
     halves = order[: len(order) // 2], order[len(order) // 2 :]
     log_mass = np.empty((len(features), *grid.shape), np.float32)

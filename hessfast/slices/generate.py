@@ -97,6 +97,9 @@ def maker(
     for name, (dtype, shape) in compute.arrays().items():
         if name in kept:
             arrays[name] = (dtype, shape)
+    missing = [name for name in kept if name not in arrays]
+    if missing:
+        raise ValueError(f"keep must not name {missing[0]} for this generator, got {kept}. It makes no such arrays.")
     parameters = {"slice": plan.to_dict(), "generator": generator.identity, "revision": REVISION}
     parameters |= {"features": None if described is None else described.identity}
 

@@ -1,4 +1,4 @@
-"""The noise floor of a slice: how much of an image is rounding, told by the same points in other company and dtype."""
+"""The noise floor of a slice: how much of an image is rounding, told by the same points made again in other ways."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +8,11 @@ from scipy.spatial import KDTree
 
 from hessfast import _checks, _random
 
+from ._last_bits import Nudged
 from .features import feature_map
 from .generate import Compute
 from .generators import Generator
-from .plan import BRANCH, SlicePlan
+from .plan import SlicePlan
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class NoiseFloor:
 
     Attributes:
         company: greatest distance to the same point in another slot, among others, in a batch of another size.
+        rounding: distance to the same point with every element of z moved by -1, 0 or 1 machine epsilons.
         precision: distance to the same point in `reference_dtype`; None if that is the plan's.
         jump: greatest distance to the nearest points, two an axis.
         threshold: a jump above it is a boundary of the slice, a distance between repetitions above it a flip.
@@ -29,6 +31,7 @@ class NoiseFloor:
     """
 
     company: np.ndarray
+    rounding: np.ndarray
     precision: np.ndarray | None
     jump: np.ndarray
     threshold: float
@@ -38,8 +41,9 @@ class NoiseFloor:
 
     @property
     def floor(self) -> np.ndarray:
-        """The greater of `company` and `precision`, `[num]`."""
-        return self.company if self.precision is None else np.maximum(self.company, self.precision)
+        """The greatest of `company`, `rounding` and `precision`, `[num]`."""
+        known = [self.company, self.rounding, *([] if self.precision is None else [self.precision])]
+        return np.max(known, axis=0)
 
     @property
     def boundary(self) -> np.ndarray:
@@ -68,8 +72,8 @@ def noise_floor(
 ) -> NoiseFloor:
     """Make every point of a plan again and again, and compare.
 
-    Once as `generate` does; `num_repeats` times in a random order, every second time in batches of another size; and
-    once in `reference_dtype`. Networks are the same function of z in all of them, but for rounding.
+    Once as `generate` does; `num_repeats` times in a random order, every second time in batches of another size; once
+    from a z of other last bits; and once in `reference_dtype`. But for rounding all of them are the same.
 
     Args:
         plan: points and settings.
@@ -88,8 +92,8 @@ def noise_floor(
     described = None if features is None else feature_map(features)
     name = "latents" if described is None else "features"
 
-    def make(changed: SlicePlan, order: np.ndarray) -> np.ndarray:
-        found = Compute(changed, generator, described)(order)[name].astype(np.float64).reshape(len(order), -1)
+    def make(changed: SlicePlan, order: np.ndarray, by: Generator = generator) -> np.ndarray:
+        found = Compute(changed, by, described)(order)[name].astype(np.float64).reshape(len(order), -1)
         made = np.empty_like(found)
         made[order] = found
         return made
@@ -98,10 +102,11 @@ def noise_floor(
     first = make(plan, every)
     company = np.zeros(plan.num)
     for repeat in range(num_repeats):
-        mixed = np.argsort(_random.derive(_random.derive(_random.derive(plan.seed, BRANCH), 3 + repeat), every))
+        mixed = np.argsort(_random.derive(plan.seed, *_random.ORDERS, repeat, every))
         size = plan.micro_batch if repeat % 2 == 0 else max(1, plan.micro_batch // 2 - 1)
         again = make(plan.at(plan.points, micro_batch=size), mixed)
         company = np.maximum(company, np.linalg.norm(again - first, axis=1))
+    rounding = np.linalg.norm(make(plan, every, Nudged(generator)) - first, axis=1)
     precision = None
     if reference_dtype != plan.dtype:
         precise = make(plan.at(plan.points, dtype=reference_dtype), every)
@@ -109,4 +114,4 @@ def noise_floor(
     near: Any = KDTree(plan.parameters).query(plan.parameters, k=2 * plan.dim + 1)[1]
     jump = np.linalg.norm(first[near[:, 1:]] - first[:, None], axis=2).max(axis=1)
     limit = 5 * float(np.median(jump)) if threshold is None else float(_checks.float_array("threshold", threshold))
-    return NoiseFloor(company, precision, jump, limit, plan.dtype, reference_dtype, num_repeats)
+    return NoiseFloor(company, rounding, precision, jump, limit, plan.dtype, reference_dtype, num_repeats)

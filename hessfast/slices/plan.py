@@ -20,7 +20,6 @@ from hessfast.posterior import Grid
 from .loops import configuration
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-BRANCH = _random.SLICES  # 0 the noise of points, 1 anchors, 2 training of the shipped model
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +147,7 @@ class SlicePlan:
 
     def generator(self, point: int) -> torch.Generator:
         """The random numbers of a point, whoever draws them."""
-        return _random.generator(self.seed, BRANCH, 0, int(point))
+        return _random.generator(self.seed, *_random.NOISE, int(point))
 
     def at(self, points: Any, **changes: Any) -> "SlicePlan":
         """The same slice at other points, with other settings if any are named."""
@@ -221,7 +220,7 @@ def random_anchors(latent_shape: Any, num: int = 3, *, seed: int = 0) -> Tensor:
     """
     num, seed = _checks.integer("num", num, 2), _checks.seed(seed)
     shape = tuple(_checks.integer("latent_shape", side, 1) for side in latent_shape)
-    return torch.stack([torch.randn(shape, generator=_random.generator(seed, BRANCH, 1, k)) for k in range(num)])
+    return torch.stack([torch.randn(shape, generator=_random.generator(seed, *_random.ANCHORS, k)) for k in range(num)])
 
 
 def _scheduler(value: Any) -> str | dict[str, Any]:

@@ -16,7 +16,6 @@ from hessfast.diffusability import digits
 
 from ._extra import diffusers
 from .digits import SCHEDULER, UNET, WEIGHTS, DigitClassifier
-from .plan import BRANCH
 
 CHECKPOINT_EVERY = 250  # steps
 
@@ -106,7 +105,7 @@ def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, rate: float, share:
 
 
 def _generator(seed: int, *path: int) -> torch.Generator:
-    return _random.generator(seed, BRANCH, 2, *path)
+    return _random.generator(seed, *_random.SHIPPED_MODEL, *path)
 
 
 if __name__ == "__main__":

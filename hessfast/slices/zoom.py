@@ -16,7 +16,7 @@ from . import _last_bits, _windows
 from .features import feature_map
 from .generate import _ranks, generate
 from .generators import Generator
-from .plan import BRANCH, SlicePlan
+from .plan import SlicePlan
 
 FILE = "zoom.json"
 
@@ -195,9 +195,7 @@ def _level(
     plan: SlicePlan, generator: Generator, folder: Path, features: Any, keep: tuple[str, ...], progress: bool
 ) -> Level:
     name = "latents" if features is None else "features"
-    order = np.argsort(
-        _random.derive(_random.derive(_random.derive(plan.seed, BRANCH), _last_bits.KEY + 1), np.arange(plan.num))
-    )
+    order = np.argsort(_random.derive(plan.seed, *_random.ORDERS, 0, np.arange(plan.num)))
     size = max(1, plan.micro_batch // 2 - 1) if plan.micro_batch > 1 else 2
 
     def made(part: str, changed: SlicePlan, by: Generator, kept: tuple[str, ...] = ()) -> np.ndarray:

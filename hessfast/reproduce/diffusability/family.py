@@ -73,7 +73,7 @@ def _linear(name: str, train: Tensor, d: int, seed: int) -> Linear:
     variances, vectors = torch.linalg.eigh(torch.cov(flat.T.double()))
     axes, spread = vectors.flip(1)[:, :d].float(), variances.flip(0)[:d].sqrt().float()
     if name == "random axes":
-        normal = torch.randn((flat.shape[1], d), generator=_random.generator(seed, _random.DIFFUSABILITY, 2**63 + 3))
+        normal = torch.randn((flat.shape[1], d), generator=_random.generator(seed, *_random.RANDOM_AXES))
         axes = torch.linalg.qr(normal).Q
         covariance = torch.cov(flat.T)
         back = torch.linalg.solve(axes.T @ covariance @ axes, axes.T @ covariance)  # the best linear decoder
@@ -89,7 +89,7 @@ def _maps(name: str, spread: Tensor, seed: int) -> tuple[Map, Map]:
         gain = spread ** (float(kind.split()[1]) - 1)
         return _scaled(gain)
     if kind == "anisotropic":
-        generator = _random.generator(seed, _random.DIFFUSABILITY, 2**63 + 4)
+        generator = _random.generator(seed, *_random.RANDOM_GAINS)
         return _scaled(torch.exp((2 * torch.rand(len(spread), generator=generator) - 1) * 1.2))
     bend = _BEND * spread
     if kind == "squashed":
