@@ -311,8 +311,9 @@ def distance_map(table: Table, source: Any, shape: tuple[int, int] = (257, 257))
         ValueError: for a potential that is not convex, or a source outside the box. No path takes an edge of negative
             squared length; up to one in a hundred is borne.
     """
-    from scipy.sparse import csr_array
     from scipy.sparse.csgraph import dijkstra
+
+    from hessfast import _grid_paths
 
     if not isinstance(table, Table):
         raise TypeError(f"table must be a Table, got {type(table).__name__}.")
@@ -322,24 +323,17 @@ def distance_map(table: Table, source: Any, shape: tuple[int, int] = (257, 257))
     axes = _axes(table.lower, table.upper, shape, 5)
     nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     means = table.field().mean(nodes.reshape(-1, 2)).reshape(nodes.shape)
-    ids = np.arange(nodes[..., 0].size).reshape(shape)
-    rows, columns, weights, edges = [], [], [], 0
-    for a, b in _directions(4):
-        here = tuple(slice(max(-k, 0), m - max(k, 0)) for k, m in zip((a, b), shape, strict=True))
-        there = tuple(slice(max(k, 0), m - max(-k, 0)) for k, m in zip((a, b), shape, strict=True))
+    lengths = []
+    for _, here, there in _grid_paths.edges(shape):
         dx = nodes[there] - nodes[here]
         squared = (dx * (means[there] - means[here])).sum(axis=-1)
         rounding = _newton_curves.ROUNDING * np.abs(dx).sum(axis=-1) * np.abs(means).max()
         convex = squared >= -rounding - 1e-9 * np.abs(squared).max()
-        rows.append(ids[here][convex])
-        columns.append(ids[there][convex])
-        weights.append(np.sqrt(np.maximum(squared, rounding + 1e-300))[convex])  # an edge of weight 0 would be none
-        edges += convex.size
-    if sum(map(len, weights)) < (1 - _POCKETS) * edges:
+        lengths.append(np.where(convex, np.sqrt(np.maximum(squared, rounding + 1e-300)), np.nan))
+    if np.isnan(np.concatenate([each.ravel() for each in lengths])).mean() > _POCKETS:
         raise ValueError("table must be of a convex potential, got edges of negative squared length.")
-    graph = csr_array((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), (ids.size, ids.size))
-    nearest = tuple(int(np.abs(axis - x).argmin()) for axis, x in zip(axes, point, strict=True))
-    return dijkstra(graph, directed=False, indices=ids[nearest]).reshape(shape)
+    nearest = np.ravel_multi_index([np.abs(axis - x).argmin() for axis, x in zip(axes, point, strict=True)], shape)
+    return dijkstra(_grid_paths.graph(shape, lengths), directed=False, indices=nearest).reshape(shape)
 
 
 def _double(potential: Any) -> Any:
@@ -352,12 +346,6 @@ def _axes(lower: np.ndarray, upper: np.ndarray, shape: tuple[int, int], fewest: 
         raise ValueError(f"shape must be two numbers of nodes, got {shape}.")
     sizes = [_checks.integer("shape", n, fewest) for n in shape]
     return [np.linspace(a, b, n) for a, b, n in zip(lower, upper, sizes, strict=True)]
-
-
-def _directions(reach: int) -> list[tuple[int, int]]:
-    """Steps to neighbours in different directions, one of each pair of opposite ones."""
-    steps = [(a, b) for a in range(reach + 1) for b in range(-reach, reach + 1) if np.gcd(a, b) == 1]
-    return [(a, b) for a, b in steps if a > 0 or b > 0]
 
 
 def _field(potential: Any, box: tuple[Any, Any] | None, dim: int, exact: bool = False) -> Field:

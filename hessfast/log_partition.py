@@ -19,6 +19,7 @@ from hessfast.posterior import ExponentialFamilyPosterior, Posterior
 LOSSES = ("jensen-shannon", "mse")
 _FORMAT = 1
 _CLOSED_FORM = "closed form"  # in settings.json
+_DAMAGED = "path must be a folder written by LogPartition.save, got {!r}, damaged. Fit it again."
 _SETTINGS = ("scale", "power", "loss", "num_steps", "batch_size", "learning_rate", "width", "depth", "seed")
 
 
@@ -258,6 +259,7 @@ class LogPartition:
     @classmethod
     def load(cls, path: str | Path) -> "LogPartition":
         """A fitted LogPartition from the folder that `save` wrote; theta is natural, whatever `to_natural` was."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         folder = Path(path)
@@ -268,6 +270,15 @@ class LogPartition:
             raise FileNotFoundError(
                 f"path must be a folder written by LogPartition.save, got {str(path)!r}."
             ) from error
+        except (ValueError, SafetensorError):
+            raise ValueError(_DAMAGED.format(str(path))) from None
+        try:
+            return cls._restored(settings, weights)
+        except (KeyError, TypeError, RuntimeError):
+            raise ValueError(_DAMAGED.format(str(path))) from None
+
+    @classmethod
+    def _restored(cls, settings: dict[str, Any], weights: dict[str, Tensor]) -> "LogPartition":
         kind, dim = settings["potential"], settings["dim"]
         options = {name: settings[name] for name in _SETTINGS if name in settings}  # older folders lack some
         if kind == _CLOSED_FORM:

@@ -1,4 +1,4 @@
-"""What the last bits of z decide: the same points with others, and neighbours that have the same."""
+"""What rounding decides: the same points with other last bits of z or in other batches, neighbours with the same z."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,6 +29,11 @@ class Nudged(Generator):
             return prepared.latents(z + epsilon * z * steps.to(z), ids)
 
         return dataclasses.replace(prepared, latents=latents)
+
+
+def other_size(plan: SlicePlan) -> int:
+    """A micro-batch that is not the plan's."""
+    return max(1, plan.micro_batch // 2 - 1) if plan.micro_batch > 1 else 2
 
 
 def unmoved(plan: SlicePlan) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from hessfast import _arrays, _checks
 
 FULL = 0.9  # of all boxes: what is counted is then the picture
-ALONE = 0.9  # of the boxes of the next smaller size: what is counted is then the marks
+ALONE = 0.9  # of the boxes of half the size: what is counted is then the marks
 OFFSETS = 8  # of the tiling, an axis
 
 
@@ -18,7 +18,8 @@ class BoxDimension:
 
     Attributes:
         dimension: the slope.
-        sem: its standard error: of the residuals, and not less than that of the slopes between consecutive sizes.
+        sem: its standard error, by the residuals or by the slopes between consecutive sizes; or, if that is more, half
+            of what the slope changes by over the range in a quadratic fit, which no number of sizes averages out.
         sizes: sides of the boxes, in pixels, ascending.
         counts: boxes of each size with a mark in them.
         fitted: which sizes the line was fitted to, bool.
@@ -80,9 +81,9 @@ def box_counting(marks: Any, sizes: Any = None) -> BoxDimension:
     counts, so that a line is not counted twice where it runs between two rows of boxes.
 
     Not fitted are sizes at which counts saturate: where 90 % of all boxes hold a mark (unless 90 % of the pixels do),
-    and where the next larger size still takes more than 90 % as many boxes, because marks lie singly. A dimension is
+    and where twice the size would still take more than 90 % as many boxes, because marks lie singly. A dimension is
     worth its error and its range: fewer than three sizes are refused, and a sem that is not small says that no power
-    law was seen.
+    law was seen. What a small picture biases all sizes alike is not in it.
 
     Args:
         marks: bool `[rows, columns]`, or in any other number of dimensions; see `boundary`.
@@ -104,11 +105,13 @@ def box_counting(marks: Any, sizes: Any = None) -> BoxDimension:
     side = min(array.shape)
     tried = 2 ** np.arange(max(1, side // 4).bit_length()) if sizes is None else _checks.whole("sizes", sizes)
     tried = np.unique(_checks.integer_array("sizes", tried, tried.shape, 1))
+    if not tried.size:
+        raise ValueError("sizes must be three or more, got none.")
     if tried[-1] > side:
         raise ValueError(f"sizes must be at most the shortest side, {side}, got {tried[-1]}.")
     counts, boxes = np.array([_count(array, int(size)) for size in tried]).T
     fitted = (counts < FULL * boxes) | (array.mean() >= FULL)
-    fitted[:-1] &= counts[1:] <= ALONE * counts[:-1]
+    fitted[:-1] &= counts[1:] <= ALONE ** np.log2(tried[1:] / tried[:-1]) * counts[:-1]
     if fitted.sum() < 3:
         raise ValueError(
             f"marks must scale over three box sizes or more, got {fitted.sum()} of {len(tried)} that are not "
@@ -119,8 +122,9 @@ def box_counting(marks: Any, sizes: Any = None) -> BoxDimension:
     slope = x @ y / (x @ x)
     residuals = y - y.mean() - slope * x
     local = np.diff(y) / np.diff(x)
-    errors = np.sqrt(residuals @ residuals / (len(x) - 2) / (x @ x)), local.std(ddof=1) / np.sqrt(len(local))
-    return BoxDimension(float(-slope), float(max(errors)), tried, counts, fitted)
+    scatter = np.sqrt(residuals @ residuals / (len(x) - 2) / (x @ x)), local.std(ddof=1) / np.sqrt(len(local))
+    drift = abs(np.polyfit(x, y, 2)[0]) * (x[-1] - x[0])
+    return BoxDimension(float(-slope), float(max(*scatter, drift)), tried, counts, fitted)
 
 
 def _count(array: np.ndarray, size: int, axis: int = 0) -> tuple[int, int]:

@@ -60,6 +60,10 @@ class DiffusionGenerator(Generator):
         layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format
         for module in found.values():
             module.eval().requires_grad_(False).to(self.device)
+        config: Any = unet.config
+        side = config.sample_size
+        rows, columns = side if isinstance(side, (tuple, list)) else (side, side)
+        self.latent_shape = None if rows is None else (config.in_channels, rows, columns)
         self._unet: dict[torch.dtype, Any] = {dtype_of(unet): unet.to(memory_format=layout)}
         self._decoder = None if decoder is None else {dtype_of(decoder): decoder.to(memory_format=layout)}
         self._compiled: dict[torch.dtype, Any] = {}

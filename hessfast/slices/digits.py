@@ -1,6 +1,6 @@
 """The shipped model: a diffusion U-Net of scikit-learn's 8 x 8 digits and a classifier whose features stand for CLIP's.
 
-python -m hessfast.slices.digits          trains both again, minutes on one core, and writes digits.safetensors
+python -m hessfast.slices.train_digits    trains both again, minutes on one core, and writes digits.safetensors
 """
 
 from pathlib import Path
@@ -59,6 +59,8 @@ class DigitClassifier(nn.Module):
         self.head = nn.Linear(self.num_features, 10)
 
     def forward(self, images: Tensor) -> Tensor:
+        if images.shape[1:] != (1, 8, 8):
+            raise ValueError(f"images must have shape [n, 1, 8, 8] for this classifier, got {tuple(images.shape)}.")
         return functional.normalize(self.layers(images), dim=1)
 
     def logits(self, features: Tensor) -> Tensor:

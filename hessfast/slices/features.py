@@ -40,8 +40,9 @@ def feature_map(source: Any, name: str | None = None) -> Features:
     """Features by a module, a function with a name that stands for it, or "digits", the shipped classifier.
 
     Args:
-        source: maps images `[n, channels, rows, columns]` in [-1, 1] to `[n, dim]`.
-        name: needed for a function; a module is known by its weights.
+        source: maps images `[n, channels, rows, columns]` in [-1, 1] to `[n, dim]`; called by several threads at a time
+            on a CPU.
+        name: needed for a function; a module is known by its structure and weights.
 
     Raises:
         TypeError: for anything else.
@@ -86,6 +87,9 @@ class _Clip(nn.Module):
     def __init__(self, network: Any, side: int, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.network, self.side, self.mean, self.std = network, side, tuple(mean), tuple(std)
+
+    def extra_repr(self) -> str:
+        return f"side={self.side}, mean={self.mean}, std={self.std}"
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network.encode_image(clip_input(images, self.side, self.mean, self.std), normalize=True)

@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, map_coordinates
+from scipy.spatial import KDTree
 
-from hessfast import _checks, _random, shards
+from hessfast import _arrays, _checks, _random, shards
 from hessfast._steps import Steps
-from hessfast.log_partition import LogPartition
+from hessfast.log_partition import LogPartition, affine_fit
 from hessfast.posterior import FeaturePosterior, Grid, Posterior
 from hessfast.posterior.feature import KERNELS
-
-from .plan import SlicePlan
 
 FITS = ("ours", "released", "paper")
 # Twice the scale from one to the next. The paper's 1/2 is for features without a norm, the script's 10 for length 1.
@@ -69,11 +68,11 @@ def fit(
 ) -> Geometry:
     """Learn log Z and the Fisher metric of a slice, three ways, and find the ridges of the metric.
 
-    The scale of "ours": samples are divided at random into two halves; each half's posterior comes from the other, and
-    of both kernels and a ladder of scales, twice the last each, that of the highest mean log posterior at the true
-    node is taken. Scales at which some sample has no neighbour at its own node do not count. The log Z of "ours" is
-    fitted to those held-out posteriors, widened as `LogPartition` says; the published ones are fitted as published,
-    each sample among its own neighbours.
+    The scale of "ours": the samples of each node are divided at random into two halves; each half's posterior comes
+    from the other, and of both kernels and a ladder of scales, twice the last each, that of the highest mean log
+    posterior at the true node is taken. Scales at which some sample has no neighbour at its own node do not count. The
+    log Z of "ours" is fitted to those held-out posteriors, widened as `LogPartition` says; the published ones are
+    fitted as published, each sample among its own neighbours.
 
     Every part is kept in `out` as soon as it is made: a killed fit goes on there.
 
@@ -109,7 +108,13 @@ def fit(
     num_nodes, num_steps = _checks.integer("num_nodes", num_nodes, 8), _checks.integer("num_steps", num_steps, 1)
     grid = Grid(tuple(parameters.min(axis=0)), tuple(parameters.max(axis=0)), (num_nodes,) * parameters.shape[1])
     steps, say = Steps(out), progress or (lambda sentence: None)
-    settings = {"slice": identity, "num_nodes": num_nodes, "num_steps": num_steps, "seed": _checks.seed(seed)}
+    settings = {
+        "slice": identity,
+        "halves": "by node",
+        "num_nodes": num_nodes,
+        "num_steps": num_steps,
+        "seed": _checks.seed(seed),
+    }
     steps.claim(settings)
 
     def held_out() -> dict[str, Any]:
@@ -120,7 +125,7 @@ def fit(
     fitted = {}
     for name in FITS:
         folder = Path(out) / "fits" / name
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # missing or damaged: made again
             fitted[name] = LogPartition.load(folder)
             continue
         say(f"log Z, {name}")
@@ -225,22 +230,26 @@ def changing(labels: np.ndarray) -> np.ndarray:
 
 
 def _score(features, parameters, grid: Grid, kernel: str, scale: float, seed: int) -> float | None:
-    """Mean held-out log posterior over the prior at the true nodes, in nats; None where it is not finite."""
+    """Mean held-out log posterior at the true nodes over the prior, the share of samples there; None if not finite."""
     try:
         posterior = _crossed(features, parameters, grid, kernel, scale, seed)
     except ValueError as error:
         if not str(error).startswith("scale "):
             raise
         return None
-    score = posterior.log_likelihood(parameters).mean() + np.log(grid.num_nodes)
+    nodes = grid.nearest(parameters)
+    score = (posterior.log_likelihood(parameters) - np.log(np.bincount(nodes)[nodes] / len(nodes))).mean()
     return float(score) if np.isfinite(score) else None
 
 
 def _crossed(features, parameters, grid: Grid, kernel: str, scale: float, seed: int) -> Posterior:
-    """The posterior of every sample from the half of the samples that it is not in."""
+    """The posterior of every sample from the half of the samples that it is not in.
+
+    The samples of each node are dealt out in turn, so that both halves have some at every node that has two.
+    """
     words = _random.derive(seed, *_random.HALVES, np.arange(len(features)))
-    order = np.argsort(words)
-    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    order = np.lexsort((words, grid.nearest(parameters)))
+    halves = order[::2], order[1::2]
     log_mass = np.empty((len(features), *grid.shape), np.float32)
     for own, other in (halves, halves[::-1]):
         known = FeaturePosterior(kernel=kernel, scale=scale).fit(features[other], parameters[other])
@@ -249,15 +258,11 @@ def _crossed(features, parameters, grid: Grid, kernel: str, scale: float, seed: 
 
 
 def _nearest(parameters: np.ndarray, grid: Grid) -> np.ndarray:
-    from scipy.spatial import KDTree
-
     return np.asarray(KDTree(parameters).query(grid.points.reshape(-1, grid.dim))[1])
 
 
 def _levelled(values: np.ndarray, grid: Grid) -> np.ndarray:
     """Without the affine function of u that no posterior determines."""
-    from hessfast.log_partition import affine_fit
-
     theta = grid.points.reshape(-1, grid.dim)
     constant, slope = affine_fit(values.ravel(), theta)
     return values - constant - (theta @ slope).reshape(grid.shape)
@@ -269,12 +274,10 @@ def _read(source: Any) -> tuple[np.ndarray, np.ndarray, Any]:
         store = shards.open(source)
         if "features" not in store:
             raise ValueError(f"source must hold features, got {source} without. Generate it with features.")
-        return np.asarray(store["features"][:]), SlicePlan.load(source).parameters, store.plan.hash
+        return np.asarray(store["features"][:]), np.asarray(store["parameters"][:]), store.plan.hash
     features, parameters = (
         _checks.float_array(name, x) for name, x in zip(("features", "parameters"), source, strict=True)
     )
     if features.ndim != 2 or parameters.ndim != 2 or len(features) != len(parameters):
         raise ValueError(f"source must be [n, d] and [n, dim], got {features.shape} and {parameters.shape}.")
-    from .plan import _digest
-
-    return features, parameters, [_digest(features), _digest(parameters)]
+    return features, parameters, [_arrays.digest(features), _arrays.digest(parameters)]

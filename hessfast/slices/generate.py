@@ -21,7 +21,7 @@ from .plan import FILE, SlicePlan
 
 KEPT = ("latents", "features", "images")
 # Raise it when equal plans begin to give other bytes: folders begun before are then refused, never mixed.
-REVISION = 1
+REVISION = 2
 _STORED = {"float16": np.float16, "bfloat16": np.float16, "float32": np.float32, "float64": np.float64}
 
 
@@ -127,7 +127,8 @@ class Compute:
             else:
                 latents = torch.zeros((size, *shape), device=self.prepared.device)
             made = self._outputs(latents, self.prepared.decode(latents))
-        return {name: (str(array.dtype), array.shape[1:]) for name, array in made.items()}
+            stored = {name: self._stored(name, values) for name, values in made.items()}
+        return {name: (str(array.dtype), array.shape[1:]) for name, array in stored.items()}
 
     def __call__(self, ids: np.ndarray, points: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The arrays of points of those ids, in micro-batches as they come; at other coordinates if given."""
@@ -149,28 +150,33 @@ class Compute:
         with torch.no_grad():
             latents = self.prepared.latents(self.plan.z(coordinates[padded]), ids[padded].tolist())
             made = self._outputs(latents, self.prepared.decode(latents))
-        made = {name: array[:num] for name, array in made.items()}
-        for name in ("latents", "features"):
-            bad = ~np.isfinite(made[name].reshape(num, -1)).all(axis=1) if name in made else np.zeros(num, bool)
+        for name, values in made.items():
+            bad = ~torch.isfinite(values[:num]).flatten(1).all(dim=1)
             if bad.any():
-                point = int(ids[int(np.flatnonzero(bad)[0])])
+                point = int(ids[int(bad.nonzero()[0])])
                 raise ArithmeticError(
                     f"{name} must be finite, got NaN or infinity at point {point}. "
                     "Look at z there, or choose a dtype of more range, such as float32."
                 )
-        return made
+        return {name: self._stored(name, values)[:num] for name, values in made.items()}
 
-    def _outputs(self, latents: Tensor, images: Tensor) -> dict[str, np.ndarray]:
-        made = {"latents": _arrays.to_numpy(latents).astype(_STORED[self.plan.dtype])}
+    def _outputs(self, latents: Tensor, images: Tensor) -> dict[str, Tensor]:
+        made = {"latents": latents}
         if self.features is not None:
-            found = self.features(images)
+            made["features"] = found = self.features(images)
             if found.ndim != 2 or len(found) != len(images):
                 raise ValueError(f"features must give [{len(images)}, dim] for images, got {tuple(found.shape)}.")
-            made["features"] = _arrays.to_numpy(found)
         if images.ndim == 4:
-            eight = ((images.float() + 1) * 127.5).round().clamp(0, 255).nan_to_num()  # NaN is refused as latents
-            made["images"] = _arrays.to_numpy(eight).astype(np.uint8)
+            made["images"] = images
         return made
+
+    def _stored(self, name: str, values: Tensor) -> np.ndarray:
+        """As a store holds them."""
+        if name == "images":
+            return _arrays.to_numpy(((values.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+        if name == "latents":
+            return _arrays.to_numpy(values).astype(_STORED[self.plan.dtype])
+        return _arrays.to_numpy(values).astype(np.float64 if self.plan.dtype == "float64" else np.float32)
 
 
 @contextlib.contextmanager
@@ -178,8 +184,13 @@ def computing(device: torch.device) -> Iterator[int]:
     """Arithmetic that does not depend on its surroundings; how many micro-batches to compute at a time."""
     if device.type == "cuda":
         # Neither TF32 in what is called float32 nor kernels chosen by a race.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            yield 1
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+                yield 1
+        finally:
+            torch.set_float32_matmul_precision(precision)
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,6 +1,7 @@
 """What carries out a plan, z -> latents -> image: the interface, and any function behind it."""
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,10 +38,12 @@ class Generator(ABC):
     Attributes:
         identity: what decides the images, as JSON holds it; part of what a store is made of.
         device: where it computes.
+        latent_shape: of one z, as the model was trained; None where that is not known.
     """
 
     identity: dict[str, Any]
     device: torch.device
+    latent_shape: tuple[int, ...] | None = None
 
     @abstractmethod
     def prepare(self, plan: SlicePlan) -> Prepared:
@@ -78,7 +81,8 @@ def from_callable(
 ) -> Generator:
     """Any ``function(z) -> latents`` with ``decode(latents) -> images``; latents are the images without `decode`.
 
-    The result for a z must not depend on the others beside it. Loop, prompt and guidance of a plan are not used.
+    The result for a z must not depend on the others beside it, and both functions are called by several threads at a
+    time on a CPU. Loop, prompt and guidance of a plan are not used.
 
     Args:
         function: z `[batch, *latent]` in the plan's dtype, on `device`.
@@ -98,8 +102,11 @@ def from_callable(
 
 
 def fingerprint(module: nn.Module) -> str:
-    """SHA-256 of a module's class and weights."""
-    digest = hashlib.sha256(type(module).__name__.encode())
+    """SHA-256 of a module's structure, as it prints it and as diffusers configures it, and of its weights."""
+    config: Any = getattr(module, "config", {})  # a dict of diffusers, an object of transformers
+    config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    said = {key: value for key, value in config.items() if key[0] != "_" and key != "transformers_version"}
+    digest = hashlib.sha256(f"{module!r} {json.dumps(said, default=str, sort_keys=True)}".encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(_arrays.to_numpy(tensor.contiguous().flatten().view(torch.uint8)).tobytes())

@@ -70,6 +70,7 @@ def lipschitz(
     Raises:
         ValueError: for an unknown name, or "features" without any.
         NotImplementedError: for method="jvp" where an operation has no forward derivative.
+        ArithmeticError: where the derivative is not finite.
 
     Example:
         >>> from hessfast.slices import from_callable
@@ -104,6 +105,12 @@ def lipschitz(
             ids = list(range(start, min(start + plan.micro_batch, plan.num)))
             u = torch.tensor(plan.parameters[ids])
             jacobian, method = _jacobian(lambda u, ids=ids: output(u, ids), u, method, step)
+            bad = ~torch.isfinite(jacobian).flatten(1).all(dim=1)
+            if bad.any():
+                point = ids[int(bad.nonzero()[0])]
+                raise ArithmeticError(
+                    f"{of} must have a finite derivative, got none at point {point}. Look at z there."
+                )
             values.append(torch.linalg.svdvals(jacobian.double()).cpu().numpy())
     return Lipschitz(np.concatenate(values), method, step if method == "differences" else None, of)
 
@@ -113,7 +120,8 @@ def _jacobian(function: Callable[[Tensor], Tensor], u: Tensor, method: str, step
     directions = [torch.zeros_like(u).index_fill_(1, torch.tensor([k]), 1.0) for k in range(u.shape[1])]
     if method != "differences":
         try:
-            return torch.stack([_jvp(function, u, direction) for direction in directions], dim=2), "jvp"
+            columns = [_jvp(function, u, direction) for direction in directions]
+            return torch.stack(columns, dim=2), "jvp"
         except (NotImplementedError, RuntimeError) as error:
             if not _lacks_forward_mode(error):
                 raise
@@ -128,8 +136,10 @@ def _jacobian(function: Callable[[Tensor], Tensor], u: Tensor, method: str, step
 def _jvp(function: Callable[[Tensor], Tensor], u: Tensor, direction: Tensor) -> Tensor:
     # Dual tensors, not torch.func.jvp, in whose wrapped tensors schedulers cannot read their own tables.
     with forward_ad.dual_level():
-        output, tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(u, direction)))
-        return torch.zeros_like(output) if tangent is None else tangent
+        _, tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(u, direction)))
+        if tangent is None:
+            raise NotImplementedError("the derivative is lost, as by .detach() or .numpy()")
+        return tangent
 
 
 def _lacks_forward_mode(error: Exception) -> bool:

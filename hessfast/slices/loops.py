@@ -84,7 +84,8 @@ def ddim(scheduler: Any, num_steps: int, eta: float = 0.0, *, released: bool = F
         raise ValueError(
             f"scheduler must have alphas_cumprod for DDIM, got {type(scheduler).__name__}. Name that class instead."
         )
-    scheduler = diffusers().DDIMScheduler.from_config(config)
+    unsaid = {} if "clip_sample" in config else {"clip_sample": False}  # the default clips latents to those of images
+    scheduler = diffusers().DDIMScheduler.from_config(config, **unsaid)
     if scheduler.config.thresholding:
         raise ValueError('scheduler must not threshold for DDIM, got thresholding=True. Use "DDIMScheduler".')
     length = scheduler.config.num_train_timesteps

@@ -7,8 +7,10 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from hessfast import _checks, _random
+from hessfast.posterior import Grid
 
-from ._last_bits import Nudged
+from ._last_bits import Nudged, other_size
+from ._windows import spacing
 from .features import feature_map
 from .generate import Compute
 from .generators import Generator
@@ -17,13 +19,13 @@ from .plan import SlicePlan
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """Distances between features, or images where there are none, of points and of their repetitions `[num]`.
+    """Distances between features, or latents where there are none, of points and of their repetitions `[num]`.
 
     Attributes:
         company: greatest distance to the same point in another slot, among others, in a batch of another size.
         rounding: distance to the same point with every element of z moved by -1, 0 or 1 machine epsilons.
         precision: distance to the same point in `reference_dtype`; None if that is the plan's.
-        jump: greatest distance to the nearest points, two an axis.
+        jump: greatest distance to the nearest points, two an axis; near by steps of the grid, if it is one.
         threshold: a jump above it is a boundary of the slice, a distance between repetitions above it a flip.
         dtype: of the plan.
         reference_dtype: that it was compared with.
@@ -78,7 +80,7 @@ def noise_floor(
     Args:
         plan: points and settings.
         generator: by which.
-        features: see `feature_map`; None: compare images.
+        features: see `feature_map`; None: compare latents.
         reference_dtype: usually "float64".
         num_repeats: at least 1.
         threshold: None: five times the median jump.
@@ -103,7 +105,7 @@ def noise_floor(
     company = np.zeros(plan.num)
     for repeat in range(num_repeats):
         mixed = np.argsort(_random.derive(plan.seed, *_random.ORDERS, repeat, every))
-        size = plan.micro_batch if repeat % 2 == 0 else max(1, plan.micro_batch // 2 - 1)
+        size = plan.micro_batch if repeat % 2 == 0 else other_size(plan)
         again = make(plan.at(plan.points, micro_batch=size), mixed)
         company = np.maximum(company, np.linalg.norm(again - first, axis=1))
     rounding = np.linalg.norm(make(plan, every, Nudged(generator)) - first, axis=1)
@@ -111,7 +113,8 @@ def noise_floor(
     if reference_dtype != plan.dtype:
         precise = make(plan.at(plan.points, dtype=reference_dtype), every)
         precision = np.linalg.norm(precise - first, axis=1)
-    near: Any = KDTree(plan.parameters).query(plan.parameters, k=2 * plan.dim + 1)[1]
+    places = plan.parameters / (spacing(plan.points) if isinstance(plan.points, Grid) else 1)
+    near: Any = KDTree(places).query(places, k=2 * plan.dim + 1)[1]
     jump = np.linalg.norm(first[near[:, 1:]] - first[:, None], axis=2).max(axis=1)
     limit = 5 * float(np.median(jump)) if threshold is None else float(_checks.float_array("threshold", threshold))
     return NoiseFloor(company, rounding, precision, jump, limit, plan.dtype, reference_dtype, num_repeats)

@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import inspect
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ class PipelineGenerator(Generator):
     """
 
     def __init__(self, pipeline: Any, device: Any = "cpu"):
-        self.device = torch.device(device)
+        self.device, self._one_at_a_time = torch.device(device), threading.Lock()
         self.pipeline = pipeline.to(self.device)
         self.pipeline.set_progress_bar_config(disable=True)
         self.accepts = set(inspect.signature(pipeline.__call__).parameters)
@@ -140,10 +141,11 @@ class PipelineGenerator(Generator):
         settings = {name: value for name, value in settings.items() if name in self.accepts}
 
         def latents(z: Tensor, ids: Sequence[int]) -> Tensor:
-            self.pipeline.scheduler = copy.deepcopy(scheduler)
             per_point = {"num_images_per_prompt": len(z), "generator": [plan.generator(point) for point in ids]}
             if "num_images_per_prompt" not in self.accepts:
                 per_point.pop("num_images_per_prompt")
-            return 2 * self.pipeline(latents=z.to(self.device, dtype), **settings, **per_point).images - 1
+            with self._one_at_a_time:  # a pipeline has one scheduler, which counts its steps
+                self.pipeline.scheduler = copy.deepcopy(scheduler)
+                return 2 * self.pipeline(latents=z.to(self.device, dtype), **settings, **per_point).images - 1
 
         return Prepared(latents, lambda x: x, self.device)

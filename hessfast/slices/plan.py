@@ -156,8 +156,8 @@ class SlicePlan:
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON can hold it; for the arrays of anchors and points their SHA-256."""
         rest = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("anchors", "points")}
-        points = dataclasses.asdict(self.points) if isinstance(self.points, Grid) else _digest(self.points)
-        return json.loads(json.dumps({"anchors": _digest(self.anchors), "points": points, **rest}))
+        points = dataclasses.asdict(self.points) if isinstance(self.points, Grid) else _arrays.digest(self.points)
+        return json.loads(json.dumps({"anchors": _arrays.digest(self.anchors), "points": points, **rest}))
 
     @property
     def hash(self) -> str:
@@ -175,7 +175,8 @@ class SlicePlan:
         import safetensors.numpy
 
         arrays = {"anchors": self.anchors} | ({} if isinstance(self.points, Grid) else {"points": self.points})
-        return safetensors.numpy.save(arrays, {"slice": json.dumps(self.to_dict(), sort_keys=True)})
+        fields = self.to_dict() | {"hash": self.hash}
+        return safetensors.numpy.save(arrays, {"slice": json.dumps(fields, sort_keys=True)})
 
     def save(self, path: str | Path) -> None:
         """Write the plan into a file, whole or not at all."""
@@ -198,13 +199,17 @@ class SlicePlan:
             with safe_open(path, "np") as file:
                 fields = json.loads(cast(Any, file.metadata())["slice"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            known = fields.pop("hash")
             wanted = {name: fields[name] for name in arrays}
-            if {name: _digest(array) for name, array in arrays.items()} != wanted:
+            if {name: _arrays.digest(array) for name, array in arrays.items()} != wanted:
+                raise ValueError
+            points = arrays["points"] if "points" in arrays else Grid(**fields["points"])
+            plan = cls(**{**fields, "anchors": arrays["anchors"], "points": points})
+            if plan.hash != known:
                 raise ValueError
         except (SafetensorError, ValueError, TypeError, KeyError):
             raise ValueError(f"{path} is damaged; put back the original, or delete the folder.") from None
-        points = arrays["points"] if "points" in arrays else Grid(**fields["points"])
-        return cls(**{**fields, "anchors": arrays["anchors"], "points": points})
+        return plan
 
 
 FILE = "slice.safetensors"
@@ -247,7 +252,3 @@ def _frozen(array: np.ndarray) -> np.ndarray:
     array = np.array(array, np.float64, order="C")
     array.flags.writeable = False
     return array
-
-
-def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -16,7 +16,9 @@ from hessfast._steps import Steps
 from hessfast.posterior import Grid
 
 from . import _report_figures as draw
-from .curves import PATHS, QUANTITIES
+from . import _windows
+from .curves import LINEAR, OURS, PATHS, QUANTITIES
+from .features import feature_map
 from .fit import Geometry
 from .generators import Generator
 from .lipschitz import lipschitz
@@ -36,17 +38,17 @@ def available() -> bool:
 
 def measure_maps(plan: SlicePlan, generator: Generator, features: Any, out: str | Path, num: int = 24) -> dict:
     """Lipschitz constants and noise floor at `num` nodes an axis over the slice's box, each kept in `out` once made."""
-    low, high = plan.parameters.min(axis=0), plan.parameters.max(axis=0)
-    grid = Grid(tuple(low), tuple(high), (num,) * plan.dim)
+    grid = _windows.box(plan, num)
     coarse, steps = plan.at(grid), Steps(out)
-    steps.claim({"plan": coarse.hash})
+    described = feature_map(features)
+    steps.claim({"plan": coarse.hash, "generator": generator.identity, "features": described.identity})
 
     def slopes() -> dict[str, np.ndarray]:
-        found = lipschitz(coarse, generator, features)
+        found = lipschitz(coarse, generator, described)
         return {"singular_values": found.singular_values, "method": np.array(found.method)}
 
     def floors() -> dict[str, np.ndarray]:
-        found = noise_floor(coarse, generator, features)
+        found = noise_floor(coarse, generator, described)
         return {"floor": found.floor, "jump": found.jump, "flip": found.flip, "threshold": np.array(found.threshold)}
 
     return {"grid": grid, "lipschitz": steps.arrays("lipschitz", slopes), "noise": steps.arrays("noise", floors)}
@@ -116,8 +118,7 @@ def write_report(
 def verdict(compared: dict[str, Any]) -> str:
     """Whether Levi-Civita geodesics beat linear and pullback paths, in which quantities, and if not, why."""
     lines, lost = [], False
-    for other in ("exponential", "pullback of pixels"):
-        words = {"exponential": "linear paths"}.get(other, "pullback paths of the pixels")
+    for other, words in ((LINEAR, "linear paths"), ("pullback of pixels", "pullback paths of the pixels")):
         for key in ("feature_length", "curvature"):
             test = compared["tests"][other][key]
             whole, p = compared["table"][other][key]["mean"], test["p"]
@@ -130,7 +131,7 @@ def verdict(compared: dict[str, Any]) -> str:
     why, pairs = compared["why"], compared["num_pairs"]
     text = f"Levi-Civita geodesics over {pairs} pairs that cross a boundary. " + "; ".join(lines) + "."
     if lost:
-        chord = why["chord"]["mean"] / compared["table"]["exponential"]["feature_length"]["mean"]
+        chord = why["chord"]["mean"] / compared["table"][LINEAR]["feature_length"]["mean"]
         text += (
             f" Why not: {chord:.0%} of a linear path's feature length is the distance between its ends, which no path "
             f"avoids; paths that are shortest in the features, in whatever metric, save {why['to_gain']:.1%}, and "
@@ -170,13 +171,13 @@ def _curves(page: _Page, geometry: Geometry, grid: Grid, compared: dict[str, Any
     with np.load(folder / "paths.npz") as file:
         made = {name: file[name] for name in PATHS}
     # pairs whose geodesic strays farthest from the straight line show best what the kinds are
-    strays = np.linalg.norm(made["levi-civita"] - made["exponential"], axis=2).max(axis=1)
+    strays = np.linalg.norm(made[OURS] - made[LINEAR], axis=2).max(axis=1)
     pair = np.argsort(-strays)[: min(12, len(strays))]
     page.picture("geodesics", draw.paths(grid, geometry, made, pair))
     store = shards.open(folder / "images")
     images = np.asarray(store["images"][:])
     images = images.reshape(len(PATHS), compared["num_pairs"], -1, *images.shape[1:])
-    kept = [k for k, name in enumerate(PATHS) if "kernel" not in name]
+    kept = [k for k, name in enumerate(PATHS) if PATHS[name].fit == "ours"]
     page.picture("images_along", draw.strips(images[kept], [list(PATHS)[k] for k in kept], pair[:3]))
     page.section("Table 2", "Mean and standard error over pairs; below, Levi-Civita less the other, and Wilcoxon's p.")
     page.add(table_html(compared))
@@ -184,12 +185,12 @@ def _curves(page: _Page, geometry: Geometry, grid: Grid, compared: dict[str, Any
 
 def table_html(compared: dict[str, Any]) -> str:
     """Both tables as HTML."""
-    keys = [key for key in QUANTITIES if key in compared["table"]["levi-civita"]]
+    keys = [key for key in QUANTITIES if key in compared["table"][OURS]]
     head = "".join(f"<th>{html.escape(QUANTITIES[key])}</th>" for key in keys)
 
     def rows(entries: dict[str, Any], cell: Callable[[dict[str, float]], str]) -> str:
         return "".join(
-            f'<tr><td title="{html.escape(PATHS[name])}">{html.escape(name)}</td>'
+            f'<tr><td title="{html.escape(PATHS[name].meaning)}">{html.escape(name)}</td>'
             + "".join(f"<td>{cell(row[key])}</td>" for key in keys) + "</tr>" for name, row in entries.items()
         )  # fmt: skip
 

@@ -196,7 +196,6 @@ def _level(
 ) -> Level:
     name = "latents" if features is None else "features"
     order = np.argsort(_random.derive(plan.seed, *_random.ORDERS, 0, np.arange(plan.num)))
-    size = max(1, plan.micro_batch // 2 - 1) if plan.micro_batch > 1 else 2
 
     def made(part: str, changed: SlicePlan, by: Generator, kept: tuple[str, ...] = ()) -> np.ndarray:
         store = generate(changed, by, folder / part, features, keep=(name, *kept), progress=progress)
@@ -204,7 +203,9 @@ def _level(
 
     first = made("points", plan, generator, keep)
     company = np.empty_like(first)
-    company[order] = made("company", plan.at(plan.parameters[order], micro_batch=size), generator)
+    company[order] = made(
+        "company", plan.at(plan.parameters[order], micro_batch=_last_bits.other_size(plan)), generator
+    )
     rounding = made("rounding", plan, _last_bits.Nudged(generator))
     axis, place, jumps = _windows.largest_jump(plan.points, first)
     return Level(
