@@ -72,3 +72,16 @@ def test_the_work_of_an_image():
     from bench.device.slices import tflop
 
     assert tflop() == pytest.approx(82.8, rel=1e-3)
+
+
+def test_the_pipeline_that_is_measured():
+    pytest.importorskip("transformers")
+    from bench.device.slices import assembled
+    from hessfast.posterior import Grid
+    from hessfast.slices import SlicePlan, from_pipeline, random_anchors
+    from tests import tiny_diffusion
+
+    grid, asked = Grid((0, 0), (1, 1), (2, 2)), {"guidance": 5.0, "prompt": "high, 4k", "negative_prompt": "ugly"}
+    plan = SlicePlan(random_anchors((4, 8, 8)), grid, num_steps=2, dtype="bfloat16", micro_batch=2, **asked)
+    made = from_pipeline(assembled(tiny_diffusion.unet(), tiny_diffusion.autoencoder())).prepare(plan)
+    assert bool(made.decode(made.latents(plan.z(plan.parameters[:2]), range(2))).isfinite().all())

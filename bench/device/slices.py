@@ -28,8 +28,9 @@ def stable_diffusion() -> Iterator[Row]:
         prompt="high, 4k", negative_prompt="ugly", dtype="bfloat16", micro_batch=BATCH,
     )  # fmt: skip
     z = plan.z(plan.parameters)
-    pipeline = configuration()
-    work = BATCH * tflop()
+    with torch.device("cuda"):
+        pipeline = assembled(*networks())
+    tflops = tflop()
     for form, options in (("eager", {}), ("compiled", {"compile": True}), ("one graph", {"graph": True})):
         prepared = from_pipeline(pipeline, device="cuda", **options).prepare(plan)
 
@@ -39,25 +40,25 @@ def stable_diffusion() -> Iterator[Row]:
 
         assert images().shape == (BATCH, 3, 8 * SIDE, 8 * SIDE) and bool(images().isfinite().all())
         row = rate(f"slices: Stable Diffusion 1.5, {form}", images, BATCH, "images/s", GOAL, seconds=30, rounds=3)
-        speed = work * float(str(row["rate"])) / BATCH
+        speed = tflops * float(str(row["rate"]))
         yield row | {"tflop_per_s": speed, "of_bfloat16_products": speed / float(str(ceiling))}
 
 
-def configuration():
-    """The pipeline in bfloat16 on the device; its text encoder is small, for it is called once."""
+def assembled(unet, decoder):
+    """Their pipeline in bfloat16; its text encoder is small, for it is called once."""
     import diffusers
     import torch
 
     from tests import tiny_diffusion
 
+    torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         words = tiny_diffusion.tokenizer(Path(folder) / "words", length=77)
-    text = tiny_diffusion.text_encoder(words, width=768)
-    scheduler = diffusers.DDIMScheduler(**tiny_diffusion.SCHEDULER)
-    torch.manual_seed(0)
-    with torch.device("cuda"):
-        unet, decoder = networks()
-    pipeline = diffusers.StableDiffusionPipeline(decoder, text, words, unet, scheduler, None, None, False)
+    pipeline = diffusers.StableDiffusionPipeline(
+        vae=decoder, text_encoder=tiny_diffusion.text_encoder(words, width=unet.config.cross_attention_dim),
+        tokenizer=words, unet=unet, scheduler=diffusers.DDIMScheduler(**tiny_diffusion.SCHEDULER),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
     return pipeline.to(torch.bfloat16)
 
 
