@@ -3,6 +3,7 @@
 Messages read: <argument> must <requirement>, got <value>. <remedy>.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,35 @@ def integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> 
         upper = "" if maximum is None else f" and <= {maximum}"
         raise ValueError(f"{name} must be >= {minimum}{upper}, got {value}.")
     return int(value)
+
+
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """`value` as a float within [low, high]; arrays are refused."""
+    array = float_array(name, value)
+    if array.ndim:
+        raise TypeError(f"{name} must be a number, got {value!r:.80}.")
+    if not low <= array <= high:
+        within = (
+            f">= {low:g}" if high == math.inf else f"<= {high:g}" if low == -math.inf else f"in [{low:g}, {high:g}]"
+        )
+        raise ValueError(f"{name} must be {within}, got {array}.")
+    return float(array)
+
+
+def positive(name: str, value: Any) -> float:
+    """`value` as a float > 0; arrays are refused."""
+    checked = number(name, value)
+    if not checked > 0:
+        raise ValueError(f"{name} must be > 0, got {checked}.")
+    return checked
+
+
+def interval(name: str, ends: Any, positive: bool = False) -> tuple[float, float]:
+    """Two ascending numbers, or two ascending positive ones."""
+    pair = float_array(name, ends)
+    if pair.shape != (2,) or not pair[0] < pair[1] or (positive and not pair[0] > 0):
+        raise ValueError(f"{name} must be two ascending {'positive ' if positive else ''}numbers, got {ends}.")
+    return float(pair[0]), float(pair[1])
 
 
 def seed(value: Any) -> int:

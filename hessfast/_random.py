@@ -5,8 +5,8 @@ import numpy as np
 # Branches of the key tree beside those of the kernels: parameters of data sets; Fisher curves and training; slices.
 PARAMETERS, DIFFUSABILITY, SLICES = 8, 9, 10
 # Paths beneath, by what is drawn there. The first 2^63 children of DIFFUSABILITY are the blocks of a sweep.
-DENOISER_BATCHES, AUTOENCODER_BATCHES, GENERATED, RANDOM_AXES, RANDOM_GAINS = (
-    (DIFFUSABILITY, 2**63 + k) for k in range(5)
+DENOISER_BATCHES, AUTOENCODER_BATCHES, GENERATED, RANDOM_AXES, RANDOM_GAINS, STREAMED = (
+    (DIFFUSABILITY, 2**63 + k) for k in range(6)
 )
 NOISE, ANCHORS, SHIPPED_MODEL, ORDERS, LAST_BITS, _, HALVES, ENDS = ((SLICES, k) for k in range(8))
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -13,7 +13,7 @@ from hessfast.diffusability import (
     Activated,
     GaussianMixture,
     Sphere,
-    _sweep,
+    _samples,
     empirical,
     from_denoiser,
     from_density,
@@ -304,7 +304,7 @@ def test_one_curve_alone():
 
 def test_memory_does_not_grow_with_the_samples(monkeypatch):
     """Beyond the samples themselves: the largest tensor made, and all that Python and NumPy hold."""
-    monkeypatch.setattr(_sweep, "_NUMBERS_AT_ONCE", 2**14)
+    monkeypatch.setattr(_samples, "_NUMBERS_AT_ONCE", 2**14)
     peaks = []
     for num in (512, 2048):
         x = torch.randn((num, 4, 4, 4), generator=torch.Generator().manual_seed(0))

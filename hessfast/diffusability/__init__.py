@@ -4,19 +4,24 @@ tau is a noise VARIANCE everywhere: Y = X + sqrt(tau) Z.
 """
 
 from .assessment import assess
+from .autoencoder import Autoencoder
 from .autoencoder_kl import KLAutoencoder
 from .curves import Estimate, FisherCurve, fisher_curve, fisher_information, fisher_information_rate, mmse_rate
 from .denoisers import Denoiser, from_denoiser, from_diffusers, from_edm, from_edm_raw, from_flow, from_score
-from .densities import Activated, ExactCurves, GaussianMixture, Sphere, WrappedNormal, from_density, gaussian_curves
-from .deviations import Normalisation, fir_deviation, mmse_rate_deviation, normalisation, serpentine, snr_scale
+from .densities import Activated, ExactCurves, GaussianMixture, from_density, gaussian_curves
+from .deviations import fir_deviation, mmse_rate_deviation
 from .empirical import EmpiricalDenoiser, empirical
-from .encoders import Autoencoder, train_gpe, train_vae
+from .gpe import train_gpe
 from .image_encoder import ImageEncoder
 from .images import digits, read_images
+from .latents import Normalisation, normalisation, serpentine, snr_scale
+from .metric import FisherCurveMetric
 from .penalties import EncoderPenalties, Penalty, encoder_penalties, gpe_cost
 from .quality import energy_distance, frechet_distance
 from .sampling import generate
+from .spheres import Sphere, WrappedNormal
 from .training import train_denoiser
+from .vae import train_vae
 
 __all__ = [
     "Activated",
@@ -27,6 +32,7 @@ __all__ = [
     "Estimate",
     "ExactCurves",
     "FisherCurve",
+    "FisherCurveMetric",
     "GaussianMixture",
     "ImageEncoder",
     "KLAutoencoder",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ._doubts import listed
 from .curves import Estimate, FisherCurve
 
 _SIGMAS = 4  # standard errors
@@ -34,7 +35,7 @@ def broken_laws(curve: FisherCurve, variance: float) -> list[str]:
         "MMSE > the variance": (mmse.mean - _SIGMAS * mmse.sem > variance, tau),
         "the MMSE does not grow": (mmse.mean[:-1] - mmse.mean[1:] > _SIGMAS * _noise(mmse), tau[1:]),
     }
-    return [f"{law} at tau = {levels(tau[where])}" for law, (where, tau) in found.items() if np.any(where)]
+    return [f"{law} at tau = {listed(tau[where])}" for law, (where, tau) in found.items() if np.any(where)]
 
 
 def disagreements(curve: FisherCurve, empirical: FisherCurve) -> list[str]:
@@ -44,16 +45,12 @@ def disagreements(curve: FisherCurve, empirical: FisherCurve) -> list[str]:
         one, other = getattr(own, key), getattr(empirical, key)
         allowed = _AGREEMENT * other.mean + _SIGMAS * np.hypot(one.sem, other.sem)
         if (off := np.abs(one.mean - other.mean) > allowed).any():
-            found.append(f"{name} is not what the data alone say at tau = {levels(own.tau[off])}")
+            found.append(f"{name} is not what the data alone say at tau = {listed(own.tau[off])}")
     return found
 
 
-def levels(tau: np.ndarray) -> str:
-    return ", ".join(f"{t:.3g}" for t in tau)
-
-
 def _integral(tau: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    """Of R between neighbouring tau, as of a power law."""
+    """The integral of R between neighbouring tau, as of a power law."""
     (low, high), (first, last) = _pairs(tau), _pairs(rate)
     power = np.log(last / first) / np.log(high / low)
     near = np.abs(power + 1) < 1e-6

@@ -1,10 +1,14 @@
 """Figures of an assessment: curves with the limits that they must meet, deviations, penalties, samples."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from hessfast._figures import available, save
+from hessfast._figures import figure as new_figure
+
+__all__ = ["COLUMNS", "available", "draw"]
 
 COLUMNS = 12  # images of each kind
 _CURVES = (
@@ -26,29 +30,12 @@ _PENALTIES = (
 )  # fmt: skip
 
 
-def available() -> bool:
-    """Whether matplotlib, of the extra `plot`, is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
-
-
 def draw(report: dict[str, Any], pictures: dict[str, np.ndarray], folder: Path) -> list[Path]:
     """Write `folder/figures`; the paths."""
     figures = {"curves": _curves(report), "samples": _samples(report, pictures)}
-    if report["scales"]:
+    if report["encoders"]:
         figures |= {"deviations": _deviations(report), "penalties": _penalties(report)}
-    (folder / "figures").mkdir(exist_ok=True)
-    paths = []
-    for name, figure in figures.items():
-        for kind in ("png", "pdf"):
-            paths.append(folder / "figures" / f"{name}.{kind}")
-            figure.savefig(paths[-1], dpi=150)
-    return paths
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
+    return save(figures, folder / "figures")
 
 
 def _colours(report: dict[str, Any]) -> dict[str, str]:
@@ -57,8 +44,8 @@ def _colours(report: dict[str, Any]) -> dict[str, str]:
 
 def _curves(report: dict[str, Any]) -> Any:
     """Above the curves, below what they tend to: log-log, then as shares of D."""
-    figure = _figure(13, 7.4)
-    axes, m = figure.subplots(2, 3, sharex=True), report["dimension"]["value"]
+    figure = new_figure(13, 7.4)
+    axes, m = figure.subplots(2, 3, sharex=True), report["intrinsic_dimension"]["value"]
     colours = _colours(report)
     for name, space in report["spaces"].items():
         for k, (key, _, power, _) in enumerate(_CURVES):
@@ -100,13 +87,13 @@ def _plot(axis: Any, curve: dict[str, Any], key: str, colour: str, share: np.nda
 
 
 def _deviations(report: dict[str, Any]) -> Any:
-    figure = _figure(13, 6)
+    figure = new_figure(13, 6)
     axes = figure.subplots(2, len(_FORMS), sharex=True, sharey="col", squeeze=False)
     tau, colours = np.array(report["tau"]), _colours(report)
     for row, (pairing, words) in zip(axes, {"equal_tau": "equal noise", "equal_snr": "equal SNR"}.items(), strict=True):
         for axis, (form, title) in zip(row, _FORMS.items(), strict=True):
             axis.axhline(0, color="grey", linewidth=0.8)
-            for name in report["scales"]:
+            for name in report["encoders"]:
                 kept = report["spaces"][name]["deviations"][pairing][form]
                 if kept:
                     axis.errorbar(tau, kept["mean"], kept["sem"], color=colours[name], label=name, **_POINTS)
@@ -122,8 +109,8 @@ def _deviations(report: dict[str, Any]) -> Any:
 
 
 def _penalties(report: dict[str, Any]) -> Any:
-    figure = _figure(13, 5.2)
-    colours, names = _colours(report), list(report["scales"])
+    figure = new_figure(13, 5.2)
+    colours, names = _colours(report), report["encoders"]
     for axis, key in zip(figure.subplots(2, 4).flat, _PENALTIES, strict=True):
         for k, name in enumerate(names):
             if kept := report["spaces"][name]["penalties"][key]:
@@ -140,7 +127,7 @@ def _penalties(report: dict[str, Any]) -> Any:
 
 def _samples(report: dict[str, Any], pictures: dict[str, np.ndarray]) -> Any:
     rows = {"held out": pictures["held_out"], "generated\nno encoder": pictures["data.generated"]}
-    for name in report["scales"]:
+    for name in report["encoders"]:
         rows |= {f"{name}:\n{kind}": pictures[f"{name}.{kind}"] for kind in ("reconstructed", "generated")}
     channels, side, _ = report["shape"]
     gap, step = max(side // 8, 1), side + max(side // 8, 1)
@@ -148,7 +135,7 @@ def _samples(report: dict[str, Any], pictures: dict[str, np.ndarray]) -> Any:
     for i, images in enumerate(rows.values()):
         for j, image in enumerate(images[:COLUMNS]):
             whole[i * step : i * step + side, j * step : j * step + side] = _shown(image)
-    figure = _figure(COLUMNS * 0.8 + 1.8, len(rows) * 0.85)
+    figure = new_figure(COLUMNS * 0.8 + 1.8, len(rows) * 0.85)
     axis = figure.subplots()
     axis.imshow(whole.squeeze(2) if channels != 3 else whole, cmap="gray", vmin=0, vmax=1, aspect="auto")
     axis.set_yticks([i * step + side / 2 - 0.5 for i in range(len(rows))], list(rows))

@@ -27,8 +27,8 @@ _PAIRINGS = {"equal_tau": "equal tau", "equal_snr": "equal SNR, total variance o
 
 def table(report: dict[str, Any]) -> str:
     """Penalties, deviations and quality of every encoder, with standard errors."""
-    names = list(report["scales"])
-    spaces, data, dimension = report["spaces"], report["spaces"]["data"], report["dimension"]
+    names = report["encoders"]
+    spaces, data, dimension = report["spaces"], report["spaces"]["data"], report["intrinsic_dimension"]
     width = max([19, *(len(name) + 2 for name in names)])
 
     def line(label: str, cells: list[str], meaning: str = "") -> str:

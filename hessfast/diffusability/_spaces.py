@@ -1,7 +1,6 @@
 """What an assessment measures in one space, of data or of latents: its denoiser, curves and samples."""
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,55 +11,16 @@ from torch import Tensor, nn
 
 from .curves import FisherCurve, fisher_curve
 from .denoisers import Denoiser
-from .deviations import serpentine
 from .empirical import empirical
+from .latents import serpentine
 from .networks import MLP, UNet
+from .preset import Preset
 from .sampling import generate
 from .training import train_denoiser
 
 _FLAT = 256  # numbers in an image up to which a perceptron serves it better than a U-Net
 _NUMBERS_AT_ONCE = 2**18  # through a network with its graph
 _SQUARE = 64  # numbers in a latent vector from which it may be an image
-
-
-@dataclass(frozen=True)
-class Preset:
-    """How much an assessment spends.
-
-    Attributes:
-        num_tau: noise variances of a curve.
-        tau_range: the least and the greatest of them; the paper's, sqrt(tau) from .01 to 80, if not narrowed.
-        num_samples: held-out samples a curve is measured on, at most.
-        num_probes: sign vectors a sample.
-        num_generated: samples that are generated.
-        mlp_width, mlp_steps: of denoisers of vectors, and of small images taken as such.
-        unet_width, unet_steps: of denoisers of images.
-        serpentine: latent vectors of d = side^2 >= 64 numbers are laid out as images, row by row to and fro.
-    """
-
-    num_tau: int
-    tau_range: tuple[float, float]
-    num_samples: int
-    num_probes: int
-    num_generated: int
-    mlp_width: int
-    mlp_steps: int
-    unet_width: int
-    unet_steps: int
-    serpentine: bool
-
-
-TAU_PAPER = (1e-4, 6400.0)  # sqrt(tau) from .01 to 80
-PRESETS = {
-    "quick": Preset(
-        num_tau=25, tau_range=TAU_PAPER, num_samples=512, num_probes=4, num_generated=1000,
-        mlp_width=128, mlp_steps=1000, unet_width=32, unet_steps=1000, serpentine=False,
-    ),
-    "full": Preset(
-        num_tau=49, tau_range=TAU_PAPER, num_samples=4096, num_probes=4, num_generated=2000,
-        mlp_width=256, mlp_steps=5000, unet_width=64, unet_steps=50_000, serpentine=True,
-    ),
-}  # fmt: skip
 
 
 class Space:
@@ -107,12 +67,12 @@ class Space:
         return empirical(self.train)
 
     def empirical_curve(self, tau: np.ndarray) -> dict[str, Any] | None:
-        """As a dict; of the data alone, from the tau on where it is that of the distribution behind them."""
+        """The curve of the data alone, from the tau on where it is that of the distribution behind them."""
         assert self.alone.tau_range is not None
         valid = tau[tau >= self.alone.tau_range[0]]
         return self.curve(self.alone, valid).to_dict() if len(valid) else None
 
-    def dimension(self, tau: np.ndarray) -> dict[str, Any]:
+    def intrinsic_dimension(self, tau: np.ndarray) -> dict[str, Any]:
         """MMSE / tau at the least noise at which the data alone tell it."""
         assert self.alone.tau_range is not None
         level = float(np.clip(self.alone.tau_range[0], tau[0], tau[-1]))

@@ -5,7 +5,7 @@ Sample i has the same Z and v at every tau and in every run with the same seed, 
 
 import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ from hessfast import _distributed, _random
 from .denoisers import Denoiser
 
 BLOCK = 64  # samples that draw their noise together: what a rank takes at a time
-_NUMBERS_AT_ONCE = 2**22  # of the samples, where all are looked at
 
 
 class Estimate(NamedTuple):
@@ -62,9 +61,11 @@ def sweep(
     how: Probing,
     blocks: Sequence[int],
     sums: np.ndarray,
+    *,
+    shared: bool = True,
 ) -> None:
-    """Adds the sums of some blocks, those of this rank by it, and gathers those of the others."""
-    rank, ranks = _distributed.ranks()
+    """Adds the sums of some blocks; if they are `shared` among ranks, those of this one, and gathers the others'."""
+    rank, ranks = _distributed.ranks() if shared else (0, 1)
     mine = [block for block in blocks if block % ranks == rank]
     at_once = max(how.batch_size // BLOCK, 1)
     batches = [mine[first : first + at_once] for first in range(0, len(mine), at_once)]
@@ -79,11 +80,12 @@ def sweep(
                 for block in some:
                     sums[block, level] = _sums(values[owner == block])
     if ranks > 1:
-        _gather(sums, blocks)
+        rows = slice(blocks[0], blocks[-1] + 1)
+        sums[rows] = summed(sums[rows])  # zeros elsewhere make the sum over ranks exact
 
 
 def estimates(sums: np.ndarray, levels: np.ndarray, dim: int) -> dict[str, Estimate]:
-    """By the names of FisherCurve. Blocks are added in their order: ranks and batches change nothing."""
+    """Estimates by the names of FisherCurve. Blocks are added in their order: ranks and batches change nothing."""
     total = np.add.reduce(sums, axis=0)
     k, n = len(_QUANTITIES), total[:, 0]
     mean = total[:, 1 : 1 + k] / n[:, None]
@@ -95,11 +97,6 @@ def estimates(sums: np.ndarray, levels: np.ndarray, dim: int) -> dict[str, Estim
     squares[:, _PLUG_IN] = np.maximum(squares[:, _PLUG_IN] - share * cross, 0)
     sem = np.sqrt(squares / np.maximum(n - 1, 1)[:, None])
     return {name: Estimate(mean[:, q], sem[:, q], n.astype(int)) for q, name in enumerate(ESTIMATES)}
-
-
-def chunks(x: Tensor) -> Iterable[Tensor]:
-    """Rows of x, some megabytes at a time."""
-    return x.split(max(_NUMBERS_AT_ONCE // x[0].numel(), 1))
 
 
 def _quantities(
@@ -132,7 +129,7 @@ def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float,
             pull, push = _pulled_and_pushed(output, y, v)
             pushed.append(push)
         else:
-            (pull,) = torch.autograd.grad(output, y, v, retain_graph=more)
+            pull = _pulled(output, y, v, more)
         pulled.append(pull)
     F, noisy, clean = (a.detach().double().flatten(1) for a in (output, y, x))
     score, miss = slope * noisy + out / tau * F, skip * noisy + out * F - clean
@@ -153,6 +150,19 @@ def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float,
     if not np.isfinite(result).all():
         raise ValueError(f"denoiser must return finite numbers, got NaN or infinity at tau = {tau:g}.")
     return result
+
+
+def _pulled(output: Tensor, y: Tensor, v: Tensor, more: bool) -> Tensor:
+    """J^T v; `more` are to come."""
+    try:
+        return torch.autograd.grad(output, y, v, retain_graph=more)[0]
+    except RuntimeError as error:
+        if "donated buffer" not in str(error):
+            raise
+        raise ValueError(
+            "num_probes must be 1 for a compiled network that gives its buffers away. Set "
+            "torch._functorch.config.donated_buffer = False before it is compiled."
+        ) from error
 
 
 def _pulled_and_pushed(output: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -196,10 +206,11 @@ def _sums(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _gather(sums: np.ndarray, blocks: Sequence[int]) -> None:
-    """What each rank has added to its blocks; zeros elsewhere make the sum over ranks exact."""
-    rows = slice(blocks[0], blocks[-1] + 1)
+def summed(sums: np.ndarray) -> np.ndarray:
+    """Over the ranks of torch.distributed, if there are any."""
+    if _distributed.ranks()[1] == 1:
+        return sums
     device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-    part = torch.as_tensor(sums[rows]).to(device)
+    part = torch.as_tensor(sums).to(device)
     torch.distributed.all_reduce(part)
-    sums[rows] = part.cpu().numpy()
+    return part.cpu().numpy()

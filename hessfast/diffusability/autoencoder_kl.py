@@ -11,16 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessfast import _arrays, _checks
+from hessfast import _checks
 
-from .deviations import Normalisation
+from . import _samples
+from .image_encoder import ImageEncoder
+from .latents import Normalisation
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _NUMBERS_AT_ONCE = 2**20  # of images through the network
 
 
 @dataclass(frozen=True, eq=False)
-class KLAutoencoder:
+class KLAutoencoder(ImageEncoder):
     """diffusers' AutoencoderKL, fixed, for images `[n, channels, side, side]` in [-1, 1]; see `from_pretrained`.
 
     Attributes:
@@ -57,8 +59,8 @@ class KLAutoencoder:
         if config.get("latents_mean") or config.get("latents_std"):
             raise ValueError("config.json must scale latents by one number, got latents_mean and latents_std.")
         shift, scale = (config.get(key) for key in ("shift_factor", "scaling_factor"))
-        shift = 0.0 if shift is None else float(_checks.float_array("shift_factor", shift))
-        scale = float(_checks.float_array("scaling_factor", 0.18215 if scale is None else scale))  # as in diffusers
+        shift = 0.0 if shift is None else _checks.number("shift_factor", shift)
+        scale = _checks.number("scaling_factor", 0.18215 if scale is None else scale)  # as in diffusers
         if not scale > 0:
             raise ValueError(f"scaling_factor must be > 0, got {scale}. Correct {path / 'config.json'}.")
         network = _read(path).to(device).eval().requires_grad_(False)
@@ -72,23 +74,13 @@ class KLAutoencoder:
 
     def encode(self, x: Tensor) -> Tensor:
         """Raw latents `[n, channels, rows, columns]` of images: the mean of the posterior, not a sample."""
-        if not _arrays.is_tensor(x) or x.shape[1:] != self.shape or not x.is_floating_point():
-            got = f"{x.dtype} {tuple(x.shape)}" if _arrays.is_tensor(x) else type(x).__name__
-            wanted = ", ".join(map(str, self.shape))
-            raise ValueError(f"x must be a floating point tensor of shape [n, {wanted}], got {got}.")
-        return self._applied(lambda some: self.network.encode(some).latent_dist.mean, x)
+        return self._applied(
+            lambda some: self.network.encode(some).latent_dist.mean, _samples.batch("x", x, self.shape)
+        )
 
     def decode(self, z: Tensor) -> Tensor:
         """Images of raw latents."""
         return self._applied(lambda some: self.network.decode(some).sample, z)
-
-    def latents(self, x: Tensor) -> Tensor:
-        """scaling_factor (z - shift_factor) of raw latents z: what diffusion models are trained on."""
-        return self.normalisation(self.encode(x))
-
-    def images(self, latents: Tensor) -> Tensor:
-        """Images of normalised latents."""
-        return self.decode(self.normalisation.inverse(latents))
 
     def _applied(self, function: Any, x: Tensor) -> Tensor:
         at_once = max(_NUMBERS_AT_ONCE // (self.shape[0] * self.shape[1] * self.shape[2]), 1)

@@ -9,16 +9,18 @@ Sample i has the same Z and v at every tau and in every run with the same seed, 
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from hessfast import _arrays, _checks
+from hessfast import _checks
 
-from ._sweep import BLOCK, WIDTH, Estimate, Probing, chunks, estimates, sweep
+from . import _samples
+from ._doubts import doubts
+from ._sweep import BLOCK, ESTIMATES, WIDTH, Estimate, Probing, estimates, sweep
 from .denoisers import Denoiser
 
 # 1,024 samples before the standard errors are looked at: with 256, heavy tails not seen yet made them too small.
@@ -54,6 +56,14 @@ class FisherCurve:
     mmse_rate: Estimate
     warnings: tuple[str, ...]
     asymmetry: Estimate | None = None
+
+    @classmethod
+    def of(
+        cls, found: dict[str, Estimate], tau: np.ndarray, dim: int, warnings: tuple[str, ...], asymmetry: bool
+    ) -> "FisherCurve":
+        """Of all estimates of a sweep; their asymmetry is 0 where it was not asked for."""
+        rest = {name: each for name, each in found.items() if asymmetry or name != "asymmetry"}
+        return cls(tau, dim, **rest, warnings=warnings)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, arrays as lists, for JSON; see `from_dict`."""
@@ -106,18 +116,21 @@ def fisher_curve(
     seed: int = 0,
     *,
     relative_error: float | None = None,
+    watched: Sequence[str] = ("fisher_information", "fisher_information_rate", "mmse_rate"),
     batch_size: int = 256,
     asymmetry: bool = False,
 ) -> FisherCurve:
     """All curves of one distribution.
 
     Args:
-        denoiser: a `Denoiser`, made by `from_denoiser` and its neighbours, `empirical` or `train_denoiser`.
+        denoiser: a `Denoiser`, made by `from_denoiser` and its neighbours, `empirical` or `train_denoiser`; networks in
+            it may come from `torch.compile`.
         samples: `[n, ...]`, x itself, not seen in training; on the device and in the dtype that the denoiser takes.
         tau: noise variances, > 0; a number or `[t]`.
         num_probes: random sign vectors a sample; more samples do more for the error.
         seed: of Z and v.
-        relative_error: stop at each tau as soon as the standard errors of FI, FIR and MMSE' over their means are below.
+        relative_error: stop at each tau as soon as the standard errors of what is watched over their means are below.
+        watched: the estimates that `relative_error` is asked of, by their names in `FisherCurve`.
         batch_size: samples at a time; memory grows with this, not with n. Ranks of torch.distributed share the samples.
         asymmetry: measure it too, by second derivatives of the denoiser, which triple the work.
 
@@ -133,9 +146,28 @@ def fisher_curve(
         >>> curve.fisher_information.mean.round(6).tolist(), curve.mmse_rate.mean.round(6).tolist()
         ([0.5], [0.25])
     """
-    watched = ("fisher_information", "fisher_information_rate", "mmse_rate")
-    how = {"relative_error": relative_error, "batch_size": batch_size, "asymmetry": asymmetry}
-    return _curve(watched, denoiser, samples, tau, num_probes, seed, **how)
+    x, levels = _samples.samples("samples", samples), levels_of(tau)
+    denoiser.for_rows(x, torch.arange(0))  # refuses samples that it cannot take
+    num_probes, seed = _checks.integer("num_probes", num_probes, 1), _checks.seed(seed)
+    how = Probing(num_probes, seed, _checks.integer("batch_size", batch_size, 1), bool(asymmetry))
+    goal = 0.0 if relative_error is None else _checks.positive("relative_error", relative_error)
+    if isinstance(watched, str):
+        raise TypeError(f"watched must be a list of names, got {watched!r}. Pass [{watched!r}].")
+    for name in watched:
+        _checks.choice("watched", name, ESTIMATES[:-1])
+    num_blocks, dim = -(-len(x) // BLOCK), x[0].numel()
+    sums = np.zeros((num_blocks, len(levels), WIDTH))
+    open_levels, done = np.ones(len(levels), bool), 0
+    upto = num_blocks if relative_error is None else min(_FIRST_BLOCKS, num_blocks)
+    while open_levels.any() and done < num_blocks:
+        sweep(denoiser, x, levels, open_levels, how, range(done, upto), sums)
+        done = upto
+        if relative_error is not None:
+            open_levels &= ~_precise(estimates(sums, levels, dim), goal, watched)
+        upto = min(2 * done, num_blocks)
+    found = estimates(sums, levels, dim)
+    against = doubts(found, levels, x, denoiser.tau_range, open_levels & (goal > 0))
+    return FisherCurve.of(found, levels, dim, against, asymmetry)
 
 
 def fisher_information(denoiser: Denoiser, samples: Any, tau: Any, **options: Any) -> Estimate:
@@ -183,119 +215,19 @@ def mmse_rate(denoiser: Denoiser, samples: Any, tau: Any, **options: Any) -> Est
 
 
 def _alone(name: str, denoiser: Denoiser, samples: Any, tau: Any, **options: Any) -> Estimate:
-    curve = _curve((name,), denoiser, samples, tau, **options)
+    curve = fisher_curve(denoiser, samples, tau, watched=(name,), **options)
     for text in curve.warnings:
         warnings.warn(text, stacklevel=3)
     return getattr(curve, name)
 
 
-def _curve(
-    watched: tuple[str, ...],
-    denoiser: Denoiser,
-    samples: Any,
-    tau: Any,
-    num_probes: int = 1,
-    seed: int = 0,
-    *,
-    relative_error: float | None = None,
-    batch_size: int = 256,
-    asymmetry: bool = False,
-) -> FisherCurve:
-    """See `fisher_curve`; `watched` are the estimates that `relative_error` is asked of."""
-    x, levels = _samples(samples), _levels(tau)
-    denoiser.for_rows(x, torch.arange(0))  # refuses samples that it cannot take
-    num_probes, seed = _checks.integer("num_probes", num_probes, 1), _checks.seed(seed)
-    how = Probing(num_probes, seed, _checks.integer("batch_size", batch_size, 1), bool(asymmetry))
-    goal = 0.0 if relative_error is None else float(_checks.float_array("relative_error", relative_error))
-    if relative_error is not None and not goal > 0:
-        raise ValueError(f"relative_error must be > 0, got {relative_error}.")
-    num_blocks = -(-len(x) // BLOCK)
-    sums = np.zeros((num_blocks, len(levels), WIDTH))
-    open_levels, done = np.ones(len(levels), bool), 0
-    upto = num_blocks if relative_error is None else min(_FIRST_BLOCKS, num_blocks)
-    while open_levels.any() and done < num_blocks:
-        sweep(denoiser, x, levels, open_levels, how, range(done, upto), sums)
-        done = upto
-        if relative_error is not None:
-            open_levels &= ~_precise(estimates(sums, levels, x[0].numel()), goal, watched)
-        upto = min(2 * done, num_blocks)
-    found = estimates(sums, levels, x[0].numel())
-    doubts = _warnings(denoiser, x, levels, found, open_levels & (goal > 0))
-    turning = found.pop("asymmetry")
-    return FisherCurve(levels, x[0].numel(), **found, warnings=doubts, asymmetry=turning if asymmetry else None)
-
-
-def _precise(found: dict[str, Estimate], goal: float, watched: tuple[str, ...]) -> np.ndarray:
+def _precise(found: dict[str, Estimate], goal: float, watched: Sequence[str]) -> np.ndarray:
     """Levels where what is watched is known well enough."""
     return np.all([found[name].sem <= goal * np.abs(found[name].mean) for name in watched], axis=0)
 
 
-def _warnings(
-    denoiser: Denoiser, x: Tensor, levels: np.ndarray, estimated: dict[str, Estimate], unmet: np.ndarray
-) -> tuple[str, ...]:
-    divergence, plug_in, dsm = (estimated[f"fisher_information{kind}"] for kind in ("", "_plug_in", "_dsm"))
-    mmse, found = estimated["mmse"], []
-    gap, noise = plug_in.mean - dsm.mean, np.hypot(plug_in.sem, dsm.sem)
-    if (wrong := np.abs(gap) > 4 * noise + 0.05 * np.abs(divergence.mean)).any():
-        found.append(f"the score is not that of the samples at tau = {_list(levels[wrong])}: plug-in and DSM disagree")
-    linear = _linear_mmse(x, levels)
-    if (worse := mmse.mean - 4 * mmse.sem > linear).any():
-        found.append(f"the denoiser is worse than the best linear one at tau = {_list(levels[worse])}")
-    if denoiser.tau_range is not None:
-        low, high = denoiser.tau_range
-        if (out := (levels < low * (1 - 1e-9)) | (levels > high * (1 + 1e-9))).any():
-            found.append(f"tau = {_list(levels[out])} is beyond what the denoiser is good for, {low:.3g} to {high:.3g}")
-    if unmet.any():
-        found.append(f"samples ran out before the relative error was met at tau = {_list(levels[unmet])}")
-    return tuple(found)
-
-
-def _linear_mmse(x: Tensor, levels: np.ndarray) -> np.ndarray:
-    """Of the best linear denoiser, coordinate by coordinate where these are many.
-
-    It is fitted to every other sample and judged on the rest, and the other way round: on its own samples it would be
-    better than the truth.
-    """
-    even, odd = x[::2], x[1::2]
-    return (_linear_mmse_of(even, odd, levels) + _linear_mmse_of(odd, even, levels)) / 2
-
-
-def _linear_mmse_of(fitted: Tensor, judged: Tensor, levels: np.ndarray) -> np.ndarray:
-    dim = fitted[0].numel()
-    whole = dim <= 1024 and len(fitted) > 2 * dim
-    mean = torch.stack([part.flatten(1).double().sum(dim=0) for part in chunks(fitted)]).sum(dim=0) / len(fitted)
-    variance, off = torch.zeros((dim, dim) if whole else dim, dtype=torch.float64, device=fitted.device), mean * 0
-    for part in chunks(fitted):
-        apart = part.flatten(1).double() - mean
-        variance += apart.T @ apart if whole else apart.square().sum(dim=0)
-    variance /= max(len(fitted) - 1, 1)
-    axes = None
-    if whole:
-        variance, axes = torch.linalg.eigh(variance)
-    for part in chunks(judged):
-        apart = part.flatten(1).double() - mean
-        off += (apart if axes is None else apart @ axes).square().sum(dim=0)
-    off, variance = (off / len(judged)).cpu().numpy(), variance.clamp(min=0).cpu().numpy()
-    share = variance / (variance + levels[:, None])
-    return ((1 - share) ** 2 * off + share**2 * levels[:, None]).sum(axis=1)
-
-
-def _list(levels: np.ndarray) -> str:
-    return ", ".join(f"{tau:.3g}" for tau in levels)
-
-
-def _samples(samples: Any) -> Tensor:
-    x = samples if _arrays.is_tensor(samples) else torch.as_tensor(_checks.float_array("samples", samples))
-    if x.ndim < 2 or len(x) < 2 or not x[0].numel():
-        raise ValueError(f"samples must have shape [n, ...] with n >= 2, got {tuple(x.shape)}.")
-    if not x.is_floating_point():
-        raise TypeError(f"samples must be floating point, got {x.dtype}.")
-    if not all(bool(torch.isfinite(part).all()) for part in chunks(x)):
-        raise ValueError("samples must be finite, got NaN or infinity.")
-    return x.detach()
-
-
-def _levels(tau: Any) -> np.ndarray:
+def levels_of(tau: Any) -> np.ndarray:
+    """Positive, ascending, `[t]`."""
     levels = np.atleast_1d(_checks.float_array("tau", tau))
     if levels.ndim != 1 or not levels.size or not (levels > 0).all() or not (np.diff(levels) > 0).all():
         raise ValueError(f"tau must be positive and ascending, got {tau}.")

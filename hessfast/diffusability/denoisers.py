@@ -102,7 +102,7 @@ def from_edm_raw(
         >>> linear.score(torch.ones(1, 1), 3.0).tolist()
         [[-0.25]]
     """
-    variance = _positive("sigma_data", sigma_data) ** 2
+    variance = _checks.positive("sigma_data", sigma_data) ** 2
 
     def predict(y: Tensor, tau: float) -> Tensor:
         c_noise = y.new_full((len(y),), math.log(tau) / 8)
@@ -182,10 +182,3 @@ def from_flow(network: Callable[[Tensor, Tensor], Tensor], tau_range: tuple[floa
         return Coefficients(1 - t, -t, -t / tau)
 
     return Denoiser(predict, coefficients, tau_range)
-
-
-def _positive(name: str, value: Any) -> float:
-    number = float(_checks.float_array(name, value))
-    if not number > 0:
-        raise ValueError(f"{name} must be > 0, got {value}.")
-    return number

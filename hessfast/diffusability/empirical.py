@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessfast import _arrays, _checks
 from hessfast._dispatch import kernel
 
+from . import _samples
 from .denoisers import Coefficients, Denoiser
 
-_LEAST = 0.75  # of the median squared distance of nearest neighbours: below, MMSE' of leave-one-out is off by 30 %
+# Of the median squared distance of nearest neighbours: below, MMSE' of leave-one-out is off by 30 %.
+_RELIABLE_FROM = 0.75
 _ASKED = 1024  # data whose neighbours are looked for
 
 
@@ -53,16 +54,11 @@ def empirical(data: Any, *, leave_one_out: bool = False) -> EmpiricalDenoiser:
         >>> torch.allclose(points(torch.tensor([[0.3]]), 0.5), torch.tensor([[0.6]]).tanh())
         True
     """
-    x = data if _arrays.is_tensor(data) else torch.as_tensor(_checks.float_array("data", data))
-    if x.ndim < 2 or len(x) < 2 or not x[0].numel() or not x.is_floating_point():
-        raise ValueError(f"data must be floating point of shape [n, ...] with n >= 2, got {x.dtype} {tuple(x.shape)}.")
-    if not torch.isfinite(x).all():
-        raise ValueError("data must be finite, got NaN or infinity.")
-    x = x.detach().float().contiguous()
+    x = _samples.samples("data", data, dtype=torch.float32).contiguous()
     return EmpiricalDenoiser(
         lambda y, tau: _Mean.apply(y, x, tau, None),
         lambda tau: Coefficients(0.0, 1.0, -1 / tau),
-        (_LEAST * _neighbour_distance(x.flatten(1)), math.inf),
+        (_RELIABLE_FROM * _neighbour_distance(x.flatten(1)), math.inf),
         x,
         bool(leave_one_out),
     )

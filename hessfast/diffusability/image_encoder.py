@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .deviations import Normalisation
+from .latents import Normalisation
 
 _AT_ONCE = 256  # images through an encoder
 _WARN, _REFUSE = 1.5, 4.0  # factors by which normalised latents miss the mean square 1
@@ -15,7 +15,7 @@ _WARN, _REFUSE = 1.5, 4.0  # factors by which normalised latents miss the mean s
 
 @runtime_checkable
 class ImageEncoder(Protocol):
-    """What an assessed encoder must have; `Autoencoder` and `KLAutoencoder` do.
+    """What an assessed encoder must have, whether or not it is derived from this; `Autoencoder` is.
 
     Attributes:
         shape: channels, rows and columns of an image.
@@ -23,12 +23,9 @@ class ImageEncoder(Protocol):
         provenance: JSON-able, tells this encoder from others.
     """
 
-    @property
-    def shape(self) -> tuple[int, int, int]: ...
-    @property
-    def normalisation(self) -> Normalisation: ...
-    @property
-    def provenance(self) -> dict[str, Any]: ...
+    shape: tuple[int, int, int]
+    normalisation: Normalisation
+    provenance: dict[str, Any]
 
     def encode(self, x: Tensor) -> Tensor:
         """Raw latents `[n, ...]` of images, differentiable by torch; of a random encoder the mean."""
@@ -40,14 +37,15 @@ class ImageEncoder(Protocol):
 
     def latents(self, x: Tensor) -> Tensor:
         """Normalised latents of images."""
-        ...
+        return self.normalisation(self.encode(x))
 
     def images(self, latents: Tensor) -> Tensor:
         """Images of normalised latents."""
-        ...
+        return self.decode(self.normalisation.inverse(latents))
 
 
-def fits(name: str, encoder: Any, x: Tensor) -> None:
+def check_encoder(name: str, encoder: Any, x: Tensor) -> None:
+    """Refuse a name that no file may have, what is no encoder, and one of images of another shape than x."""
     if not re.fullmatch(r"\w[\w.-]*", name) or name == "data":
         raise ValueError(f"encoders must have names of letters, digits, '.' and '-', and not 'data', got {name!r}.")
     if not isinstance(encoder, ImageEncoder):
@@ -62,6 +60,7 @@ def fits(name: str, encoder: Any, x: Tensor) -> None:
 
 
 def latents_of(name: str, encoder: ImageEncoder, x: Tensor, held: Tensor) -> dict[str, np.ndarray]:
+    """Normalised latents of the images to learn from and of those held out; refused if they are not finite."""
     made = {}
     for part, images in (("train", x), ("held_out", held)):
         with torch.no_grad():
@@ -91,6 +90,7 @@ def scale_warnings(name: str, encoder: ImageEncoder, z: Tensor) -> list[str]:
 
 
 def decoded(name: str, encoder: ImageEncoder, latents: Tensor) -> np.ndarray:
+    """Images of normalised latents; refused if they are of another shape or not finite."""
     with torch.no_grad():
         images = torch.cat([encoder.images(some).float() for some in latents.split(_AT_ONCE)])
     if images.shape != (len(latents), *encoder.shape) or not torch.isfinite(images).all():

@@ -68,7 +68,7 @@ def read_images(
     except ImportError:
         raise ImportError("Pillow must be installed to read images. Run pip install pillow.") from None
     side = None if side is None else _checks.integer("side", side, 1)
-    share, seed = float(_checks.float_array("held_out", held_out)), _checks.seed(seed)
+    share, seed = _checks.number("held_out", held_out), _checks.seed(seed)
     if not 0 < share < 1:
         raise ValueError(f"held_out must be in (0, 1), got {held_out}.")
     root = Path(folder)

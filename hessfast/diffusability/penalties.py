@@ -10,11 +10,14 @@ from torch import Tensor
 
 from hessfast import _arrays, _checks
 
+from . import _samples
+from ._surface import Surface, nearest, principal_axes
+
 _QUANTILES = (0.05, 0.5, 0.95)
 
 
 class Penalty(NamedTuple):
-    """Over samples or pairs: mean, standard error, quantiles at 5, 50 and 95 %, the greatest, how many."""
+    """A penalty over samples or pairs: mean, standard error, quantiles at 5, 50 and 95 %, the greatest, how many."""
 
     mean: float
     sem: float
@@ -25,7 +28,7 @@ class Penalty(NamedTuple):
 
 @dataclass(frozen=True)
 class EncoderPenalties:
-    """Of an encoder E: R^D -> R^d on data near an m-dimensional surface with tangent frames U, J = grad E.
+    """Penalties of an encoder E: R^D -> R^d on data near an m-dimensional surface with tangent frames U, J = grad E.
 
     Attributes:
         compression: (D - d) / (D - m), the share of empty directions that the encoder removes.
@@ -54,7 +57,7 @@ class EncoderPenalties:
 def encoder_penalties(
     encoder: Callable[[Tensor], Tensor],
     samples: Any,
-    dimension: int,
+    intrinsic_dimension: int,
     *,
     frames: Any = None,
     step: float | None = None,
@@ -67,7 +70,7 @@ def encoder_penalties(
     Args:
         encoder: maps `[n, ...]` to `[n, ...]`, each sample for itself, differentiable by torch; of a VAE the mean.
         samples: `[n, ...]`, n > num_neighbours.
-        dimension: m of the surface that the data lie near; see `FisherCurve.intrinsic_dimension`.
+        intrinsic_dimension: m of the surface that the data lie near; see `FisherCurve.intrinsic_dimension`.
         frames: orthonormal tangents U, `[n, D, m]`; None: the m first principal axes of the nearest neighbours.
         step: h of second differences; None: the median distance of nearest neighbours. Encoders of piecewise linear
             networks have no second derivative, so that the step is part of the answer.
@@ -82,106 +85,75 @@ def encoder_penalties(
         A map that doubles lengths: its metric is 4, off by 3, its second differences are 0.
 
         >>> square = torch.rand(200, 2, dtype=torch.float64)
-        >>> penalties = encoder_penalties(lambda x: 2 * x, square, dimension=2)
+        >>> penalties = encoder_penalties(lambda x: 2 * x, square, intrinsic_dimension=2)
         >>> round(penalties.tangential_distortion.mean, 6), abs(round(penalties.bending.mean, 6))
         (3.0, 0.0)
     """
-    x = _samples(samples)
+    x = _samples.samples("samples", samples, least=1)
     flat = x.flatten(1)
     n, wide = flat.shape
-    m = _checks.integer("dimension", dimension, 1, wide)
-    k = _checks.integer("num_neighbours", 2 * m + 2 if num_neighbours is None else num_neighbours, m, None)
+    m = _checks.integer("intrinsic_dimension", intrinsic_dimension, 1, wide)
+    k = _checks.integer("num_neighbours", 2 * m + 2 if num_neighbours is None else num_neighbours, m)
     if n <= k:
         raise ValueError(f"samples must be more than their {k} neighbours, got {n}.")
     num_pairs, seed = _checks.integer("num_pairs", num_pairs, 1), _checks.seed(seed)
-
-    def encode(rows: Tensor) -> Tensor:
-        z = encoder(rows.reshape(-1, *x.shape[1:]))
-        if not _arrays.is_tensor(z) or z.ndim < 2 or len(z) != len(rows):
-            raise ValueError(f"encoder must map [n, ...] to [n, ...], got {tuple(getattr(z, 'shape', ()))}.")
-        return z.flatten(1)
-
+    encode = _of_rows(encoder, tuple(x.shape[1:]))
     with torch.no_grad():
         z = encode(flat)
     if not torch.isfinite(z).all():
         raise ValueError("encoder must return finite numbers, got NaN or infinity.")
-    distances, neighbours = _neighbours(flat, k)
-    tangents = _frames(flat, neighbours, m) if frames is None else _given(frames, flat, m)
-    h = float(distances[:, 0].median()) if step is None else float(_checks.float_array("step", step))
+    distances, neighbours = nearest(flat, k)
+    tangents = principal_axes(flat, neighbours, m) if frames is None else _given(frames, flat, m)
+    h = float(distances[:, 0].median()) if step is None else _checks.positive("step", step)
     if not h > 0:
         raise ValueError(f"step must be > 0, got {h}; repeated samples have no distance.")
-    pushed = torch.stack([_pushed(encode, flat, tangents[:, :, i]) for i in range(m)], dim=2)  # J U, [n, d, m]
-    eigenvalues = torch.linalg.eigvalsh(pushed.mT @ pushed)
-    low, high = eigenvalues[:, 0], eigenvalues[:, -1]
-    normal, tangential = _second_differences(encode, flat, z, tangents, pushed, h, seed)
-    near = neighbours[:, 0]
-    offset, distance = flat[near] - flat, distances[:, 0]
-    apart = distance > 0
-    off_tangent = (offset - (tangents @ (tangents.mT @ offset[..., None]))[..., 0]).norm(dim=1)
-    linear = _pushed(encode, flat, offset)
-    variance = float(((z - z.mean(dim=0)) ** 2).sum(dim=1).mean())
+    surface = Surface(encode, flat, z, tangents)
+    distortion, anisotropy = surface.distortions()
+    bending, metric_change = surface.second_differences(h, seed)
+    secant, nonlinearity, curvature = surface.to_neighbours(neighbours[:, 0], distances[:, 0])
     first, second = _pairs(n, num_pairs, seed)
     return EncoderPenalties(
         compression=(wide - z.shape[1]) / (wide - m) if wide > m else 0.0,
-        tangential_distortion=_penalty(torch.maximum((high - 1).abs(), (low - 1).abs())),
-        anisotropy=_penalty((high - low) / (high + low).clamp(min=1e-300)),
-        secant_distortion=_penalty(((z[near] - z).norm(dim=1) / distance - 1).abs()[apart]),
-        bending=_penalty(normal),
-        metric_change=_penalty(tangential),
-        nonlinearity=_penalty((z[near] - z - linear).pow(2).sum(dim=1) / max(variance, 1e-300)),
-        data_curvature=_penalty((2 * off_tangent / distance**2)[apart]),
+        tangential_distortion=_penalty(distortion),
+        anisotropy=_penalty(anisotropy),
+        secant_distortion=_penalty(secant),
+        bending=_penalty(bending),
+        metric_change=_penalty(metric_change),
+        nonlinearity=_penalty(nonlinearity),
+        data_curvature=_penalty(curvature),
         gpe_cost=_penalty(gpe_cost(flat[first], flat[second], z[first], z[second])),
     )
 
 
 def gpe_cost(x: Tensor, x_other: Tensor, z: Tensor, z_other: Tensor) -> Tensor:
-    """Of pairs `[n, ...]`, `[n]`: (log(1 + |z - z'|^2) - log(1 + |x - x'|^2))^2."""
+    """The GPE's cost of each pair, (log(1 + |z - z'|^2) - log(1 + |x - x'|^2))^2, `[n]`.
+
+    Args:
+        x, x_other: data, `[n, ...]`.
+        z, z_other: their latents, `[n, ...]`.
+
+    Example:
+        A pair at the distance 1 that an encoder sets apart by 3.
+
+        >>> x, z = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [3.0]])
+        >>> gpe_cost(x[:1], x[1:], z[:1], z[1:]).sqrt().exp().round(decimals=4).tolist()  # (1 + 3^2) / (1 + 1^2)
+        [5.0]
+    """
     apart = ((a - b).flatten(1).pow(2).sum(dim=1) for a, b in ((z, z_other), (x, x_other)))
     encoded, plain = (torch.log1p(squared) for squared in apart)
     return (encoded - plain) ** 2
 
 
-def _pushed(encode: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Tensor:
-    """J v of each sample, by two backward passes: every layer has those, not every layer has a forward mode."""
-    with torch.inference_mode(False), torch.enable_grad():
-        y = x.clone().requires_grad_()
-        z = encode(y)
-        if not z.requires_grad:
-            raise ValueError("encoder must be made of operations that torch can differentiate.")
-        dual = torch.zeros_like(z, requires_grad=True)
-        (pulled,) = torch.autograd.grad(z, y, dual, create_graph=True)
-        (product,) = torch.autograd.grad(pulled, dual, v, allow_unused=True)
-    return torch.zeros_like(z) if product is None else product.detach()
+def _of_rows(encoder: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    """The encoder as a map of rows, `[n, D]` to `[n, d]`."""
 
+    def encode(rows: Tensor) -> Tensor:
+        z = encoder(rows.reshape(-1, *shape))
+        if not _arrays.is_tensor(z) or z.ndim < 2 or len(z) != len(rows):
+            raise ValueError(f"encoder must map [n, ...] to [n, ...], got {tuple(getattr(z, 'shape', ()))}.")
+        return z.flatten(1)
 
-def _second_differences(encode, x, z, tangents, pushed, h, seed) -> tuple[Tensor, Tensor]:
-    """Sizes of (E(x + h v) + E(x - h v) - 2 E(x)) / h^2 for a random unit tangent v: normal part, tangential part."""
-    generator = torch.Generator().manual_seed(seed)
-    v = torch.randn(len(x), tangents.shape[2], generator=generator, dtype=torch.float64).to(x)
-    v = (tangents @ (v / v.norm(dim=1, keepdim=True))[..., None])[..., 0]
-    with torch.no_grad():
-        second = (encode(x + h * v) + encode(x - h * v) - 2 * z) / h**2
-    basis = torch.linalg.qr(pushed).Q
-    inside = (basis @ (basis.mT @ second[..., None]))[..., 0]
-    return (second - inside).norm(dim=1), inside.norm(dim=1)
-
-
-def _neighbours(x: Tensor, k: int, at_once: int = 1024) -> tuple[Tensor, Tensor]:
-    """Distances and numbers of the k nearest others, `[n, k]`."""
-    distances, numbers = [], []
-    for rows in torch.arange(len(x)).split(at_once):
-        apart = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist")
-        apart[torch.arange(len(rows)), rows] = math.inf
-        nearest = apart.topk(k, largest=False)
-        distances.append(nearest.values)
-        numbers.append(nearest.indices)
-    return torch.cat(distances), torch.cat(numbers)
-
-
-def _frames(x: Tensor, neighbours: Tensor, m: int) -> Tensor:
-    """The m first principal axes of each sample's neighbours about their mean, `[n, D, m]`."""
-    around = x[neighbours]
-    return torch.linalg.svd(around - around.mean(dim=1, keepdim=True), full_matrices=False).Vh[:, :m].mT
+    return encode
 
 
 def _given(frames: Any, x: Tensor, m: int) -> Tensor:
@@ -207,12 +179,3 @@ def _penalty(values: Tensor) -> Penalty:
     low, middle, high = torch.quantile(values, values.new_tensor(_QUANTILES)).tolist()
     sem = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else math.nan
     return Penalty(float(values.mean()), sem, (low, middle, high), float(values.max()), len(values))
-
-
-def _samples(samples: Any) -> Tensor:
-    x = samples if _arrays.is_tensor(samples) else torch.as_tensor(_checks.float_array("samples", samples))
-    if x.ndim < 2 or not x.numel() or not x.is_floating_point():
-        raise ValueError(f"samples must be floating point of shape [n, ...], got {x.dtype} {tuple(x.shape)}.")
-    if not torch.isfinite(x).all():
-        raise ValueError("samples must be finite, got NaN or infinity.")
-    return x.detach()

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessfast import _arrays, _checks
+from . import _samples
 
 _AT_ONCE = 1024
 
@@ -27,9 +27,7 @@ def energy_distance(samples: Any, others: Any) -> float:
         >>> energy_distance([[0.0], [0.0]], [[1.0], [1.0]])
         2.0
     """
-    x, y = _flat("samples", samples), _flat("others", others)
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"others must have as many numbers each as samples, {x.shape[1]}, got {y.shape[1]}.")
+    x, y = _flat(samples, others)
     n, m = len(x), len(y)
     return 2 * _total(x, y) / (n * m) - _total(x, x) / (n * (n - 1)) - _total(y, y) / (m * (m - 1))
 
@@ -49,9 +47,7 @@ def frechet_distance(samples: Any, others: Any) -> float:
         >>> round(frechet_distance([[-1.0], [1.0]], [[0.0], [2.0]]), 9)
         1.0
     """
-    x, y = _flat("samples", samples), _flat("others", others)
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"others must have as many numbers each as samples, {x.shape[1]}, got {y.shape[1]}.")
+    x, y = _flat(samples, others)
     dim = x.shape[1]
     first, second = (torch.cov(a.T).reshape(dim, dim) for a in (x, y))
     values, vectors = torch.linalg.eigh(first)
@@ -65,10 +61,11 @@ def _total(x: Tensor, y: Tensor) -> float:
     return float(torch.stack(list(few)).sum())
 
 
-def _flat(name: str, value: Any) -> Tensor:
-    x = torch.as_tensor(value if _arrays.is_tensor(value) else _checks.float_array(name, value)).detach()
-    if x.ndim < 2 or len(x) < 2 or not x[0].numel():
-        raise ValueError(f"{name} must have shape [n, ...] with n >= 2, got {tuple(x.shape)}.")
-    if not torch.isfinite(x).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity.")
-    return x.double().flatten(1)
+def _flat(samples: Any, others: Any) -> tuple[Tensor, Tensor]:
+    """`[n, dim]` and `[m, dim]`, float64."""
+    x, y = (
+        _samples.samples(name, value).double().flatten(1) for name, value in (("samples", samples), ("others", others))
+    )
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"others must have as many numbers each as samples, {x.shape[1]}, got {y.shape[1]}.")
+    return x, y

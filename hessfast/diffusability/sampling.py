@@ -54,10 +54,7 @@ def generate(
     chosen = denoiser.tau_range if tau_range is None else tau_range
     if chosen is None:
         raise ValueError("tau_range must be given for this denoiser, got None.")
-    ends = _checks.float_array("tau_range", chosen)
-    if ends.shape != (2,) or not 0 < ends[0] < ends[1]:
-        raise ValueError(f"tau_range must be two ascending positive numbers, got {tau_range}.")
-    last, first = (tau ** (0.5 / _RHO) for tau in ends.tolist())
+    last, first = (tau ** (0.5 / _RHO) for tau in _checks.interval("tau_range", chosen, positive=True))
     sigmas = [(first + k / (num_steps - 1) * (last - first)) ** _RHO for k in range(num_steps)]
     noise = torch.cat([
         torch.randn((_BLOCK, *shape), generator=_random.generator(seed, *_random.GENERATED, block))

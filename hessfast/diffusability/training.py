@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from hessfast import _arrays, _checkpoint, _checks, _distributed, _random
 
+from . import _samples
 from .denoisers import Denoiser, edm_coefficients, from_edm_raw
 from .networks import MLP, UNet
 
@@ -57,20 +58,16 @@ def train_denoiser(
         ValueError: for samples or noise that do not fit, or a checkpoint of another training.
         ArithmeticError: for a loss that is not finite.
     """
-    x = _samples(samples)
-    ends = _checks.float_array("tau_range", tau_range)
-    if ends.shape != (2,) or not 0 < ends[0] < ends[1]:
-        raise ValueError(f"tau_range must be two ascending positive numbers, got {tau_range}.")
-    low, high = ends.tolist()
+    x = _samples.samples("samples", samples, ndim=(2, 4), dtype=torch.float32).cpu().contiguous()
+    low, high = _checks.interval("tau_range", tau_range, positive=True)
     num_steps = _checks.integer("num_steps", num_steps, 1)
     batch_size, seed = _checks.integer("batch_size", batch_size, 1), _checks.seed(seed)
+    ema_decay = _checks.number("ema_decay", ema_decay)
     if not 0 <= ema_decay < 1:
         raise ValueError(f"ema_decay must be in [0, 1), got {ema_decay}.")
     if learning_rate is None:
         learning_rate = _RATE_OF_VECTORS if x.ndim == 2 else _RATE_OF_IMAGES
-    learning_rate = float(_checks.float_array("learning_rate", learning_rate))
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be > 0, got {learning_rate}.")
+    learning_rate = _checks.positive("learning_rate", learning_rate)
     if network is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed % 2**63)
@@ -153,13 +150,3 @@ def _batch(x: Tensor, plan: dict, step: int) -> tuple[Tensor, Tensor, Tensor]:
     low, high = (math.log(tau) for tau in plan["tau_range"])
     levels = torch.exp(low + (high - low) * torch.rand(len(rows), generator=generator))
     return x[rows.to(x.device)], noise.to(x.device), levels.to(x.device)
-
-
-def _samples(samples: Any) -> Tensor:
-    x = torch.as_tensor(samples if _arrays.is_tensor(samples) else _checks.float_array("samples", samples))
-    if x.ndim not in (2, 4) or len(x) < 2:
-        raise ValueError(f"samples must have shape [n, dim] or [n, channels, side, side], got {tuple(x.shape)}.")
-    x = x.detach().cpu().float().contiguous()
-    if not torch.isfinite(x).all():
-        raise ValueError("samples must be finite, got NaN or infinity.")
-    return x

@@ -1,14 +1,16 @@
 """Figures of a run: log Z, its derivatives, the metric, the phase boundaries it shows, maps of the errors, curves."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 
+from hessfast._figures import as_picture, available, save
+from hessfast._figures import figure as new_figure
 from hessfast.geodesic import KINDS
 
 from .rows import aligned_values
 
+__all__ = ["available", "draw", "natural_metric"]
 _LABELS = {
     "ising": (r"$T$", r"$H$", [r"$F$", r"$\partial F/\partial T$", r"$\partial F/\partial H$"]),
     "tasep": (r"$\alpha$", r"$\beta$", [r"$J$", r"$\partial J/\partial\alpha$", r"$\partial J/\partial\beta$"]),
@@ -16,26 +18,15 @@ _LABELS = {
 _ELLIPSES = 12  # a side
 
 
-def available() -> bool:
-    """Whether matplotlib, of the extra `plot`, is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
-
-
 def draw(model, folder: Path, row: str = "ours") -> list[Path]:
     """Write figures of a row of known scale to `folder/figures`; the paths."""
     kept = np.load(folder / "rows" / f"{row}.npz")
     learned = aligned_values(model, kept["log_z"], kept["means"])
     truth = model.values(model.log_z, model.means)
-    (folder / "figures").mkdir(exist_ok=True)
     pictures = {"derivatives": _maps(model, learned, truth), "metric": _metric(model, kept["means"])}
     if row == "ours" and (folder / "geodesics.npz").exists():
         pictures["geodesics"] = _geodesics(model, kept["means"], np.load(folder / "geodesics.npz"))
-    paths = []
-    for name, figure in pictures.items():
-        paths += [folder / "figures" / f"{row}_{name}.{kind}" for kind in ("png", "pdf")]
-        for path in paths[-2:]:
-            figure.savefig(path, dpi=150)
-    return paths
+    return save({f"{row}_{name}": drawn for name, drawn in pictures.items()}, folder / "figures")
 
 
 def natural_metric(model, means: np.ndarray) -> np.ndarray:
@@ -53,9 +44,7 @@ def natural_metric(model, means: np.ndarray) -> np.ndarray:
 
 def _maps(model, learned: np.ndarray, truth: np.ndarray):
     x, y, names = _LABELS[model.name]
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 9), layout="constrained")
+    figure = new_figure(11, 9)
     axes = figure.subplots(3, 3, sharex=True, sharey=True)
     for k, name in enumerate(names):
         low, high = np.quantile(truth[k], (0.01, 0.99))
@@ -65,7 +54,7 @@ def _maps(model, learned: np.ndarray, truth: np.ndarray):
         for axis, (values, a, b, colours, title) in zip(
             axes[k], (*columns, (error, -width, width, "RdBu", "learned - exact")), strict=True
         ):
-            picture = _picture(axis, model, values, a, b, colours)
+            picture = _picture(axis, model, values, (a, b), colours)
             figure.colorbar(picture, ax=axis)
             axis.set_title(f"{name}, {title}", fontsize=10)
         axes[k, 0].set_ylabel(y)
@@ -80,16 +69,12 @@ def _metric(model, means: np.ndarray):
     metric = natural_metric(model, means)
     trace = np.log10(np.maximum(np.trace(metric, axis1=-2, axis2=-1), 1e-6))
     volume = np.log10(np.maximum(np.linalg.det(metric), 1e-12)) / 2
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = new_figure(11, 4.6)
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     titles = r"$\log_{10}$ tr $g$ per site, ellipses of equal length", r"$\log_{10}\sqrt{\det g}$"
     for axis, values, title in zip(axes, (trace, volume), titles, strict=True):
-        picture = _picture(
-            axis, model, values, float(np.quantile(values, 0.05)), float(np.quantile(values, 0.995)), "magma"
-        )
-        figure.colorbar(picture, ax=axis)
+        limits = float(np.quantile(values, 0.05)), float(np.quantile(values, 0.995))
+        figure.colorbar(_picture(axis, model, values, limits, "magma"), ax=axis)
         axis.set(title=title, xlabel=x, ylabel=y)
     low, high = np.array(model.box)
     step = model.grid.shape[0] // _ELLIPSES
@@ -109,12 +94,10 @@ def _geodesics(model, means: np.ndarray, made):
     """Curves of every kind with ten equidistant points each over the trace of the metric, and a map of distances."""
     x, y, _ = _LABELS[model.name]
     trace = np.log10(np.maximum(np.trace(natural_metric(model, means), axis1=-2, axis2=-1), 1e-6))
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = new_figure(11, 4.6)
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    levels = float(np.quantile(trace, 0.05)), float(np.quantile(trace, 0.995))
-    figure.colorbar(_picture(axes[0], model, trace, *levels, "Greys"), ax=axes[0])
+    limits = float(np.quantile(trace, 0.05)), float(np.quantile(trace, 0.995))
+    figure.colorbar(_picture(axes[0], model, trace, limits, "Greys"), ax=axes[0])
     distances = axes[1].contourf(*made["nodes"].transpose(2, 0, 1), made["distances"], levels=24, cmap="viridis")
     figure.colorbar(distances, ax=axes[1])
     for k, (curves, marks) in enumerate(zip(made["curves"], made["marks"], strict=True)):
@@ -130,9 +113,5 @@ def _geodesics(model, means: np.ndarray, made):
     return figure
 
 
-def _picture(axis, model, values: np.ndarray, low: float, high: float, colours: str):
-    (left, bottom), (right, top) = model.box
-    return axis.imshow(
-        values.reshape(model.grid.shape).T, origin="lower", extent=(left, right, bottom, top), aspect="auto",
-        vmin=low, vmax=high, cmap=colours, interpolation="nearest",
-    )  # fmt: skip
+def _picture(axis, model, values: np.ndarray, limits: tuple[float, float], colours: str):
+    return as_picture(axis, values.reshape(model.grid.shape), model.box, limits, colours)

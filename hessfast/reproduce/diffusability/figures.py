@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast.reproduce.figures import available
+from hessfast._figures import available, figure, save
 
 from . import toys
 from .study import CONTROL, QUALITY
@@ -19,7 +19,6 @@ _MOST = 12  # diagnostics shown
 
 def draw(folder: Path, report: dict[str, Any]) -> list[Path]:
     """Write `folder/figures`; the paths."""
-    (folder / "figures").mkdir(exist_ok=True)
     parts, pictures = report["parts"], {}
     if "2" in parts.get("toys", {}).get("lines", {}):
         pictures["2"] = _activations(parts["toys"])
@@ -27,19 +26,12 @@ def draw(folder: Path, report: dict[str, Any]) -> list[Path]:
         pictures["3"] = _deviations(parts.get("toys"), parts.get("digits"))
     if "family" in parts:
         pictures["family"] = _family(parts["family"])
-    paths = []
-    for name, figure in pictures.items():
-        for kind in ("png", "pdf"):
-            paths.append(folder / "figures" / f"{name}.{kind}")
-            figure.savefig(paths[-1], dpi=150)
-    return paths
+    return save(pictures, folder / "figures")
 
 
 def _new(columns: int, rows: int = 1, **shared):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * columns, 3.8 * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
+    made = figure(4.6 * columns, 3.8 * rows)
+    return made, made.subplots(rows, columns, squeeze=False, **shared)
 
 
 def _points(axis, x, y, error, k: int) -> None:
@@ -48,7 +40,7 @@ def _points(axis, x, y, error, k: int) -> None:
 
 def _activations(summary: dict[str, Any]):
     line, points = summary["lines"]["2"], summary["points"]["2"]
-    figure, axes = _new(3)
+    made, axes = _new(3)
     names = ("fisher_information", "fisher_information_rate", "mmse_rate")
     for axis, name, symbol in zip(axes[0], names, ("FI", "FIR", "MMSE'"), strict=True):
         for k, (activation, values) in enumerate(line["lines"].items()):
@@ -65,13 +57,13 @@ def _activations(summary: dict[str, Any]):
                 )
         axis.set(xscale="log", yscale="log", xlabel=r"noise variance $\tau$", title=symbol)
     axes[0, 0].legend(fontsize=8)
-    figure.suptitle("Normal data in the plane and pointwise encoders: exact lines, trained points (2 standard errors)")
-    return figure
+    made.suptitle("Normal data in the plane and pointwise encoders: exact lines, trained points (2 standard errors)")
+    return made
 
 
 def _deviations(summary: dict[str, Any] | None, digits: dict[str, Any] | None):
     """The paper's four panels above, the same of MMSE' below."""
-    figure, axes = _new(4, 2)
+    made, axes = _new(4, 2)
     labels = {"3a": r"$\delta_0$", "3b": r"$d$", "3c": r"$\varepsilon_0$"}
     if summary:
         for column, (name, label) in enumerate(labels.items()):
@@ -100,7 +92,7 @@ def _deviations(summary: dict[str, Any] | None, digits: dict[str, Any] | None):
         _scaled(axes[:, 3], digits)
     for axis in axes.flat:
         axis.set_visible(axis.has_data())
-    return figure
+    return made
 
 
 def _scaled(axes, digits: dict[str, Any]) -> None:
@@ -125,7 +117,7 @@ def _scaled(axes, digits: dict[str, Any]) -> None:
 def _family(summary: dict[str, Any]):
     """Rank correlations with what chance allows, and the energy distances that they are about."""
     budget = summary["budgets"][-1]
-    figure, axes = _new(2)
+    made, axes = _new(2)
     ranked = sorted(budget["diagnostics"].items(), key=lambda item: -abs(item[1]["mean"]))[:_MOST]
     names, rows = zip(*reversed(ranked), strict=True)
     places = np.arange(len(names))
@@ -149,4 +141,4 @@ def _family(summary: dict[str, Any]):
     marks.set(ylabel=QUALITY.replace("_", " "), title="of samples from reconstructions")
     marks.set_yscale("symlog", linthresh=1e-2)
     marks.legend(fontsize=7)
-    return figure
+    return made

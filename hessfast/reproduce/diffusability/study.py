@@ -84,8 +84,7 @@ def encoder_record(path: Path, name: str, latent_dim: int, seed: int, budget: Bu
             "curve": equal_noise.to_dict(), "curve_at_equal_ratio": equal_ratio.to_dict(),
             "diagnostics": diagnostics(of_data, equal_noise, equal_ratio, scale),
         })  # fmt: skip
-    dimension = min(_NEAR, latent_dim)
-    penalties = encoder_penalties(made.encode, held_out, dimension, seed=seed)
+    penalties = encoder_penalties(made.encode, held_out, min(_NEAR, latent_dim), seed=seed)
     record = {
         "encoder": name, "latent_dim": latent_dim, "seed": seed, "scale": scaled.scale, "snr_scale": scale,
         "budgets": budgets,

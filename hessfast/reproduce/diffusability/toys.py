@@ -111,7 +111,7 @@ def trained_record(path: Path, figure: str, setting: Any, num_steps: int, seed: 
 
 
 def exact_curve(toy: Toy, levels: tuple[float, ...]) -> dict[str, np.ndarray]:
-    """By the names of ExactCurves, `[len(levels)]`."""
+    """Exact curves by the names of ExactCurves, `[len(levels)]` each."""
     points = [toy.exact(tau) for tau in levels]
     return {name: np.array([getattr(point, name) for point in points]) for name in ExactCurves._fields}
 

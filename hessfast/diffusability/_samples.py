@@ -1,0 +1,67 @@
+"""One check of samples, `[n, ...]`: what every public function asks of the data that it is given."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hessfast import _arrays, _checks
+
+_NUMBERS_AT_ONCE = 2**22  # some megabytes
+_SHAPES = {2: "[n, dim]", 4: "[n, channels, side, side]"}
+
+
+def samples(
+    name: str, value: Any, *, least: int = 2, ndim: Sequence[int] = (), dtype: torch.dtype | None = None
+) -> Tensor:
+    """Floating point and finite, in `dtype` if one is given; a tensor stays where it is, without its graph.
+
+    Args:
+        least: samples.
+        ndim: 2 or 4, if not all numbers of axes will do.
+    """
+    x = _floating(name, value)
+    if x.ndim < 2 or (ndim and x.ndim not in ndim) or len(x) < least or not math.prod(x.shape[1:]):
+        shapes = " or ".join(_SHAPES[each] for each in ndim) or "[n, ...]"
+        raise ValueError(f"{name} must have shape {shapes} with n >= {least}, got {tuple(x.shape)}.")
+    return _finite(name, x, dtype)
+
+
+def images(name: str, value: Any, *, least: int = 2, least_side: int = 1, dtype: torch.dtype | None = None) -> Tensor:
+    """`samples` that are square images of so many pixels a side."""
+    x = _floating(name, value)
+    if x.ndim != 4 or len(x) < least or not x.shape[1] or x.shape[2] != x.shape[3] or x.shape[2] < least_side:
+        raise ValueError(
+            f"{name} must have shape {_SHAPES[4]} with n >= {least} and side >= {least_side}, got {tuple(x.shape)}."
+        )
+    return _finite(name, x, dtype)
+
+
+def batch(name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
+    """A floating point tensor `[n, *shape]`, with its graph, as an encoder maps it; any number of rows."""
+    if not _arrays.is_tensor(value) or value.shape[1:] != shape or not value.is_floating_point():
+        got = f"{value.dtype} {tuple(value.shape)}" if _arrays.is_tensor(value) else type(value).__name__
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"{name} must be a floating point tensor of shape [n, {wanted}], got {got}.")
+    return value
+
+
+def chunks(x: Tensor) -> Sequence[Tensor]:
+    """Rows of x, some megabytes at a time."""
+    return x.split(max(_NUMBERS_AT_ONCE // math.prod(x.shape[1:]), 1))
+
+
+def _floating(name: str, value: Any) -> Tensor:
+    x = value if _arrays.is_tensor(value) else torch.as_tensor(_checks.float_array(name, value))
+    if not x.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {x.dtype}.")
+    return x.detach()
+
+
+def _finite(name: str, x: Tensor, dtype: torch.dtype | None) -> Tensor:
+    x = x if dtype is None else x.to(dtype)
+    if not all(bool(torch.isfinite(part).all()) for part in chunks(x)):
+        raise ValueError(f"{name} must be finite, got NaN or infinity.")
+    return x

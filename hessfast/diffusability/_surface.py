@@ -1,0 +1,96 @@
+"""Data near a surface and their image under an encoder: lengths, angles and bends along the tangents."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Samples x `[n, D]`, orthonormal tangents U there `[n, D, m]`, and z = E(x) `[n, d]`; J = grad E.
+
+    Attributes:
+        encode: E of rows, differentiable by torch.
+    """
+
+    encode: Callable[[Tensor], Tensor]
+    x: Tensor
+    z: Tensor
+    tangents: Tensor
+
+    def distortions(self) -> tuple[Tensor, Tensor]:
+        """|U^T J^T J U - I| and (hi - lo) / (hi + lo) of the eigenvalues of U^T J^T J U, `[n]` each."""
+        eigenvalues = torch.linalg.eigvalsh(self._image_tangents.mT @ self._image_tangents)
+        low, high = eigenvalues[:, 0], eigenvalues[:, -1]
+        return torch.maximum((high - 1).abs(), (low - 1).abs()), (high - low) / (high + low).clamp(min=1e-300)
+
+    def second_differences(self, step: float, seed: int) -> tuple[Tensor, Tensor]:
+        """Sizes of (E(x + h v) + E(x - h v) - 2 E(x)) / h^2 for a random unit tangent v: normal to J U, and along."""
+        x, h = self.x, step
+        generator = torch.Generator().manual_seed(seed)
+        v = torch.randn(len(x), self.tangents.shape[2], generator=generator, dtype=torch.float64).to(x)
+        v = (self.tangents @ (v / v.norm(dim=1, keepdim=True))[..., None])[..., 0]
+        with torch.no_grad():
+            second = (self.encode(x + h * v) + self.encode(x - h * v) - 2 * self.z) / h**2
+        along = _projected(torch.linalg.qr(self._image_tangents).Q, second)
+        return (second - along).norm(dim=1), along.norm(dim=1)
+
+    def to_neighbours(self, near: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Secant distortion, nonlinearity and curvature of the data, of each sample and that of number `near`.
+
+        | |E(x') - E(x)| / |x' - x| - 1 |, |E(x') - E(x) - J (x' - x)|^2 / Var z, 2 dist(x' - x, tangents) / |x' - x|^2;
+        the first and the last without pairs of copies.
+        """
+        offset, moved, apart = self.x[near] - self.x, self.z[near] - self.z, distance > 0
+        off_tangent = (offset - _projected(self.tangents, offset)).norm(dim=1)
+        missed = (moved - self._pushed(offset)).pow(2).sum(dim=1)
+        variance = float(((self.z - self.z.mean(dim=0)) ** 2).sum(dim=1).mean())
+        return (
+            (moved.norm(dim=1) / distance - 1).abs()[apart],
+            missed / max(variance, 1e-300),
+            (2 * off_tangent / distance**2)[apart],
+        )
+
+    @cached_property
+    def _image_tangents(self) -> Tensor:
+        """J U, `[n, d, m]`."""
+        return torch.stack([self._pushed(u) for u in self.tangents.unbind(dim=2)], dim=2)
+
+    def _pushed(self, v: Tensor) -> Tensor:
+        """J v of each sample, by two backward passes: every layer has those, not every layer has a forward mode."""
+        with torch.inference_mode(False), torch.enable_grad():
+            y = self.x.clone().requires_grad_()
+            z = self.encode(y)
+            if not z.requires_grad:
+                raise ValueError("encoder must be made of operations that torch can differentiate.")
+            dual = torch.zeros_like(z, requires_grad=True)
+            (pulled,) = torch.autograd.grad(z, y, dual, create_graph=True)
+            (product,) = torch.autograd.grad(pulled, dual, v, allow_unused=True)
+        return torch.zeros_like(z) if product is None else product.detach()
+
+
+def nearest(x: Tensor, k: int, at_once: int = 1024) -> tuple[Tensor, Tensor]:
+    """Distances and numbers of the k nearest others, `[n, k]`."""
+    distances, numbers = [], []
+    for rows in torch.arange(len(x)).split(at_once):
+        apart = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist")
+        apart[torch.arange(len(rows)), rows] = math.inf
+        found = apart.topk(k, largest=False)
+        distances.append(found.values)
+        numbers.append(found.indices)
+    return torch.cat(distances), torch.cat(numbers)
+
+
+def principal_axes(x: Tensor, neighbours: Tensor, m: int) -> Tensor:
+    """The m first of each sample's neighbours about their mean, `[n, D, m]`."""
+    around = x[neighbours]
+    return torch.linalg.svd(around - around.mean(dim=1, keepdim=True), full_matrices=False).Vh[:, :m].mT
+
+
+def _projected(basis: Tensor, v: Tensor) -> Tensor:
+    """Orthogonally onto the span of each sample's orthonormal basis `[n, D, m]`."""
+    return (basis @ (basis.mT @ v[..., None]))[..., 0]

@@ -1,0 +1,103 @@
+"""What trainings of autoencoders share: checked images, networks of the seed, steps that can be gone on with."""
+
+import hashlib
+from collections.abc import Callable
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hessfast import _arrays, _checkpoint, _checks, _random
+
+from . import _samples
+from .autoencoder import applied
+from .autoencoder_networks import Decoder, Encoder
+from .latents import Normalisation, normalisation
+
+_CHECKPOINT_EVERY = 500  # steps
+
+
+def prepare(images: Any, plan: dict, device: Any) -> tuple[Tensor, Encoder, Decoder, dict]:
+    """Images and networks where they are to be trained, and the plan, checked."""
+    x, plan = _checked(images, plan)
+    encoder, decoder = _networks(x, plan)
+    device = _arrays.device_of(images) if device is None else device
+    return x.to(device), encoder.to(device), decoder.to(device), plan
+
+
+def _networks(x: Tensor, plan: dict) -> tuple[Encoder, Decoder]:
+    """Encoder and decoder of the seed, in units of the images."""
+    size = (x.shape[1], x.shape[2], x.shape[3]), plan["latent_dim"], plan["width"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan["seed"] % 2**63)
+        networks = Encoder(*size), Decoder(*size)
+    centre = x.mean(dim=0)
+    spread = float((x - centre).double().square().mean()) ** 0.5
+    if not spread > 0:
+        raise ValueError("images must differ, got the same one throughout.")
+    for network in networks:
+        network.centre.copy_(centre)
+        network.spread.fill_(spread)
+    return networks
+
+
+def minimise(
+    networks: nn.ModuleDict,
+    x: Tensor,
+    phases: list[tuple[Callable[[], None] | None, Callable[[Tensor, torch.Generator], Tensor]]],
+    plan: dict,
+    checkpoint: str | Path | None,
+    progress: bool,
+) -> None:
+    """Minimise each phase's loss of a batch for `num_steps`; what a phase leaves without a gradient stays as it is."""
+    optimiser = torch.optim.Adam(networks.parameters(), plan["learning_rate"])
+    path = None if checkpoint is None else Path(checkpoint)
+    done = 0 if path is None else _checkpoint.load(path, networks, optimiser, plan)
+    total = plan["num_steps"] * len(phases)
+    for step in tqdm(range(done, total), plan["method"].upper(), total, initial=done, disable=not progress):
+        phase, now = divmod(step, plan["num_steps"])
+        begin, loss_of = phases[phase]
+        if now == 0 and begin is not None:
+            begin()
+        for group in optimiser.param_groups:
+            group["lr"] = plan["learning_rate"] * (1 + cos(pi * now / plan["num_steps"])) / 2
+        rows, generator = _batch(len(x), plan, step)
+        loss = loss_of(x[rows.to(x.device)], generator)
+        if not torch.isfinite(loss):
+            raise ArithmeticError(f"loss must be finite, got {loss.item()} at step {step}. Lower learning_rate.")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        complete = now + 1 == plan["num_steps"] or (step + 1) % _CHECKPOINT_EVERY == 0
+        if complete and not all(bool(weight.isfinite().all()) for weight in networks.parameters()):
+            raise ArithmeticError(f"weights must be finite, got NaN or infinity at step {step}. Lower learning_rate.")
+        if complete and path is not None:
+            _checkpoint.save(path, networks, optimiser, step + 1, plan)
+
+
+def _batch(n: int, plan: dict, step: int) -> tuple[Tensor, torch.Generator]:
+    """Numbers of different images, and what else the step draws from: a function of (seed, step)."""
+    generator = _random.generator(plan["seed"], *_random.AUTOENCODER_BATCHES, step)
+    return torch.randperm(n, generator=generator)[: plan["batch_size"]], generator
+
+
+def normalisation_of(encoder: Encoder, x: Tensor) -> Normalisation:
+    """Normalisation of the latents of images; refused if training has made them infinite."""
+    with torch.no_grad():
+        z = applied(encoder, "images", x, encoder.shape)
+    if not torch.isfinite(z).all():
+        raise ArithmeticError("latents must be finite, got NaN or infinity. Lower learning_rate.")
+    return normalisation(z)
+
+
+def _checked(images: Any, plan: dict) -> tuple[Tensor, dict]:
+    """Images in float32 on the host, and the plan with their digest."""
+    x = _samples.images("images", images, least_side=8, dtype=torch.float32).cpu().contiguous()
+    plan = plan | {"latent_dim": _checks.integer("latent_dim", plan["latent_dim"], 1, x[0].numel())}
+    plan |= {name: _checks.integer(name, plan[name], 1) for name in ("width", "num_steps")}
+    plan |= {"batch_size": _checks.integer("batch_size", plan["batch_size"], 2), "seed": _checks.seed(plan["seed"])}
+    plan["learning_rate"] = _checks.positive("learning_rate", plan["learning_rate"])
+    return x, plan | {"shape": list(x.shape), "images": hashlib.sha256(x.numpy().tobytes()).hexdigest()}

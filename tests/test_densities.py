@@ -1,0 +1,114 @@
+"""Densities whose denoiser is known: their curves by quadrature against other programs', and their posterior means."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hessfast.diffusability import (
+    Activated,
+    GaussianMixture,
+    Sphere,
+    WrappedNormal,
+    fisher_curve,
+    from_density,
+)
+
+
+def leaky(x):
+    return nn.functional.leaky_relu(torch.as_tensor(x), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("density", "tau", "information", "rate"),  # by quadrature in other programs, to the digits shown
+    [
+        (GaussianMixture([[-1.0], [1.0]], [0.01, 0.01]), 0.1, 8.76442714, 91.40814780),
+        (GaussianMixture([[-1.0], [1.0]], [0.01, 0.01]), 1.0, 0.54627292, 0.40821765),
+        (GaussianMixture([[-1.0], [1.0]], [0.0, 0.0]), 0.25, 2.90244146, 17.50214164),
+        (GaussianMixture([[-2.0], [1.0]], [0.25, 0.04], [0.3, 0.7]), 0.1, 5.7473823389, 39.7337110570),
+        (GaussianMixture([[-2.0], [1.0]], [0.25, 0.04], [0.3, 0.7]), 1.0, 0.5490925617, 0.6004460164),
+        (Activated(leaky), 0.01, 26.4597322493, 1956.0286112875),
+        (Activated(leaky), 0.1, 4.0310313003, 31.8070526446),
+        (Activated(leaky, 2), 1.0, 2 * 0.7431095161, 2 * 0.5753558626),
+        (Activated(torch.tanh), 0.1, 2.971901909, 18.739867005),
+        (Activated(torch.tanh), 1.0, 0.718991297, 0.521255899),
+    ],
+)
+def test_quadrature(density, tau, information, rate):
+    exact = density.exact(tau)
+    assert exact.fisher_information == pytest.approx(information, rel=2e-8)
+    assert exact.fisher_information_rate == pytest.approx(rate, rel=2e-8)
+    assert exact.mmse == pytest.approx(density.dim * tau - tau**2 * information, rel=1e-6)
+    assert exact.mmse_rate == pytest.approx(density.dim - 2 * tau * information + tau**2 * rate, rel=1e-5)
+
+
+def test_two_points():
+    """E[X | y] of two atoms at +-1 is tanh(y / tau)."""
+    y = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    atoms = GaussianMixture([[-1.0], [1.0]], [0.0, 0.0])
+    torch.testing.assert_close(atoms.posterior_mean(y, 0.3), torch.tanh(y / 0.3))
+    assert atoms.exact(0.25).mmse == pytest.approx(0.06859741, abs=1e-8)
+    assert atoms.exact(0.25).mmse_rate == pytest.approx(0.64266312, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    "density",
+    [
+        GaussianMixture([[0.0, 1.0], [1.0, -1.0]], [[[1.0, 0.5], [0.5, 0.5]], [[0.2, 0.0], [0.0, 0.0]]], [1, 3]),
+        GaussianMixture([[0.0, 1.0], [1.0, -1.0]], [[0.3, 0.1], [0.2, 0.4]]),
+        Activated(leaky, 2),
+        Sphere(2, 0.7),
+        Sphere(3),
+    ],
+)
+def test_posterior_means_minimise_the_error(density):
+    """E<X - D(Y), g(Y)> = 0 for any g, and no constant or shrinking of D does better."""
+    x = density.sample(20_000, seed=3)
+    y = x + math.sqrt(0.2) * torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
+    mean = density.posterior_mean(y, 0.2)
+    for g in (torch.ones_like(y), y, mean, torch.sin(3 * y)):
+        product = ((x - mean) * g).sum(dim=1)
+        assert abs(product.mean()) < 5 * product.std() / len(x) ** 0.5
+
+
+def test_mixtures_have_the_score_of_their_density():
+    mixture = GaussianMixture([[0.0, 1.0], [1.0, -1.0]], [[[1.0, 0.5], [0.5, 0.5]], [[0.2, 0.0], [0.0, 0.1]]], [1, 3])
+    y = torch.randn((5, 2), generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    (score,) = torch.autograd.grad(mixture.log_density(y, 0.3).sum(), y)
+    torch.testing.assert_close(from_density(mixture).score(y, 0.3), score)
+
+
+def test_a_normal_wrapped_around_a_circle():
+    """Values of an independent quadrature, at radius 2 and a spread of 1 / 2 radian."""
+    around = WrappedNormal(2.0, 0.5)
+    for tau, rate in ((0.01, 10000.57237883), (0.1, 100.52361771), (1.0, 1.2323301)):
+        assert around.exact(tau).fisher_information_rate == pytest.approx(rate, rel=1e-8)
+    ends = [around.exact(tau).fisher_information for tau in (0.999, 1.001)]
+    assert around.exact(1.0).fisher_information_rate == pytest.approx((ends[0] - ends[1]) / 0.002, rel=1e-5)
+    exact = around.exact(0.1)
+    assert exact.fisher_information == pytest.approx(10.81996662, rel=1e-9)
+    assert exact.mmse == pytest.approx(2 * 0.1 - 0.01 * exact.fisher_information, rel=1e-9)
+    curve = fisher_curve(from_density(around), around.sample(4000), [0.1])
+    for name in exact._fields:
+        estimate = getattr(curve, name)
+        assert abs(estimate.mean[0] - getattr(exact, name)) < 5 * estimate.sem[0]
+
+
+def test_a_normal_that_is_wrapped_often_is_uniform():
+    y = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wide = WrappedNormal(1.0, 6.0).posterior_mean(y, 0.3)
+    assert torch.allclose(wide, Sphere(2).posterior_mean(y, 0.3), atol=1e-6)
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="covariances and weights must fit"):
+        GaussianMixture([[0.0], [1.0]], [1.0])
+    with pytest.raises(ValueError, match="positive semidefinite"):
+        GaussianMixture([[0.0]], [[-1.0]])
+    with pytest.raises(ValueError, match="dim must be 2 or 3"):
+        Sphere(4)
+    with pytest.raises(ValueError, match="radius must be > 0"):
+        Sphere(3, -1.0)
+    with pytest.raises(ValueError, match="spread must be > 0"):
+        WrappedNormal(1.0, 0.0)

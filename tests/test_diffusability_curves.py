@@ -1,0 +1,185 @@
+"""Fisher curves against closed forms and quadrature; their errors, the stop rule and warnings; what must be refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hessfast.diffusability import (
+    Denoiser,
+    GaussianMixture,
+    Sphere,
+    fisher_curve,
+    fisher_information,
+    from_denoiser,
+    from_density,
+    gaussian_curves,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+ESTIMATES = ("fisher_information", "fisher_information_plug_in", "fisher_information_dsm")
+
+
+@pytest.mark.parametrize("tau", [0.01, 1.0, 100.0])
+def test_a_gaussian_sweep(tau):
+    """Eigenvalues 4, 1, 1/4 and a flat direction; signs see a diagonal Jacobian without error."""
+    eigenvalues = [4.0, 1.0, 0.25, 0.0]
+    density = GaussianMixture([[0.0] * 4], [eigenvalues])
+    curve, exact = fisher_curve(from_density(density), density.sample(3000, 1), tau), gaussian_curves(eigenvalues, tau)
+    assert curve.fisher_information.mean[0] == pytest.approx(exact.fisher_information, rel=1e-9)
+    assert curve.fisher_information_rate.mean[0] == pytest.approx(exact.fisher_information_rate, rel=1e-9)
+    assert curve.mmse_rate.mean[0] == pytest.approx(exact.mmse_rate, rel=1e-7)
+    assert abs(curve.mmse.mean[0] - exact.mmse) < 5 * curve.mmse.sem[0]
+    for name in ESTIMATES[1:]:
+        estimate = getattr(curve, name)
+        assert abs(estimate.mean[0] - exact.fisher_information) < 5 * estimate.sem[0]
+    assert curve.warnings == ()
+
+
+def test_a_mixture_sweep_and_its_standard_errors():
+    """Forty repeats: z-scores of every estimate against quadrature are those of a normal distribution."""
+    density, tau = GaussianMixture([[-2.0], [1.0]], [0.25, 0.04], [0.3, 0.7]), np.array([1.0, 4.0])
+    exact = [density.exact(t) for t in tau]
+    names = {name: 0 for name in ESTIMATES} | {"fisher_information_rate": 1, "mmse": 2, "mmse_rate": 3}
+    scores = []
+    for repeat in range(40):
+        curve = fisher_curve(
+            from_density(density), density.sample(1500, 100 + repeat), tau, seed=repeat, batch_size=2000
+        )
+        for name, place in names.items():
+            estimate = getattr(curve, name)
+            scores.append((estimate.mean - [e[place] for e in exact]) / estimate.sem)
+    scores = np.array(scores).reshape(40, len(names), 2)
+    assert np.abs(scores).max() < 5.5
+    assert (scores.std(axis=0) > 0.7).all() and (scores.std(axis=0) < 1.45).all()
+    assert (np.abs(scores.mean(axis=0)) < 4.5 / np.sqrt(40)).all()
+
+
+def test_plug_in_profits_from_its_control_variate():
+    density = GaussianMixture([[0.0] * 16], [1e-3])
+    curve = fisher_curve(from_density(density), density.sample(500, 1), 1.0)
+    assert curve.fisher_information_plug_in.sem[0] < 0.1 * np.sqrt(2 * 16 / 500)  # of |Z|^2 alone
+
+
+def test_the_rate_is_the_slope():
+    density = GaussianMixture([[-1.0], [1.0]], [0.01, 0.01])
+    tau = np.geomspace(0.5, 2, 25)
+    curve = fisher_curve(from_density(density), density.sample(4000, 0), tau, batch_size=4000)
+    inner = slice(1, -1)
+    slope = curve.fisher_information_rate_by_differences[inner]
+    np.testing.assert_allclose(slope, curve.fisher_information_rate.mean[inner], rtol=0.05)
+
+
+def test_intrinsic_dimension():
+    """Three of five dimensions are filled."""
+    density = GaussianMixture([[0.0] * 5], [[1.0, 1.0, 1.0, 0.0, 0.0]])
+    curve = fisher_curve(from_density(density), density.sample(4000, 0), 1e-4)
+    for estimate in curve.intrinsic_dimension.values():
+        assert estimate[0] == pytest.approx(3, rel=0.1)
+
+
+def test_the_circle():
+    exact = {"fisher_information": 99.48691197, "fisher_information_rate": 1e4 + 1.37177, "mmse_rate": 1.01039894}
+    curve = fisher_curve(from_density(Sphere(2)), Sphere(2).sample(20_000, 0), 0.01, num_probes=4, batch_size=4000)
+    for name, value in exact.items():
+        estimate = getattr(curve, name)
+        assert abs(estimate.mean[0] - value) < 5 * estimate.sem[0]
+    assert abs(curve.mmse.mean[0] / 0.01 - 1.00513088) < 5 * curve.mmse.sem[0] / 0.01
+
+
+def test_batches_change_nothing():
+    density = GaussianMixture([[-1.0, 0.0], [1.0, 0.5]], [0.1, 0.3])
+    x = density.sample(331, 0)
+    whole, parts = (fisher_curve(from_density(density), x, [0.1, 1.0], 2, seed=5, batch_size=b) for b in (1000, 7))
+    for name in (*ESTIMATES, "fisher_information_rate", "mmse", "mmse_rate"):
+        np.testing.assert_allclose(getattr(parts, name).mean, getattr(whole, name).mean, rtol=1e-12)
+        np.testing.assert_allclose(getattr(parts, name).sem, getattr(whole, name).sem, rtol=1e-9)
+    other = fisher_curve(from_density(density), x, [0.1, 1.0], 2, seed=6)
+    assert (other.mmse.mean != whole.mmse.mean).all()
+
+
+def _rank(rank, world, folder):
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    density = GaussianMixture([[-1.0, 0.0], [1.0, 0.5]], [0.1, 0.3])
+    curve = fisher_curve(from_density(density), density.sample(331, 0), [0.1, 1.0], seed=5, relative_error=0.2)
+    np.save(f"{folder}/{world}-{rank}.npy", np.stack([curve.fisher_information.mean, curve.mmse_rate.sem]))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_change_nothing(world, tmp_path):
+    call = f"_rank(int(sys.argv[1]), {world}, {str(tmp_path)!r})"
+    code = f"import sys; from tests.test_diffusability_curves import _rank; {call}"
+    ranks = [subprocess.Popen([sys.executable, "-c", code, str(rank)], cwd=ROOT) for rank in range(world)]
+    assert [process.wait(120) for process in ranks] == [0] * world
+    density = GaussianMixture([[-1.0, 0.0], [1.0, 0.5]], [0.1, 0.3])
+    alone = fisher_curve(from_density(density), density.sample(331, 0), [0.1, 1.0], seed=5, relative_error=0.2)
+    for rank in range(world):
+        together = np.load(tmp_path / f"{world}-{rank}.npy")
+        np.testing.assert_allclose(together[0], alone.fisher_information.mean, rtol=1e-13)
+        np.testing.assert_allclose(together[1], alone.mmse_rate.sem, rtol=1e-9)
+
+
+def test_the_stop_rule():
+    density = GaussianMixture([[-1.0], [1.0]], [0.01, 0.01])
+    x = density.sample(30_000, 2)
+    curve = fisher_curve(from_density(density), x, [1.0, 10.0], relative_error=0.02)
+    used = curve.fisher_information.num_samples
+    assert (used < 30_000).all() and curve.warnings == ()
+    for name, place in {"fisher_information": 0, "fisher_information_rate": 1, "mmse_rate": 3}.items():
+        estimate = getattr(curve, name)
+        assert (estimate.sem <= 0.02 * estimate.mean).all()
+        exact = np.array([density.exact(t)[place] for t in curve.tau])
+        assert (np.abs(estimate.mean - exact) < 4.5 * estimate.sem).all()
+    short = fisher_curve(from_density(density), x[:200], [1.0], relative_error=0.002)
+    assert "samples ran out" in short.warnings[0]
+
+
+def test_only_what_is_watched_stops():
+    density = GaussianMixture([[-1.0], [1.0]], [0.01, 0.01])
+    x, denoiser = density.sample(6000, 2), from_density(density)
+    alone = fisher_curve(denoiser, x, [1.0], relative_error=0.02, watched=("fisher_information",))
+    usual = fisher_curve(denoiser, x, [1.0], relative_error=0.02)
+    assert alone.mmse_rate.num_samples[0] < usual.mmse_rate.num_samples[0]
+    assert fisher_information(denoiser, x, [1.0], relative_error=0.02) == alone.fisher_information
+    with pytest.raises(TypeError, match=r"watched must be a list of names, got 'mmse'\. Pass \['mmse'\]"):
+        fisher_curve(denoiser, x, 1.0, watched="mmse")
+
+
+def test_warnings_fire_on_planted_failures():
+    density = GaussianMixture([[-1.0], [1.0]], [0.01, 0.01])
+    x = density.sample(4000, 0)
+    wrong = from_denoiser(lambda y, tau: 0.5 * density.posterior_mean(y, tau))
+    assert any("disagree" in text for text in fisher_curve(wrong, x, 0.1).warnings)
+    worse = from_denoiser(lambda y, tau: 0 * y + 3 * torch.tanh(y))
+    assert any("best linear" in text for text in fisher_curve(worse, x, 0.1).warnings)
+    outside = Denoiser(from_density(density).predict, from_density(density).coefficients, tau_range=(0.01, 1.0))
+    assert any("good for" in text for text in fisher_curve(outside, x, [0.1, 5.0]).warnings)
+    assert fisher_curve(outside, x, [0.1, 0.9]).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tau": 0.0}, "tau must be positive"),
+        ({"tau": [1.0, 0.5]}, "tau must be positive and ascending"),
+        ({"tau": []}, "tau must be"),
+        ({"tau": float("nan")}, "tau must be finite"),
+        ({"num_probes": 0}, "num_probes must be"),
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"relative_error": 0.0}, "relative_error must be > 0"),
+        ({"watched": ("mmse", "FIR")}, "watched must be one of fisher_information, .*, got 'FIR'"),
+        ({"denoiser": from_denoiser(lambda y, tau: y.sum(dim=1))}, "denoiser must return the shape"),
+        ({"denoiser": from_denoiser(lambda y, tau: y / 0 * 0)}, "denoiser must return finite"),
+        ({"denoiser": from_denoiser(lambda y, tau: y.detach() / 2)}, "torch can differentiate"),
+    ],
+)
+def test_refusals(change, message):
+    arguments = {"denoiser": from_denoiser(lambda y, tau: y / 2), "samples": torch.ones(5, 2), "tau": 1.0} | change
+    with pytest.raises(ValueError, match=message):
+        fisher_curve(**arguments)

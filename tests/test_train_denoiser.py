@@ -1,0 +1,73 @@
+"""Training of denoisers: the curves of what they have learnt, going on where it was, networks, refusals."""
+
+import numpy as np
+import pytest
+import torch
+
+from hessfast.diffusability import fisher_curve, train_denoiser, training
+from hessfast.diffusability.networks import UNet
+
+
+def test_training():
+    """N(0, I) shifted by 3: FI within 5 %, FIR within 10 % after some seconds, and again after an interruption."""
+    x = 3 + torch.randn((4000, 2), generator=torch.Generator().manual_seed(0))
+    trained = train_denoiser(x, num_steps=600, batch_size=512)
+    tau = np.array([0.1, 1.0])
+    curve = fisher_curve(
+        trained, 3 + torch.randn((2000, 2), generator=torch.Generator().manual_seed(1)), tau, batch_size=2000
+    )
+    np.testing.assert_allclose(curve.fisher_information.mean, 2 / (1 + tau), rtol=0.05)
+    np.testing.assert_allclose(curve.fisher_information_rate.mean, 2 / (1 + tau) ** 2, rtol=0.1)
+    assert curve.warnings == () and trained.tau_range == pytest.approx((4e-4, 100.0))
+
+
+def test_interrupted_training_is_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_CHECKPOINT_EVERY", 4)
+    x, file = torch.randn((50, 2), generator=torch.Generator().manual_seed(0)), tmp_path / "denoiser"
+    y = torch.ones((1, 2))
+    options = {"num_steps": 10, "batch_size": 16, "ema_decay": 0.9}
+    whole = train_denoiser(x, **options)(y, 1.0)
+    draw = training._batch
+
+    def interrupted(x, plan, step):
+        if step == 6:
+            raise KeyboardInterrupt
+        return draw(x, plan, step)
+
+    monkeypatch.setattr(training, "_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_denoiser(x, checkpoint=file, **options)
+    monkeypatch.setattr(training, "_batch", draw)
+    assert torch.equal(train_denoiser(x, checkpoint=file, **options)(y, 1.0), whole)
+    with pytest.raises(ValueError, match="checkpoint must be of the same training"):
+        train_denoiser(x, checkpoint=file, **options | {"num_steps": 11})
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 8, 8), (2, 3, 16, 16)])
+def test_networks_of_images(shape):
+    network = UNet(shape[1], width=32)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    assert (network(x, torch.zeros(len(x))) == 0).all()  # so that training begins at the best linear denoiser
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.normal_(0, 0.05, generator=torch.Generator().manual_seed(1))
+    out = network(x, torch.zeros(len(x)))
+    assert out.shape == x.shape and (out - network(x, torch.ones(len(x)))).std() > 1e-3 * out.std()
+    torch.testing.assert_close(network(x[:1], torch.zeros(1)), out[:1], rtol=1e-4, atol=1e-4)
+
+
+def test_refusals():
+    x = torch.randn((20, 2), generator=torch.Generator().manual_seed(0))
+    for change, message in (
+        ({"samples": torch.ones(5, 2, 3)}, r"samples must have shape \[n, dim\] or \[n, channels, side, side\]"),
+        ({"samples": torch.ones(5, 2)}, "samples must differ"),
+        ({"tau_range": (1.0, 0.5)}, "tau_range must be two ascending"),
+        ({"ema_decay": 1.0}, "ema_decay must be"),
+        ({"num_steps": 0}, "num_steps must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_denoiser(**{"samples": x, "num_steps": 1, "batch_size": 4} | change)
+    with pytest.raises(TypeError, match="ema_decay must be a number"):
+        train_denoiser(x, ema_decay=(0.9, 0.99))
+    with pytest.raises(ArithmeticError, match="loss must be finite"):
+        train_denoiser(x, num_steps=50, batch_size=4, learning_rate=1e30)
