@@ -1,5 +1,8 @@
 """Random numbers for the API: the key tree of the kernels (SplitMix64, hessfast.kernels._random) on NumPy arrays."""
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
 # Branches of the key tree beside those of the kernels: parameters of data sets; Fisher curves and training; slices.
@@ -32,6 +35,16 @@ def generator(seed: int, *path: int):
     import torch
 
     return torch.Generator().manual_seed(int(derive(seed, *path)[0]) >> 1)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's numbers on the host begin at a seed, for weights; afterwards, and on GPUs, they go on as before."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed % 2**63)
+        yield
 
 
 def uniform(words: np.ndarray) -> np.ndarray:

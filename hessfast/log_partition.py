@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hessfast import _arrays, _atomic, _checks, derivatives, potentials
+from hessfast import _arrays, _atomic, _checks, _random, derivatives, potentials
 from hessfast.posterior import ExponentialFamilyPosterior, Posterior
 
 LOSSES = ("jensen-shannon", "mse")
@@ -182,8 +182,7 @@ class LogPartition:
         if not (low < high).all():
             column = int((low >= high).nonzero()[0])
             raise ValueError(f"theta must vary in every column, got {low[column]:g} throughout column {column}.")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed % 2**63)
+        with _random.seeded(self.seed):
             network = copy.deepcopy(self.potential)
             if isinstance(network, str):
                 network = potentials.build(network, nodes.shape[1], self.width, self.depth)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
+
+from hessfast import _random
 
 from .curves import FisherCurve, fisher_curve
 from .denoisers import Denoiser
@@ -45,8 +46,7 @@ class Space:
     def denoiser(self, tau_range: tuple[float, float], checkpoint: Path | None, progress: bool) -> Denoiser:
         preset = self.preset
         settings = {"tau_range": tau_range, "checkpoint": checkpoint, "progress": progress, "seed": self.seed}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed % 2**63)
+        with _random.seeded(self.seed):
             if not self.as_image:
                 network: nn.Module = MLP(self.numbers, preset.mlp_width)
                 return train_denoiser(self.train, network, num_steps=preset.mlp_steps, **settings)

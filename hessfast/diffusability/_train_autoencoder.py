@@ -31,8 +31,7 @@ def prepare(images: Any, plan: dict, device: Any) -> tuple[Tensor, Encoder, Deco
 def _networks(x: Tensor, plan: dict) -> tuple[Encoder, Decoder]:
     """Encoder and decoder of the seed, in units of the images."""
     size = (x.shape[1], x.shape[2], x.shape[3]), plan["latent_dim"], plan["width"]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan["seed"] % 2**63)
+    with _random.seeded(plan["seed"]):
         networks = Encoder(*size), Decoder(*size)
     centre = x.mean(dim=0)
     spread = float((x - centre).double().square().mean()) ** 0.5

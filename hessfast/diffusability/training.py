@@ -69,8 +69,7 @@ def train_denoiser(
         learning_rate = _RATE_OF_VECTORS if x.ndim == 2 else _RATE_OF_IMAGES
     learning_rate = _checks.positive("learning_rate", learning_rate)
     if network is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed % 2**63)
+        with _random.seeded(seed):
             network = MLP(x.shape[1], 64 if x.shape[1] <= _FEW else 128) if x.ndim == 2 else UNet(x.shape[1])
     sigma_data = float((x.double() - x.double().mean(dim=0)).square().mean()) ** 0.5
     if not sigma_data > 0:

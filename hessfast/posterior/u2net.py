@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 from scipy.special import softmax
 from tqdm import tqdm
 
-from hessfast import _checks
+from hessfast import _checks, _random
 
 from .grid import Grid
 from .result import Posterior
@@ -104,8 +104,6 @@ class U2NetPosterior:
             ValueError: for shapes that do not fit, NaN, parameters outside the box, or another training's checkpoint.
             ArithmeticError: for a loss or weights that are not finite.
         """
-        import torch
-
         from ._u2net import U2Net
 
         images = self._images(samples)
@@ -115,8 +113,7 @@ class U2NetPosterior:
         place = self._place(parameters, len(images))
         if len(place) < self.num_neighbours:
             raise ValueError(f"samples must number at least {self.num_neighbours}, got {len(place)}.")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed % 2**63)
+        with _random.seeded(self.seed):
             network = U2Net(self.bundle, self.size).to(self.device)
         near = np.reshape(KDTree(place).query(place, self.num_neighbours)[1], (len(place), -1))  # of one neighbour [n]
         losses = self._train(network, images, place, near)

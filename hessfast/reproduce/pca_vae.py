@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from hessfast import _random
+
 _LATENT, _WIDTH = 8, 16
 
 
@@ -36,8 +38,7 @@ class Autoencoder(nn.Module):
 def pca_vae_statistics(images: np.ndarray, num_steps: int, batch_size: int = 128, seed: int = 0):
     """A function from images to the two leading principal components of the code's mean, of unit variance `[n, 2]`."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _random.seeded(seed):
         network = Autoencoder(images.shape[1])
     optimiser = torch.optim.Adam(network.parameters(), 1e-3)
     data = torch.as_tensor(images)

@@ -53,8 +53,7 @@ def train(path: Path = WEIGHTS, *, num_steps: int = 2000, classifier_steps: int 
 
 
 def _train_classifier(images: Tensor, labels: Tensor, num_steps: int, seed: int) -> DigitClassifier:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _random.seeded(seed):
         classifier = DigitClassifier()
     optimiser = torch.optim.AdamW(classifier.parameters(), 3e-3, weight_decay=0.05)
     for step in range(num_steps):
@@ -71,8 +70,7 @@ def _train_unet(images: Tensor, num_steps: int, seed: int, checkpoint: Path) -> 
     """Its weights averaged over the last few hundred steps."""
     package = diffusers()
     cumulative = package.DDIMScheduler(**SCHEDULER).alphas_cumprod
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _random.seeded(seed):
         unet = package.UNet2DModel(**UNET)
     averaged = copy.deepcopy(unet)
     both, optimiser = nn.ModuleList([unet, averaged]), torch.optim.AdamW(unet.parameters(), 2e-3)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hessfast import _random
 from hessfast.diffusability import (
     Activated,
     ExactCurves,
@@ -101,8 +102,7 @@ def trained_record(path: Path, figure: str, setting: Any, num_steps: int, seed: 
     toy, levels = FIGURES[figure](setting), TAU if figure == "2" else LEVELS
     generator = torch.Generator().manual_seed(seed)
     drawn, fresh = (toy.encode(torch.randn(n, 2, generator=generator)) for n in (_DRAWN, _MEASURED))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed % 2**63)
+    with _random.seeded(seed):
         network = MLP(toy.dim, skip=True) if toy.dim > 3 else None
     denoiser = train_denoiser(drawn, network, tau_range=_TAU_RANGE, num_steps=num_steps, seed=seed)
     curve = fisher_curve(denoiser, fresh, levels, seed=seed)
