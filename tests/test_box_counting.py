@@ -28,6 +28,43 @@ def test_a_straight_boundary_has_dimension_one(slope):
     assert abs(found.dimension - 1) < 0.05 and found.sem < 0.05 and found.fitted.sum() >= 5
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.37, 1.0])
+def test_sizes_near_to_each_other_are_not_taken_for_saturated(slope):
+    """From one size to the next counts of a line fall by a few per cent, as they should."""
+    rows, columns = np.mgrid[:512, :512]
+    found = box_counting(boundary(rows > 50.5 + slope * columns), np.arange(10, 40))
+    assert found.fitted.sum() >= 20 and found.dimension == pytest.approx(1, abs=0.05)
+    assert abs(found.dimension - 1) < found.sem < 0.15
+
+
+def test_a_line_between_two_rows_of_boxes_is_counted_once():
+    marks = np.zeros((128, 128), bool)
+    marks[63:65] = True
+    found = box_counting(marks)
+    assert found.sizes.tolist() == [1, 2, 4, 8, 16, 32] and found.counts.tolist() == [256, 64, 32, 16, 8, 4]
+
+
+def test_many_sizes_do_not_average_out_that_there_is_no_single_dimension():
+    """A band has dimension 2 within its width and 1 beyond: half that difference is the least error of any one."""
+    band = np.abs(np.subtract(*np.mgrid[:256, :256])) < 8
+    for sizes in (None, np.arange(1, 65)):
+        found = box_counting(band, sizes)
+        assert 1.3 < found.dimension < 1.6 and 0.5 < found.sem < 0.8
+    x, y = np.log(found.sizes[found.fitted]), np.log(found.counts[found.fitted])
+    bend = np.polyfit(x, y, 2)[0]  # the slope changes by twice that times the range
+    assert found.sem == pytest.approx(abs(bend) * np.ptp(x))
+
+
+def test_the_error_of_slopes_is_that_of_their_mean():
+    """Without a bend, of what slopes between consecutive sizes differ by."""
+    found = box_counting(carpet(5), [1, 2, 3, 5, 9, 15, 27, 45])
+    x, y = np.log(found.sizes[found.fitted]), np.log(found.counts[found.fitted])
+    local = np.diff(y) / np.diff(x)
+    bend = abs(np.polyfit(x, y, 2)[0]) * np.ptp(x)
+    assert bend < found.sem == pytest.approx(local.std(ddof=1) / np.sqrt(len(local)))
+    assert found.dimension == pytest.approx(-np.polyfit(x, y, 1)[0])
+
+
 def test_a_filled_square_has_dimension_two():
     exact = box_counting(np.ones((128, 128), bool))
     assert exact.dimension == pytest.approx(2, abs=1e-12) and exact.sem < 1e-12 and exact.range == (1, 32)
@@ -88,6 +125,8 @@ def test_boundaries_of_features_lie_where_they_jump():
             ValueError,
             "sizes must be at most the shortest side, 8, got",
         ),
+        (box_counting, [np.ones((8, 8), bool), []], ValueError, "sizes must be three or more, got none"),
+        (box_counting, [np.ones((8, 8), bool), np.zeros(0, int)], ValueError, "^sizes must be three .*, got none.$"),
         (box_counting, [np.ones((8, 8), bool), [0, 2]], ValueError, "sizes must be >= 1, got 0"),
         (
             box_counting,

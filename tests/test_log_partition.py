@@ -131,6 +131,32 @@ def test_saved_and_loaded(fitted, tmp_path):
         LogPartition.load(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("settings.json", b"{}"),
+        ("settings.json", b"null"),
+        ("settings.json", b'{"potential": "convex", "dim'),
+        ("weights.safetensors", b""),
+        ("weights.safetensors", -100),
+    ],
+)
+def test_damaged_folders_are_told(fitted, tmp_path, name, content):
+    fitted.save(tmp_path)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[:content] if isinstance(content, int) else content)
+    with pytest.raises(ValueError, match=r"path must be a folder .*, damaged\. Fit it again\."):
+        LogPartition.load(tmp_path)
+
+
+def test_weights_of_another_network_are_damage(fitted, tmp_path):
+    fitted.save(tmp_path / "one")
+    LogPartition("softplus", num_steps=1).fit(*gaussian(10)).save(tmp_path / "other")
+    (tmp_path / "one" / "weights.safetensors").write_bytes((tmp_path / "other" / "weights.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="damaged"):
+        LogPartition.load(tmp_path / "one")
+
+
 class Quadratic(torch.nn.Module):
     def __init__(self):
         super().__init__()

@@ -1,17 +1,20 @@
 """Slices: plans against their formulas, the shipped digits, features, noise floor and Lipschitz constant."""
 
 import dataclasses
+import json
 import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from scipy.special import softmax
 
 from hessfast.posterior import Grid
 from hessfast.slices import (
+    NoiseFloor,
     SlicePlan,
     clip,
     clip_input,
@@ -22,6 +25,7 @@ from hessfast.slices import (
     noise_floor,
     random_anchors,
 )
+from hessfast.slices.generators import Prepared
 
 ANCHORS = random_anchors((1, 4, 4), seed=1)
 GRID = Grid((-0.5, 0.0), (1.0, 2.0), (4, 3))
@@ -123,6 +127,23 @@ def test_plans_are_saved_whole_and_damage_is_found(tmp_path, points):
         SlicePlan.load(tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("seed", 7), ("prompt", "two"), ("points", {"upper": [1.0, 3.0]}), ("hash", "0" * 32)]
+)
+def test_changed_settings_of_a_saved_plan_are_found(tmp_path, field, value):
+    """The arrays are as they were; what is said beside them is not."""
+    path, plan = tmp_path / "slice.safetensors", SlicePlan(ANCHORS, GRID)
+    plan.save(path)
+    with safetensors.safe_open(path, "np") as file:
+        arrays, fields = {"anchors": file.get_tensor("anchors")}, json.loads(file.metadata()["slice"])
+    safetensors.numpy.save_file(arrays, path, {"slice": json.dumps(fields)})
+    assert SlicePlan.load(path) == plan
+    changed = fields | {field: fields[field] | value if isinstance(value, dict) else value}
+    safetensors.numpy.save_file(arrays, path, {"slice": json.dumps(changed)})
+    with pytest.raises(ValueError, match=r"slice\.safetensors is damaged; put back the original"):
+        SlicePlan.load(path)
+
+
 def test_schedulers_travel_with_a_plan(tmp_path):
     diffusers = pytest.importorskip("diffusers")
     scheduler = diffusers.EulerDiscreteScheduler(beta_end=0.012, trained_betas=[0.1, 0.2])
@@ -181,6 +202,13 @@ def test_the_classifier_knows_digits_it_has_not_seen():
     truth = [label[image.tobytes()] for image in held_out.flatten(1).numpy()]
     assert np.mean(np.equal(guesses, truth)) >= 0.97
     np.testing.assert_allclose(classifier(held_out).norm(dim=1), 1, rtol=1e-5)
+
+
+def test_the_classifier_takes_no_other_images():
+    with pytest.raises(
+        ValueError, match=r"images must have shape \[n, 1, 8, 8\] for this classifier, got \(2, 3, 8, 8\)"
+    ):
+        digit_classifier()(torch.zeros(2, 3, 8, 8))
 
 
 def test_generated_digits_are_digits_of_every_kind(generator):
@@ -244,6 +272,17 @@ def test_preprocessing_is_pils(shape):
     expected = (cut - mean) / std
     levels = np.abs(got[0].permute(1, 2, 0).numpy() - expected) * std * 255
     assert levels.max() < 1.01 and levels.mean() < 0.35  # PIL rounds to 8 bits after each of two passes
+
+
+def test_preprocessing_overshoots_no_more_than_pil():
+    """Beside black and white stripes a bicubic is below 0 and above 1: PIL cuts that off."""
+    image = pytest.importorskip("PIL.Image")
+    stripes = (torch.arange(96) // 12 % 2).mul(255).byte().expand(3, 96, 96)
+    for side in (32, 128):
+        got = clip_input(stripes.float()[None] / 127.5 - 1, side, (0, 0, 0), (1, 1, 1))[0].permute(1, 2, 0)
+        resized = image.fromarray(stripes.permute(1, 2, 0).numpy()).resize((side, side), image.Resampling.BICUBIC)
+        np.testing.assert_allclose(got, np.asarray(resized) / 255, atol=1.01 / 255)
+        assert got.min() == 0 and got.max() == 1
 
 
 def test_features_that_are_none():
@@ -335,6 +374,49 @@ def test_differences_are_labelled_where_forward_mode_is_missing():
         lipschitz(plan, squared, method="jvp")
 
 
+def test_a_derivative_that_is_lost_is_not_taken_for_zero():
+    """Behind .detach() forward mode sees a constant."""
+    plan = SlicePlan(ANCHORS, [[0.1, 0.2]], normalise=False, dtype="float64")
+    generator = from_callable(lambda z: z, "identity")
+    detached = feature_map(lambda images: 2 * images.flatten(1).detach(), "detached")
+    found = lipschitz(plan, generator, detached)
+    expected = 2 * np.linalg.svd((ANCHORS.double()[1:] - ANCHORS.double()[0]).flatten(1).numpy(), compute_uv=False)
+    assert found.method == "differences"
+    np.testing.assert_allclose(found.singular_values, [expected], rtol=1e-8)
+    with pytest.raises(NotImplementedError, match='must be "differences" for this model, got "jvp": the derivative is'):
+        lipschitz(plan, generator, detached, method="jvp")
+
+
+@pytest.mark.parametrize(("method", "point"), [("auto", 1), ("jvp", 1), ("differences", 0)])
+def test_points_without_a_derivative_are_named(method, point):
+    """Half way between z and -z there is nothing to divide by its spread; differences look there from point 0."""
+    plan = SlicePlan(torch.stack([ANCHORS[0], -ANCHORS[0]]), [[0.2], [0.5]], dtype="float64")
+    message = rf"images must have a finite derivative, got none at point {point}\. Look at z there"
+    with pytest.raises(ArithmeticError, match=message):
+        lipschitz(plan, from_callable(lambda z: z, "identity"), method=method, step=0.3)
+
+
+@pytest.mark.parametrize("micro_batch", [2, 3])
+def test_noise_of_a_derivative_is_that_of_the_point(micro_batch):
+    """z times the plan's noise: the Jacobian is the anchors' differences, times the noise of the point's own id."""
+
+    class Multiplied:
+        identity, device = {"name": "multiplied"}, torch.device("cpu")
+
+        def prepare(self, plan):
+            return Prepared(lambda z, ids: z * plan.noise(ids)[0].double(), lambda x: x, self.device)
+
+        def plain(self):
+            return self
+
+    points = [[0.1, 0.2], [0.5, 0.5], [0.9, 0.1]]
+    plan = SlicePlan(ANCHORS, points, normalise=False, eta=0.5, num_steps=1, dtype="float64", micro_batch=micro_batch)
+    jacobians = (plan.noise(range(3))[0].double()[:, None] * (ANCHORS.double()[1:] - ANCHORS.double()[0])).flatten(2)
+    expected = np.linalg.svd(jacobians.numpy(), compute_uv=False)
+    assert np.ptp(expected, axis=0).min() > 0.1
+    np.testing.assert_allclose(lipschitz(plan, Multiplied()).singular_values, expected, rtol=1e-10)
+
+
 def test_errors_of_the_model_are_not_taken_for_a_lack_of_forward_mode():
     def broken(z):
         raise RuntimeError("out of paint")
@@ -377,6 +459,52 @@ def test_the_last_bits_of_z_are_a_part_of_the_floor():
     assert (floor.rounding <= 2.5 * np.finfo(np.float64).eps * size).all()
     assert floor.rounding.max() > 0.1 * np.finfo(np.float64).eps * size.max() and not floor.company.any()
     np.testing.assert_array_equal(floor.floor, floor.rounding)
+
+
+@pytest.mark.parametrize(("micro_batch", "other"), [(4, 1), (1, 2), (8, 3)])
+def test_batches_of_another_size_are_a_part_of_the_floor(micro_batch, other):
+    """What depends on how many are made together shows when it is another number, in every second repetition."""
+    plan = SlicePlan(ANCHORS, GRID, dtype="float64", micro_batch=micro_batch)
+    crowded = from_callable(lambda z: z + 1e-3 * len(z), "crowded")
+    np.testing.assert_allclose(noise_floor(plan, crowded, num_repeats=1).company, 0, atol=1e-12)
+    expected = 1e-3 * abs(micro_batch - other) * 4  # of sixteen elements
+    np.testing.assert_allclose(noise_floor(plan, crowded, num_repeats=2).company, expected, rtol=1e-9)
+
+
+def test_other_slots_are_a_part_of_the_floor():
+    """What depends on the slot shows in every repetition, which are all in other orders."""
+    plan = SlicePlan(ANCHORS, GRID, dtype="float64", micro_batch=8)
+    seated = from_callable(lambda z: z + 1e-3 * torch.arange(len(z)).reshape(-1, 1, 1, 1), "seated")
+    companies = [noise_floor(plan, seated, num_repeats=num).company for num in (1, 2, 3)]
+    slots = np.rint(companies[0] / 4e-3)
+    np.testing.assert_allclose(companies[0], 4e-3 * slots, atol=1e-9)
+    assert 0 < slots.max() < 8 and (slots > 0).sum() > 6
+    assert (companies[2] >= companies[1]).all() and (companies[2] > companies[1] + 1e-6).any()
+
+
+def test_jumps_are_those_to_the_nearest_nodes_of_a_grid():
+    """By steps of its axes, however far apart these are in their coordinates."""
+    axes = torch.tensor([[[[0.0, 0.0]]], [[[1.0, 0.0]]], [[[0.0, 1.0]]]])
+    plan = SlicePlan(axes, Grid((0, 0), (1, 10), (11, 11)), normalise=False)
+    step = from_callable(lambda z: (z[..., 1:] > 5.5).to(z.dtype), "step")
+    beside = plan.parameters[noise_floor(plan, step, threshold=0.5, num_repeats=1).boundary]
+    assert len(beside) == 22 and set(beside[:, 1]) == {5.0, 6.0}
+
+
+def test_without_features_latents_are_compared():
+    hidden = from_callable(lambda z: z, "hidden", decode=lambda z: 0 * z)
+    plan = SlicePlan(ANCHORS, GRID)
+    floor, z = noise_floor(plan, hidden), plan.z(plan.parameters).flatten(1).numpy().reshape(4, 3, 16)
+    assert floor.jump[0] >= np.linalg.norm(z[0, 0] - z[0, 1]) > 0.1
+    assert floor.threshold == pytest.approx(5 * np.median(floor.jump))
+
+
+def test_twice_the_floor_is_resolved():
+    floor, jump = np.array([1.0, 1.0, 1.0]), np.array([0.9, 1.9, 2.1])
+    found = NoiseFloor(floor, 0 * floor, 0 * floor, jump, 2.0, "float32", "float64", 1)
+    assert found.resolved.tolist() == [False, False, True] == found.boundary.tolist()
+    quiet = NoiseFloor(0 * floor, 0 * floor, floor, jump, 0.5, "float32", "float64", 1)
+    assert quiet.resolved.tolist() == [False, False, True] and quiet.flip.all()
 
 
 def test_a_flip_is_told_from_a_boundary():

@@ -10,6 +10,7 @@ from hessfast.log_partition import LogPartition, align
 from hessfast.posterior import FeaturePosterior, Grid
 from hessfast.slices import SlicePlan, feature_map, from_callable
 from hessfast.slices.adaptive import adaptive
+from hessfast.slices.generators import Prepared
 
 ANCHORS = torch.tensor([[[[0.0, 0.0]]], [[[1.0, 0.0]]], [[[0.0, 1.0]]]], dtype=torch.float64)
 GRID = Grid((0.0, 0.0), (1.0, 1.0), (33, 33))
@@ -108,6 +109,20 @@ def test_the_order_of_work_is_a_function_of_the_features(tmp_path, monkeypatch, 
     assert again.rounds == found.rounds and len(list(tmp_path.iterdir())) == len(found.rounds)
     with pytest.raises(ValueError, match="holds another plan: it differs in"):
         adaptive(plan(micro_batch=3), CIRCLE, tmp_path, FLAT, stride=8)
+
+
+def test_noise_is_another_in_every_round(tmp_path):
+    """The points of each round are numbered from 0: with one seed for all, two of them would have the same noise."""
+
+    class Noise:
+        identity, device = {"name": "noise"}, torch.device("cpu")
+
+        def prepare(self, plan):
+            return Prepared(lambda z, ids: plan.noise(ids)[0], lambda x: x, self.device)
+
+    noisy = plan(Grid((0.0, 0.0), (1.0, 1.0), (9, 9)), eta=1.0, num_steps=1, seed=2**64 - 1)
+    found = adaptive(noisy, Noise(), tmp_path, FLAT, fraction=0.9, num_rounds=3, stride=4)
+    assert len(found.rounds) == 4 and len(np.unique(found.values, axis=0)) == len(found.ids) > 60
 
 
 def test_log_partition_from_a_fifth_of_the_images(found):

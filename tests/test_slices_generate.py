@@ -2,9 +2,7 @@
 
 import contextlib
 import multiprocessing
-import os
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -26,6 +24,8 @@ from hessfast.slices import (
     maker,
     random_anchors,
 )
+from hessfast.slices.digits import digit_unet
+from hessfast.slices.generators import fingerprint
 
 slices_worker = pytest.importorskip("tests.slices_worker")
 plan = slices_worker.plan
@@ -140,6 +140,29 @@ def test_any_function_generates(tmp_path):
     np.testing.assert_allclose(store["features"][:, 0], z.mean(axis=(1, 2, 3)), rtol=1e-12)
 
 
+def test_every_micro_batch_is_full(tmp_path):
+    """Of five points in fours the fifth is made among four, in the first slot."""
+    this = SlicePlan(random_anchors((1, 2, 2)), np.random.default_rng(0).uniform(size=(5, 2)), micro_batch=4)
+    z = this.z(this.parameters).numpy()
+    crowded = from_callable(lambda z: z + 1e-3 * len(z), "crowded")
+    np.testing.assert_allclose(generate(this, crowded, tmp_path / "a")["latents"][:], z + 4e-3, atol=1e-6)
+    seated = from_callable(lambda z: z + 1e-3 * torch.arange(len(z)).reshape(-1, 1, 1, 1), "seated")
+    slots = 1e-3 * np.array([0, 1, 2, 3, 0]).reshape(-1, 1, 1, 1)
+    np.testing.assert_allclose(generate(this, seated, tmp_path / "b")["latents"][:], z + slots, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("float64", "float64"), ("float32", "float32"), ("bfloat16", "float32")])
+@pytest.mark.parametrize("given", [torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.float64])
+def test_features_are_stored_in_one_dtype(tmp_path, dtype, stored, given):
+    this = SlicePlan(random_anchors((1, 2, 2)), [[0.1, 0.2], [0.3, 0.4]], dtype=dtype)
+    halves = feature_map(lambda images: (2 * images.flatten(1)).round().to(given), "halves")
+    store = generate(this, from_callable(lambda z: z, "identity"), tmp_path, halves)
+    assert store.plan.arrays["features"] == (stored, (4,)) and store["features"].dtype == stored
+    dtype = getattr(torch, dtype)
+    expected = (2 * this.z(this.parameters).to(dtype).flatten(1)).float().round().to(given).float()
+    np.testing.assert_array_equal(store["features"][:], expected.numpy())
+
+
 # ------------------------------------------------------------------------------------------------------- many processes
 
 
@@ -153,10 +176,10 @@ def killed(folder, start, rounds, seed):
     """Two ranks at a time, one or both of them killed at random moments."""
     random = np.random.default_rng(seed)
     for _ in range(rounds):
-        workers = start(folder, range(2), 2, seconds=0.02)
+        workers = start(folder, range(2), 2, seconds=0.1)  # too slow to end before
         time.sleep(random.uniform(0.1, 0.6))
         for worker in workers[: random.integers(1, 3)]:
-            os.kill(worker.pid, signal.SIGKILL)
+            worker.kill()
         time.sleep(0.1)
         for worker in workers:
             worker.kill()
@@ -174,7 +197,7 @@ def test_killed_and_gone_on_with(tmp_path, filled, start, generator):
 def test_killed_ten_times(tmp_path, filled, start, generator, seed):
     killed(tmp_path, start, 10, seed)
     survivors = start(tmp_path, range(3), 3)
-    os.kill(survivors[1].pid, signal.SIGKILL)
+    survivors[1].kill()
     join([survivors[0], survivors[2]])
     assert contents(tmp_path) == contents(filled)
 
@@ -220,6 +243,31 @@ def test_other_weights_and_features_are_refused(copy):
     classifier.layers[0].bias.data += 1
     with pytest.raises(ValueError, match=r"differs in parameters.features.weights"):
         generate(plan(), digit_generator(), copy, classifier, keep=KEEP, shard_size=4)
+
+
+def test_another_structure_of_the_same_weights_is_refused(tmp_path):
+    this, identity = plan(), from_callable(lambda z: z, "identity")
+    flat, other = (torch.nn.Sequential(torch.nn.Flatten(), bend) for bend in (torch.nn.ReLU(), torch.nn.Tanh()))
+    assert feature_map(flat).identity == feature_map(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.ReLU())).identity
+    assert feature_map(flat).identity != feature_map(other).identity
+    generate(this, identity, tmp_path, flat, keep=["features"])
+    with pytest.raises(ValueError, match=r"holds another plan: it differs in parameters\.features\.weights"):
+        generate(this, identity, tmp_path, other, keep=["features"])
+
+
+def test_another_configuration_of_the_same_weights_has_another_identity():
+    """Of a network of diffusers, whose text does not tell all that it does."""
+    unet, other = digit_unet(), digit_unet()
+    assert fingerprint(unet) == fingerprint(other)
+    other.register_to_config(center_input_sample=True)
+    assert repr(unet) == repr(other) and fingerprint(unet) != fingerprint(other)
+
+
+def test_images_that_are_not_finite_are_refused(tmp_path):
+    blank = from_callable(lambda z: z, "blank", decode=lambda z: z * torch.nan)
+    this = SlicePlan(random_anchors((1, 2, 2)), np.zeros((5, 2)), micro_batch=4)
+    with pytest.raises(ArithmeticError, match=r"images must be finite, got NaN or infinity at point [04]\. Look at z"):
+        generate(this, blank, tmp_path, keep=["latents", "images"])
 
 
 def test_what_is_not_finite_is_refused_and_what_is_sealed_stays(tmp_path):

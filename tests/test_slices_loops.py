@@ -136,6 +136,22 @@ def test_other_pipelines_run_through_their_own_loop(folder):
     torch.testing.assert_close(images, expected.clamp(-1, 1), atol=1e-4, rtol=0)
 
 
+def test_pipelines_are_called_by_one_thread_at_a_time(folder, tmp_path):
+    """They have one scheduler, which counts its steps: the number of threads cannot be seen."""
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    points = np.random.default_rng(0).uniform(size=(6, 2))
+    plan = text_plan(scheduler="EulerDiscreteScheduler", num_steps=4, micro_batch=1).at(points)
+    stores = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        try:
+            stores.append(generate(plan, PipelineGenerator(pipeline), tmp_path / str(threads))["latents"][:])
+        finally:
+            torch.set_num_threads(1)
+    np.testing.assert_array_equal(*stores)
+    assert stores[0].std(axis=0).max() > 0.01
+
+
 # ------------------------------------------------------------------------------------------------------------- formulas
 
 
@@ -166,6 +182,19 @@ def test_ddim_is_diffusers_own_step(config, eta):
         more = {"variance_noise": noise[k]} if eta else {}
         x = scheduler.step(linear(x, t), t, x, eta=eta, **more).prev_sample
     torch.testing.assert_close(got, x, atol=1e-5, rtol=1e-5)  # diffusers' constants are float32
+
+
+@pytest.mark.parametrize("kind", [diffusers.EulerDiscreteScheduler, diffusers.DPMSolverMultistepScheduler])
+def test_schedulers_that_say_nothing_of_clipping_do_not_clip(kind):
+    """DDIM with the noise levels of another scheduler: that of the same without clipping, for latents beyond 1."""
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    x = 5 * torch.randn((2, 1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    got = ddim(kind(**betas), 5)
+    assert got.clip is None and got.run(linear, x).abs().max() > 2
+    expected = ddim(diffusers.DDIMScheduler(**betas, clip_sample=False), 5).run(linear, x)
+    torch.testing.assert_close(got.run(linear, x), expected)
+    for clip, limit in ((True, 1.0), (False, None)):
+        assert ddim(diffusers.DDPMScheduler(**betas, clip_sample=clip), 5).clip == limit
 
 
 @pytest.mark.parametrize(("eta", "num_steps"), [(0.0, 50), (0.1, 10)])

@@ -1,6 +1,7 @@
 """The report: a page that needs nothing else, and says what was measured."""
 
 import base64
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -26,6 +27,15 @@ GENERATOR = from_callable(
     "turn",
 )
 SAME = feature_map(lambda images: images.flatten(1), "same")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Networks this small are slower on several threads, and very slow when other jobs hold the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Page(HTMLParser):
@@ -56,7 +66,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     store = generate(PLAN, GENERATOR, folder / "slice", SAME, keep=("latents", "features", "images"))
     classes = (np.asarray(store["features"][:])[:, 1] > 0.7).astype(int)
-    geometry = fit(folder / "slice", folder / "geometry", num_nodes=10, num_steps=60, classify=lambda _: classes)
+    geometry = fit(folder / "slice", folder / "geometry", num_nodes=10, num_steps=15, classify=lambda _: classes)
     compared = compare(
         PLAN, GENERATOR, SAME, geometry, folder / "slice", folder / "curves", classes=classes, num_pairs=4
     )
@@ -131,6 +141,38 @@ def test_maps_are_those_of_the_slice(made):
         maps["lipschitz"]["singular_values"][:, 0], np.hypot(60 * s * (1 - s), 0.1), rtol=1e-3, atol=1e-5
     )
     assert (maps["noise"]["floor"] < 1e-5).all()
+
+
+def test_maps_of_another_generator_or_of_other_features_are_refused(made):
+    message = r"out must be a new folder or that of the same run, got .* with "
+    with pytest.raises(ValueError, match=message + "generator.name turn, not return"):
+        report.measure_maps(PLAN, from_callable(torch.cos, "return"), SAME, made[0].parent / "maps", 5)
+    with pytest.raises(ValueError, match=message + "features.name same, not other"):
+        report.measure_maps(
+            PLAN, GENERATOR, feature_map(lambda images: images.flatten(1), "other"), made[0].parent / "maps", 5
+        )
+    with pytest.raises(ValueError, match=message + "plan"):
+        report.measure_maps(PLAN, GENERATOR, SAME, made[0].parent / "maps", 6)
+
+
+def test_what_the_ridges_have_found_is_told(made):
+    def words(found, real):
+        agreement = {"ours": {"found": found, "real": real, "by_chance": 0.25}}
+        return report._boundary_text(dataclasses.replace(made[2], agreement=agreement))
+
+    text = words(0.6, 0.9)
+    assert "90% of the ridges lie within 1.5 cells of a change of class, where 25% would by chance" in text
+    assert "60% of the changes have a ridge" in text
+    assert "no ridge was found" in words(0.0, None)
+    assert report._boundary_text(dataclasses.replace(made[2], agreement=None)) == words(None, None)
+
+
+def test_a_scale_at_its_limit_is_told(made):
+    for at_the_end in (True, False):
+        held_out = {"kernel": "paper", "scale": 64.0, "nats": 1.5, "at_the_end": at_the_end}
+        text = report._fit_text(dataclasses.replace(made[2], held_out=held_out))
+        assert "chose paper at scale 64 (1.50 nats above the prior)" in text
+        assert ("the largest at which every sample still has a neighbour" in text) is at_the_end
 
 
 def test_maps_are_read_again(made, monkeypatch):

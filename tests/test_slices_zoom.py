@@ -90,6 +90,16 @@ def test_levels_of_cantors_staircase_keep_jumping(tmp_path):
     assert levels[-1].lipschitz > 50 * levels[0].lipschitz
 
 
+@pytest.mark.parametrize(("micro_batch", "other"), [(8, 3), (1, 2)])
+def test_batches_of_another_size_are_a_floor(tmp_path, micro_batch, other):
+    """What depends on how many points are made together is not of the slice."""
+    plan = SlicePlan(LINE, [[0.0], [1.0]], normalise=False, dtype="float64", micro_batch=micro_batch)
+    crowded = from_callable(lambda z: z + 1e-3 * len(z), "crowded")
+    level = zoom(plan, crowded, tmp_path / "size", num=7, max_levels=1).levels[0]
+    assert level.company == pytest.approx(1e-3 * abs(micro_batch - other) * 2**0.5, rel=1e-9) and level.rounding < 1e-14
+    assert level.largest == pytest.approx(1 / 6) and level.resolved
+
+
 def test_noise_of_the_loop_is_a_floor(tmp_path):
     """With noise of standard deviation 0.01 a point, jumps are the slice's only above that."""
 
@@ -124,6 +134,7 @@ def test_last_bits_of_every_element_are_changed_by_chance(dtype, epsilon):
     moved = nudged.latents(z, [0, 1, 2]).double() / z.to(getattr(torch, dtype)).double() - 1
     steps = (moved / epsilon).abs()
     assert steps.max() < 2.01 and 0.5 < (steps > 0).double().mean() < 0.8  # two thirds, but for rounding
+    assert all(0.25 < (sign * moved > 0).double().mean() < 0.4 for sign in (-1, 1))
     assert torch.equal(moved, nudged.latents(z, [0, 1, 2]).double() / z.to(getattr(torch, dtype)).double() - 1)
     assert not torch.equal(moved[1], moved[2])
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ._guard import resumable, tell_files
+
 TRAINED = ("gpe", "vae")
 _ENCODERS = {  # what is spent on them, by preset
     "quick": {"width": 16, "batch_size": 128, "num_steps": 800},
@@ -27,7 +29,7 @@ def diffusability(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; gone on with if there. diffusability/DATA-PRESET.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of training, noise and who is held out.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of training, noise and who is held out.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ):
     """Whether an encoder's latent space is fit for diffusion.
@@ -42,13 +44,10 @@ def diffusability(
 
     choice("preset", preset, tuple(_ENCODERS))
     folder = out or Path("diffusability") / f"{'digits' if data == 'digits' else Path(data).resolve().name}-{preset}"
-    try:
+    with resumable(folder):
         text = _assessed(data, encoder or list(TRAINED), latent_dim, side, preset, folder, seed, device)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Interrupted; what is done stays in {folder}. Go on with the same command") from None
-    typer.echo(text)
-    names = ("report.json", "table.txt", "curves.npz", "figures", "samples", "encoders", "denoisers")
-    typer.echo(f"\nIn {folder}: {', '.join(name for name in names if (folder / name).exists())}.")
+    typer.echo(f"{text}\n")
+    tell_files(folder, ("report.json", "table.txt", "curves.npz", "figures", "samples", "encoders", "denoisers"))
 
 
 def _assessed(data, encoders, latent_dim, side, preset, folder, seed, device) -> str:
@@ -56,8 +55,7 @@ def _assessed(data, encoders, latent_dim, side, preset, folder, seed, device) ->
 
     from hessfast import _checks
     from hessfast._steps import Steps
-    from hessfast.diffusability import assess, digits, read_images
-    from hessfast.diffusability._report_table import table
+    from hessfast.diffusability import assess, digits, read_images, table
 
     if data == "digits" and side is not None:
         raise ValueError(f"side must be left out for the digits, which are 8 pixels wide, got {side}.")

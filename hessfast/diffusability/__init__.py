@@ -3,6 +3,7 @@
 tau is a noise VARIANCE everywhere: Y = X + sqrt(tau) Z.
 """
 
+from ._report_table import table
 from .assessment import assess
 from .autoencoder import Autoencoder
 from .autoencoder_kl import KLAutoencoder
@@ -66,6 +67,7 @@ __all__ = [
     "read_images",
     "serpentine",
     "snr_scale",
+    "table",
     "train_denoiser",
     "train_gpe",
     "train_vae",

@@ -18,8 +18,8 @@ class BoxDimension:
 
     Attributes:
         dimension: the slope.
-        sem: its standard error, by the residuals or by the slopes between consecutive sizes; or, if that is more, half
-            of what the slope changes by over the range in a quadratic fit, which no number of sizes averages out.
+        sem: its standard error by the slopes between consecutive sizes; or, if that is more, half of what the slope
+            changes by over the range in a quadratic fit, which no number of sizes averages out.
         sizes: sides of the boxes, in pixels, ascending.
         counts: boxes of each size with a mark in them.
         fitted: which sizes the line was fitted to, bool.
@@ -104,9 +104,9 @@ def box_counting(marks: Any, sizes: Any = None) -> BoxDimension:
         raise ValueError(f"marks must hold a marked pixel, got none in shape {array.shape}.")
     side = min(array.shape)
     tried = 2 ** np.arange(max(1, side // 4).bit_length()) if sizes is None else _checks.whole("sizes", sizes)
-    tried = np.unique(_checks.integer_array("sizes", tried, tried.shape, 1))
     if not tried.size:
         raise ValueError("sizes must be three or more, got none.")
+    tried = np.unique(_checks.integer_array("sizes", tried, tried.shape, 1))
     if tried[-1] > side:
         raise ValueError(f"sizes must be at most the shortest side, {side}, got {tried[-1]}.")
     counts, boxes = np.array([_count(array, int(size)) for size in tried]).T
@@ -120,11 +120,10 @@ def box_counting(marks: Any, sizes: Any = None) -> BoxDimension:
     x, y = np.log(tried[fitted]), np.log(counts[fitted])
     x = x - x.mean()
     slope = x @ y / (x @ x)
-    residuals = y - y.mean() - slope * x
     local = np.diff(y) / np.diff(x)
-    scatter = np.sqrt(residuals @ residuals / (len(x) - 2) / (x @ x)), local.std(ddof=1) / np.sqrt(len(local))
+    scatter = local.std(ddof=1) / np.sqrt(len(local))
     drift = abs(np.polyfit(x, y, 2)[0]) * (x[-1] - x[0])
-    return BoxDimension(float(-slope), float(max(*scatter, drift)), tried, counts, fitted)
+    return BoxDimension(float(-slope), float(max(scatter, drift)), tried, counts, fitted)
 
 
 def _count(array: np.ndarray, size: int, axis: int = 0) -> tuple[int, int]:

@@ -128,7 +128,10 @@ def compare(
         raise ValueError("plan must have the points of a Grid of two dimensions for curves, got others.")
     num_pairs = _checks.integer("num_pairs", num_pairs, 2)
     steps = Steps(out)
-    classes = _checks.integer_array("classes", classes, (plan.num,), 0)
+    classes = np.asarray(classes)
+    if classes.shape != (plan.num,) or classes.dtype.kind not in "iu":
+        raise ValueError(f"classes must be {plan.num} integers, got {classes.dtype} of shape {classes.shape}.")
+    classes = classes.astype(np.int64)
     identity = {
         "slice": shards.open(source).plan.hash,
         "classes": _arrays.digest(classes),
