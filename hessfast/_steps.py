@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from hessfast import _atomic
+from hessfast.shards import _files
 
 _BESIDE = {"command.json", "encoders"}  # what may be there before the first step
 
@@ -22,31 +23,58 @@ class Steps:
         self.folder = Path(folder)
 
     def claim(self, settings: dict[str, Any], name: str = "settings.json") -> None:
-        """Write the settings, or refuse a folder of others, saying which."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Write the settings, or refuse a folder of others, saying which; any number of processes may do so at once."""
         path, settings = self.folder / name, json.loads(json.dumps(settings))
-        if not path.exists():
-            found = {each.name for each in self.folder.iterdir() if each.suffix != ".tmp"} - _BESIDE
-            if found:
-                where = repr(str(self.folder))
-                raise ValueError(f"out must be a new folder or that of a run, got {where}. Choose another.")
-            self.write(name, json.dumps(settings, indent=1) + "\n")
-            return
+        with self._first(path) as publish:
+            if publish:
+                found = {each.name for each in self.folder.iterdir() if each.suffix != ".tmp"} - _BESIDE
+                if found:
+                    where = repr(str(self.folder))
+                    raise ValueError(f"out must be a new folder or that of a run, got {where}. Choose another.")
+                publish(json.dumps(settings, indent=1) + "\n")
         try:
             before = json.loads(path.read_text())
         except ValueError:
-            raise ValueError(f"out must hold whole files, got {str(path)!r}, damaged. Choose another folder.") from None
+            before = None
+        if not isinstance(before, dict) or not before:
+            raise ValueError(f"{path} is damaged; delete the folder {self.folder} and run again, or choose another.")
         if before != settings:
             raise ValueError(
                 f"out must be a new folder or that of the same run, got {str(self.folder)!r} with "
                 f"{_difference(before, settings)}. Choose another."
             )
 
+    def share(self, name: str, content: bytes) -> None:
+        """Write a file that every process would write alike: the first does, and makes a damaged one whole."""
+        path = self.folder / name
+        with self._first(path, content) as publish:
+            if publish:
+                publish(content)
+
+    @contextlib.contextmanager
+    def _first(self, path: Path, content: bytes | None = None) -> Iterator[Callable[[str | bytes], None] | None]:
+        """What writes the file, while nobody else can; None if it is there (and holds `content`, if that is known)."""
+
+        def there() -> bool:
+            return path.exists() and (content is None or path.read_bytes() == content)
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if there():
+            yield None
+            return
+        temporary = path.with_name(f"{path.name}.tmp")
+        with _files.claim(temporary, wait=True) as file:
+            if file is None or there():
+                yield None
+            else:
+                yield lambda made: _atomic.publish(file, temporary, path, [_bytes(made)])
+
     def record(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` returns, by way of JSON."""
+        """What `make` returns, by way of JSON; never {}, which damage may leave."""
         path = self.folder / f"{name}.json"
         with contextlib.suppress(FileNotFoundError, ValueError):
-            return json.loads(path.read_text())
+            if (found := json.loads(path.read_text())) != {}:
+                return found
         text = json.dumps(make(), indent=1) + "\n"
         self.write(f"{name}.json", text)
         return json.loads(text)
@@ -67,7 +95,11 @@ class Steps:
     def write(self, name: str | Path, content: str | bytes) -> None:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        _atomic.write(path, [content.encode() if isinstance(content, str) else content])
+        _atomic.write(path, [_bytes(content)])
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
 
 
 def _difference(before: Any, now: Any, path: str = "") -> str:

@@ -1,10 +1,13 @@
 """``hessfast slice`` as a new user types it: a tiny demo, gone on with, and what is refused."""
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -17,8 +20,8 @@ from hessfast.cli import app
 TINY = ["--points", "16", "--steps", "2", "--pairs", "3", "--maps", "3", "--fit-steps", "20", "--levels", "2"]
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, ["slice", *map(str, arguments)])
+def run(*arguments, env=None):
+    return CliRunner().invoke(app, ["slice", *map(str, arguments)], env=env)
 
 
 def contents(folder):
@@ -109,10 +112,69 @@ def test_refusals_are_one_sentence(demo, tmp_path):
         result = run(*arguments)
         assert (result.exit_code, sentence in result.stderr) == (code, True), result.output
         assert result.stderr.splitlines()[-1].startswith("hessfast: "), result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_report_needs_a_fit(tmp_path):
-    assert run("generate", tmp_path / "slice", "--points", 4, "--steps", 1).exit_code == 0
-    result = run("report", tmp_path / "slice")
+    folder = tmp_path / "slice"
+    result = run("generate", folder, "--points", 4, "--steps", 1)
+    assert (result.exit_code, result.stdout) == (0, f"In {folder}: slice.\nNext: hessfast slice fit {folder}\n")
+    quiet = run("generate", folder, "--points", 4, "--steps", 1, env={"RANK": "1", "WORLD_SIZE": "2"})
+    assert (quiet.exit_code, quiet.output) == (0, "")  # of torchrun's processes the first speaks
+    result = run("report", folder)
     assert result.exit_code == 2
     assert "holds no fit. Make one with: hessfast slice fit" in result.stderr
+    result = run("demo", tmp_path / "demo", "--maps", 2)  # said before the work, not after it
+    assert (result.exit_code, result.stderr) == (2, "hessfast: maps must be 0 for no maps, or >= 3, got 2.\n")
+    assert not (tmp_path / "demo").exists()
+
+
+def test_dry_run_writes_nothing(tmp_path):
+    result = run("generate", tmp_path / "slice", "--points", 20, "--steps", 3, "--dry-run")
+    assert result.exit_code == 0, result.output
+    images, missing, seconds = result.stdout.splitlines()
+    assert images == "slice: 400 images of 3 steps in 2 shards of 256, 186 kB in all"
+    assert missing.startswith(f"to make: 400 images by 21 calls of the U-Net, 186 kB in {tmp_path / 'slice'}, where ")
+    assert re.fullmatch(r"time: about \S+ \w+ by 1 process\(es\) on cpu \(\d+ took \d+\.\d\d s\)", seconds)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def copy(demo, tmp_path):
+    return Path(shutil.copytree(demo[0], tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("damage", ["{}", "{"])
+def test_damaged_parts_are_made_again(demo, copy, damage):
+    for name in ("held_out.json", "fits/ours/settings.json", "fits/paper/weights.safetensors"):
+        (copy / "geometry" / name).write_text(damage)
+    result = run("fit", copy, "--steps", 20)
+    assert result.exit_code == 0, result.output
+    assert contents(copy / "geometry") == contents(demo[0] / "geometry")
+
+
+@pytest.mark.parametrize("damage", ["{}", "{"])
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("command.json", "run hessfast slice generate {0} with its options again, which mends it"),
+        ("plan.safetensors", "run hessfast slice generate {0} with its options again, which mends it"),
+        ("slice/plan.json", "put back the original, or delete the folder"),
+        ("geometry/settings.json", "delete {0}/geometry and fit again"),
+        ("curves/3-0/settings.json", "delete the folder {0}/curves/3-0 and run again, or choose another"),
+    ],
+)
+def test_damage_is_one_sentence(copy, name, remedy, damage):
+    (copy / name).write_text(damage)
+    result = run("report", copy, "--pairs", 3, "--maps", 0)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == f"hessfast: {copy / name} is damaged; {remedy.format(copy)}."
+
+
+def test_other_numbers_are_other_folders(copy):
+    """None is refused for the pairs and maps of a report before."""
+    result = run("report", copy, "--pairs", 2, "--maps", 4)
+    assert result.exit_code == 0, result.output
+    assert "geodesics over 2 pairs" in result.stdout
+    assert {path.name for path in (copy / "curves").iterdir()} == {"3-0", "2-0"}
+    assert {path.name for path in (copy / "maps").iterdir()} == {"3", "4"}

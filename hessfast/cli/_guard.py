@@ -1,7 +1,9 @@
-"""Errors as a user sees them: one sentence on stderr, 2 for bad input, 1 for a failure while running."""
+"""How a command ends: errors in a sentence on stderr, 2 for bad input, 1 for a failure while running; files told."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import typer
 
@@ -29,6 +31,20 @@ def guard(command: Callable) -> Callable:
             _fail(f"A safetensors file is damaged: {error}", 1)
 
     return guarded
+
+
+@contextlib.contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Work whose parts are kept in a folder: Ctrl-C says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Interrupted; what is done stays in {folder}. Go on with the same command") from None
+
+
+def tell_files(folder: Path, names: Iterable[str]) -> None:
+    """Say which of those files and folders there are."""
+    typer.echo(f"In {folder}: {', '.join(name for name in names if (folder / name).exists())}.")
 
 
 def _damage() -> type[Exception]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ._guard import guard
+from ._guard import guard, resumable, tell_files
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,7 +17,7 @@ PresetName = Annotated[str, typer.Option(help="quick (20,000 samples, minutes) o
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; gone on with if there. reproduce/MODEL-PRESET.")]
 Num = Annotated[int | None, typer.Option("--num", "-n", help="Samples, if not the preset's.")]
 Rows = Annotated[list[str] | None, typer.Option("--row", help="Only this row; repeat it for more.", show_default="all")]
-Seed = Annotated[int, typer.Option(help="Of samples and networks.")]
+Seed = Annotated[int, typer.Option(help="Seed of samples and networks.")]
 
 
 @app.command()
@@ -50,7 +50,7 @@ def diffusability(
         list[str] | None,
         typer.Option(help="toys, digits or family; repeat it for more.", show_default="all"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of samples and networks.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of samples and networks.")] = 0,
 ):
     """Fisher information and its rate over noise, of toys and of digits, and what they predict over encoders.
 
@@ -60,27 +60,17 @@ def diffusability(
     from hessfast.reproduce import diffusability as reproduction
 
     folder = out or Path("reproduce") / f"diffusability-{preset}"
-    try:
+    with resumable(folder):
         report = reproduction.run(preset, folder, parts=reproduction.PARTS if part is None else part, seed=seed)
-    except KeyboardInterrupt:
-        raise _stopped(folder) from None
     typer.echo(reproduction.table(report))
-    names = ("report.json", "table.txt", "figures", "digits/figures")
-    typer.echo(f"In {folder}: {', '.join(name for name in names if (folder / name).exists())}.")
+    tell_files(folder, ("report.json", "table.txt", "figures", "digits/figures"))
 
 
 def _run(model: str, preset: str, out: Path | None, **options) -> None:
     from hessfast import reproduce
 
     folder = out or Path("reproduce") / f"{model}-{preset}"
-    try:
+    with resumable(folder):
         report = reproduce.run(model, preset, folder, **options)
-    except KeyboardInterrupt:
-        raise _stopped(folder) from None
     typer.echo(reproduce.table(report))
-    names = ("report.json", "table.txt", "log_partition", "figures")
-    typer.echo(f"In {folder}: {', '.join(name for name in names if (folder / name).exists())}.")
-
-
-def _stopped(folder: Path) -> KeyboardInterrupt:
-    return KeyboardInterrupt(f"Interrupted; what is done stays in {folder}. Go on with the same command")
+    tell_files(folder, ("report.json", "table.txt", "log_partition", "figures"))

@@ -1,12 +1,14 @@
 """``hessfast slice``: a slice of latent space, its images, its geometry, and a report."""
 
-from collections.abc import Callable
+import os
+import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ._guard import guard
+from ._guard import guard, resumable, tell_files
+from ._job import duration, size
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,6 +18,15 @@ app = typer.Typer(
     "shipped model of digits. Folders: OUT/slice, geometry, maps, curves, zoom-*, figures; OUT/report.html.",
 )
 Out = Annotated[Path, typer.Argument(help="Folder of the slice.", show_default=False)]
+SameDevice = Annotated[
+    str | None, typer.Option(help="cpu, cuda or cuda:N, as the slice was begun.", show_default="the slice's")
+]
+Points = Annotated[int, typer.Option(help="Points along each axis of the slice.")]
+Steps = Annotated[int, typer.Option(help="Denoising steps from noise to image.")]
+FitSteps = Annotated[int, typer.Option(min=1, help="Optimiser steps for each log Z.")]
+Levels = Annotated[int, typer.Option(min=1, help="Most levels to zoom.")]
+Pairs = Annotated[int, typer.Option(help="Pairs of points to join by paths; 0 for none.")]
+Maps = Annotated[int, typer.Option(help="Nodes along each axis of Lipschitz and noise maps; 0 for none.")]
 DEMO = {"points": 64, "steps": 16, "pairs": 100, "maps": 20, "window": 9}
 
 
@@ -27,28 +38,42 @@ def generate(
     features: Annotated[
         str, typer.Option(help="digits, or ARCHITECTURE:FILE of a CLIP, as ViT-B-32:clip.bin.")
     ] = "digits",
-    points: Annotated[int, typer.Option(help="Along each axis of the slice.")] = 64,
+    points: Points = 64,
     lower: Annotated[float, typer.Option(help="Lowest coordinate of both axes.")] = 0.0,
     upper: Annotated[float, typer.Option(help="Highest coordinate; anchors are at 0 and 1.")] = 1.0,
-    steps: Annotated[int, typer.Option(help="Of the loop from noise to image.")] = 50,
+    steps: Steps = 50,
     scheduler: Annotated[str, typer.Option(help="ddim, released, or a scheduler of diffusers.")] = "ddim",
-    guidance: Annotated[float, typer.Option(help="Of the prompt.")] = 1.0,
-    prompt: Annotated[str, typer.Option(help="For models of text.")] = "",
-    negative: Annotated[str, typer.Option(help="Negative prompt.")] = "",
-    eta: Annotated[float, typer.Option(help="Noise in the loop.")] = 0.0,
-    dtype: Annotated[str, typer.Option(help="Of the networks.")] = "float32",
+    guidance: Annotated[float, typer.Option(help="Weight of the prompt (classifier-free guidance); 1 is none.")] = 1.0,
+    prompt: Annotated[str, typer.Option(help="Prompt, for models of text.")] = "",
+    negative: Annotated[str, typer.Option(help="Negative prompt, for models of text.")] = "",
+    eta: Annotated[float, typer.Option(help="Share of fresh noise in each step, from 0 to 1.")] = 0.0,
+    dtype: Annotated[
+        str, typer.Option(help="Number type of the networks: float16, bfloat16, float32, float64.")
+    ] = "float32",
     micro_batch: Annotated[int, typer.Option(help="Points that go through the networks together.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the three anchors and of noise.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of the three anchors and of noise.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N. Under torchrun cuda means one GPU each.")] = "cpu",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show images, bytes and time (from a short trial), and exit.")
+    ] = False,
 ):
     """Make every image of a slice between three random anchors; under torchrun, with other processes."""
-    options = {"model": model, "features": features, "device": device}
-    settings = {
-        "num_steps": steps, "scheduler": scheduler, "guidance": guidance, "prompt": prompt, "negative_prompt": negative,
-        "eta": eta, "dtype": dtype, "micro_batch": micro_batch,
+    from hessfast.slices import SliceProject
+
+    arguments = {
+        "model": model, "features": features, "points": points, "lower": lower, "upper": upper, "seed": seed,
+        "device": device, "num_steps": steps, "scheduler": scheduler, "guidance": guidance, "prompt": prompt,
+        "negative_prompt": negative, "eta": eta, "dtype": dtype, "micro_batch": micro_batch,
     }  # fmt: skip
-    _resumable(out, lambda: _Slice.begun(out, options, points, (lower, upper), seed, settings).generate())
-    typer.echo(f"In {out}: slice. Next: hessfast slice fit {out}")
+    if dry_run:
+        if _first():
+            _tell(out, SliceProject.forecast(out, **arguments), steps, device)
+        return
+    with resumable(out):
+        SliceProject.begin(out, say=_say, **arguments).generate()
+    if _first():
+        tell_files(out, ["slice"])
+        typer.echo(f"Next: hessfast slice fit {out}")
 
 
 @app.command()
@@ -56,217 +81,109 @@ def generate(
 def fit(
     out: Out,
     nodes: Annotated[
-        int | None, typer.Option(help="Of posteriors, along each axis.", show_default="half the points, 32 at most")
+        int | None,
+        typer.Option(help="Grid nodes along each axis for the posterior.", show_default="half the points, 32 at most"),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Of each fit of log Z.")] = 1500,
-    seed: Annotated[int, typer.Option(help="Of halves and networks.")] = 0,
+    steps: FitSteps = 1500,
+    seed: Annotated[int, typer.Option(help="Seed of the halves of the samples and of the networks.")] = 0,
 ):
     """Features, posteriors by three kernels, log Z, the Fisher metric and its ridges."""
-    found = _resumable(out, lambda: _Slice(out).fit(nodes, steps, seed))
-    chosen = found.held_out
+    from hessfast.slices import SliceProject
+
+    with resumable(out):
+        chosen = SliceProject(out, say=_say).fit(nodes, steps, seed).held_out
     typer.echo(f"Held out: kernel {chosen['kernel']}, scale {chosen['scale']:g}, {chosen['nats']:.2f} nats.")
-    typer.echo(f"In {out}: geometry. Next: hessfast slice zoom {out}, hessfast slice report {out}")
+    tell_files(out, ["slice", "geometry"])
+    typer.echo(f"Next: hessfast slice zoom {out}, hessfast slice report {out}")
 
 
 @app.command()
 @guard
 def zoom(
     out: Out,
-    dtype: Annotated[str | None, typer.Option(help="float32, float64, ...", show_default="the slice's")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Number type of the networks: float16, bfloat16, float32, float64.", show_default="the slice's"
+        ),
+    ] = None,
     window: Annotated[int, typer.Option(help="Points along each axis of a window.")] = 9,
-    levels: Annotated[int, typer.Option(help="At most so many.")] = 64,
+    levels: Levels = 64,
+    device: SameDevice = None,
 ):
     """Narrow a window around the sharpest boundary, to where differences are rounding."""
-    found = _resumable(out, lambda: _Slice(out).zoom(dtype, window, levels))
-    typer.echo(f"{len(found.levels)} levels. {found.reason}")
+    from hessfast.slices import SliceProject
+
+    with resumable(out):
+        found = SliceProject(out, device=device, say=_say).zoom(dtype, window, levels)
+    if _first():
+        typer.echo(f"{len(found.levels)} levels. {found.reason}")
 
 
 @app.command()
 @guard
 def report(
     out: Out,
-    pairs: Annotated[int, typer.Option(help="Of points, joined by every kind of path; 0: no paths.")] = 100,
-    maps: Annotated[int, typer.Option(help="Nodes along each axis of Lipschitz and noise maps; 0: no maps.")] = 24,
-    seed: Annotated[int, typer.Option(help="Of the pairs.")] = 0,
+    pairs: Pairs = 100,
+    maps: Maps = 24,
+    seed: Annotated[int, typer.Option(help="Seed of the pairs.")] = 0,
+    device: SameDevice = None,
 ):
     """Paths with the images along them, maps, and report.html of all that is in the folder; after `fit`."""
-    typer.echo(_resumable(out, lambda: _Slice(out).report(pairs, maps, seed)))
+    from hessfast.slices import SliceProject
+
+    with resumable(out):
+        _tell_report(*SliceProject(out, device=device, say=_say).report(pairs, maps, seed))
 
 
 @app.command()
 @guard
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder of the slice.")] = Path("slice-demo"),
-    points: Annotated[int, typer.Option(help="Along each axis of the slice.")] = DEMO["points"],
-    steps: Annotated[int, typer.Option(help="Of the loop from noise to image.")] = DEMO["steps"],
-    pairs: Annotated[int, typer.Option(help="Of points, joined by every kind of path.")] = DEMO["pairs"],
-    maps: Annotated[int, typer.Option(help="Nodes along each axis of Lipschitz and noise maps.")] = DEMO["maps"],
-    fit_steps: Annotated[int, typer.Option(help="Of each fit of log Z.")] = 1500,
-    levels: Annotated[int, typer.Option(help="Of the zoom, at most.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
+    points: Points = DEMO["points"],
+    steps: Steps = DEMO["steps"],
+    pairs: Pairs = DEMO["pairs"],
+    maps: Maps = DEMO["maps"],
+    fit_steps: FitSteps = 1500,
+    levels: Levels = 64,
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
 ):
     """All of it with the shipped model of digits, in minutes on two cores."""
-    options = {"model": "digits", "features": "digits", "device": "cpu"}
+    from hessfast.slices import SliceProject
+    from hessfast.slices.project import check_report
 
-    def everything() -> str:
-        made = _Slice.begun(out, options, points, (0.0, 1.0), seed, {"num_steps": steps})
-        made.generate()
-        made.fit(None, fit_steps, seed)
-        made.zoom(None, DEMO["window"], levels)
-        return made.report(pairs, maps, seed)
-
-    typer.echo(_resumable(out, everything))
-
-
-class _Slice:
-    """A folder and what is in it, each part by the part before."""
-
-    def __init__(self, folder: Path):
-        import json
-
-        from hessfast.slices import SlicePlan
-
-        self.folder = folder
-        if not (folder / "command.json").exists():
-            raise FileNotFoundError(f"{folder} holds no slice. Make one with: hessfast slice generate {folder}")
-        self.options = json.loads((folder / "command.json").read_text())
-        self.plan = SlicePlan.load(folder / "plan.safetensors")
-        self.features, self.classify, self.perceptual = _features(self.options["features"])
-        self.generator = _model(self.options["model"], self.options["device"])
-
-    @classmethod
-    def begun(cls, folder: Path, options: dict[str, Any], points: int, box, seed: int, settings: dict[str, Any]):
-        """A new folder's, or an old one's of the same command."""
-        from hessfast._steps import Steps
-        from hessfast.posterior import Grid
-        from hessfast.slices import SlicePlan, random_anchors
-
-        generator = _model(options["model"], options["device"])
-        anchors = random_anchors(_latent_shape(generator), seed=seed)
-        grid = Grid((box[0],) * 2, (box[1],) * 2, (points,) * 2)
-        plan = SlicePlan(anchors, grid, seed=seed, **settings)
-        Steps(folder).claim({**options, "plan": plan.to_dict()}, "command.json")
-        plan.save(folder / "plan.safetensors")
-        return cls(folder)
-
-    def generate(self):
-        from hessfast import slices
-
-        _say(f"{self.plan.num:,} images of {self.options['model']}, {self.plan.num_steps} steps each")
-        return slices.generate(
-            self.plan, self.generator, self.folder / "slice", self.features,
-            keep=("latents", "features", "images"), progress=True,
-        )  # fmt: skip
-
-    @property
-    def store(self):
-        from hessfast import shards
-
-        return shards.open(self.folder / "slice")
-
-    def fit(self, nodes: int | None, steps: int, seed: int):
-        from hessfast.slices.fit import fit
-
-        return fit(
-            self.folder / "slice", self.folder / "geometry", classify=self.classify, num_nodes=nodes, num_steps=steps,
-            seed=seed, progress=_say,
-        )  # fmt: skip
-
-    def zoom(self, dtype: str | None, window: int, levels: int):
-        import numpy as np
-
-        from hessfast.slices import steepest, zoom
-
-        dtype = dtype or self.plan.dtype
-        first = steepest(self.plan.points, np.asarray(self.store["features"][:]), window)
-        _say(f"zoom in {dtype}")
-        return zoom(
-            self.plan.at(first, dtype=dtype), self.generator, self.folder / f"zoom-{dtype}", self.features, num=window,
-            max_levels=levels, keep=["images"], progress=True,
-        )  # fmt: skip
-
-    def report(self, pairs: int, maps: int, seed: int) -> str:
-        import json
-
-        import numpy as np
-
-        from hessfast.slices.curves import compare
-        from hessfast.slices.report import measure_maps, verdict, write_report
-
-        settings = self.folder / "geometry" / "settings.json"
-        if not settings.exists():
-            raise FileNotFoundError(f"{self.folder} holds no fit. Make one with: hessfast slice fit {self.folder}")
-        made = json.loads(settings.read_text())
-        geometry = self.fit(made["num_nodes"], made["num_steps"], made["seed"])
-        store, compared, mapped = self.store, None, None
-        seen = np.asarray(store["features"][:])
-        classes = self.classify(seen)
-        if pairs:
-            _say(f"images along paths between {pairs} pairs")
-            compared = compare(
-                self.plan, self.generator, self.features, geometry, self.folder / "slice", self.folder / "curves",
-                classes=classes, perceptual=self.perceptual, num_pairs=pairs, seed=seed, progress=True,
-            )  # fmt: skip
-        if maps:
-            _say(f"Lipschitz constants and noise floor at {maps} x {maps} nodes")
-            mapped = measure_maps(self.plan, self.generator, self.features, self.folder / "maps", maps)
-        _say("report")
-        zoomed: dict[str, str | Path] = {
-            path.parent.name.removeprefix("zoom-"): path.parent for path in sorted(self.folder.glob("zoom-*/zoom.json"))
-        }
-        path = write_report(
-            self.folder, self.plan, store, geometry, maps=mapped, compared=compared,
-            curves=self.folder / "curves" if pairs else None, zoomed=zoomed, classes=classes,
-            provenance={"command": self.options | {"plan": self.plan.hash}, "generator": self.generator.identity},
-        )  # fmt: skip
-        return (f"{verdict(compared)}\n" if compared else "") + f"Report: {path}"
+    check_report(pairs, maps)
+    with resumable(out):
+        project = SliceProject.begin(out, points=points, seed=seed, say=_say, num_steps=steps)
+        project.generate()
+        project.fit(None, fit_steps, seed)
+        project.zoom(None, DEMO["window"], levels)
+        _tell_report(*project.report(pairs, maps, seed))
 
 
-def _model(name: str, device: str) -> Any:
-    from hessfast.slices import digit_generator, from_pretrained
-
-    return digit_generator(device) if name == "digits" else from_pretrained(name, device=device)
-
-
-def _latent_shape(generator: Any) -> tuple[int, ...]:
-    """Of a U-Net, as it was trained."""
-    unet = next(iter(getattr(generator, "_unet", {}).values()), None)
-    if unet is None:
-        raise ValueError("model must have a U-Net of diffusers on the command line. Use hessfast.slices in Python.")
-    side = unet.config.sample_size
-    rows, columns = side if isinstance(side, (tuple, list)) else (side, side)
-    return unet.config.in_channels, rows, columns
+def _tell(out: Path, found, steps: int, device: str) -> None:
+    """A forecast, in the words of ``hessfast sample --dry-run``."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    free = shutil.disk_usage(next(parent for parent in (out, *out.absolute().parents) if parent.exists())).free
+    typer.echo(
+        f"slice: {found.job.num:,} images of {steps} steps in {found.job.num_shards:,} shards of "
+        f"{found.job.shard_size:,}, {size(found.job.num_bytes)} in all\n"
+        f"to make: {found.missing:,} images by {found.calls:,} calls of the U-Net, {size(found.num_bytes)} in {out}, "
+        f"where {size(free)} are free\n"
+        f"time: about {duration(found.seconds / processes)} by {processes} process(es) on {device} "
+        f"({found.tried:,} took {found.trial:.2f} s)"
+    )
 
 
-def _features(name: str) -> tuple[Any, Callable[[Any], Any], Callable[[Any], Any] | None]:
-    """Features, classes by them, perceptual features if there are any."""
-    import torch
-
-    from hessfast.slices import clip, digit_classifier
-    from hessfast.slices.perceptual import digit_perception
-
-    if name == "digits":
-        classifier = digit_classifier()
-        return "digits", lambda seen: classifier.logits(torch.tensor(seen)).argmax(dim=1).numpy(), digit_perception()
-    if ":" not in name:
-        raise ValueError(f"features must be digits or ARCHITECTURE:FILE, got {name!r}.")
-    return clip(*name.split(":", 1)), _clusters, None
-
-
-def _clusters(features: Any) -> Any:
-    """Classes where there is no classifier: six clusters of the features themselves."""
-    from scipy.cluster.vq import kmeans2
-
-    options: dict[str, Any] = {"minit": "++", "seed": 0}  # the seed's name has changed between versions of SciPy
-    return kmeans2(features.astype(float), min(6, len(features)), **options)[1]
-
-
-def _resumable(folder: Path, work: Callable[[], Any]) -> Any:
-    try:
-        return work()
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Interrupted; what is done stays in {folder}. Go on with the same command") from None
+def _tell_report(page: Path, verdict: str | None) -> None:
+    typer.echo((f"{verdict}\n" if verdict else "") + f"Report: {page}")
 
 
 def _say(sentence: str) -> None:
-    typer.echo(f"{sentence} ...", err=True)
+    if _first():
+        typer.echo(f"{sentence} ...", err=True)
+
+
+def _first() -> bool:
+    """Of torchrun's processes one speaks for all."""
+    return os.environ.get("RANK", "0") == "0"

@@ -17,6 +17,7 @@ from .diffusion import DiffusionGenerator, digit_generator
 from .digits import DigitClassifier, digit_classifier, digit_unet
 from .features import Features, clip, clip_input, feature_map
 from .fit import Geometry, fit
+from .forecast import Forecast, forecast
 from .generate import generate, maker
 from .generators import Generator, Prepared, from_callable
 from .lipschitz import Lipschitz, lipschitz
@@ -24,6 +25,7 @@ from .loops import Schedule, ddim
 from .noise import NoiseFloor, noise_floor
 from .pipelines import PipelineGenerator, from_pipeline, from_pretrained
 from .plan import SlicePlan, random_anchors
+from .project import SliceProject
 from .report import write_report
 from .zoom import Level, Zoom, zoom
 
@@ -33,6 +35,7 @@ __all__ = [
     "DiffusionGenerator",
     "DigitClassifier",
     "Features",
+    "Forecast",
     "Generator",
     "Geometry",
     "Level",
@@ -42,6 +45,7 @@ __all__ = [
     "Prepared",
     "Schedule",
     "SlicePlan",
+    "SliceProject",
     "Zoom",
     "adaptive",
     "boundary",
@@ -55,6 +59,7 @@ __all__ = [
     "digit_unet",
     "feature_map",
     "fit",
+    "forecast",
     "from_callable",
     "from_pipeline",
     "from_pretrained",

@@ -5,18 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from hessfast._figures import as_picture, figure
 from hessfast.posterior import Grid
 
 SHOWN = 20  # images a side of the contact sheet
 _COLOURS = {
     "levi-civita": "C1", "exponential": "white", "mixture": "C0", "released": "C2", "pullback of pixels": "C3",
 }  # fmt: skip
-
-
-def figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def png(drawn: Any) -> bytes:
@@ -40,7 +35,8 @@ def contact(images: np.ndarray, grid: Grid) -> Any:
     rows = [np.concatenate([shown(table[i, j]) for i in places[0]], axis=1) for j in places[1][::-1]]
     made = figure(8.4, 8)
     axis = made.subplots()
-    axis.imshow(np.concatenate(rows), extent=_extent(grid), aspect="auto", interpolation="nearest")
+    (left, bottom), (right, top) = _cells(grid)
+    axis.imshow(np.concatenate(rows), extent=(left, right, bottom, top), aspect="auto", interpolation="nearest")
     axis.set(xlabel="$u_1$", ylabel="$u_2$")
     return made
 
@@ -172,11 +168,8 @@ def windows(pictures: list[np.ndarray], spacings: list[float]) -> Any:
 
 
 def picture(axis: Any, grid: Grid, values: np.ndarray, colours: str, limits: tuple[float, float] | None = None) -> Any:
-    low, high = limits or (float(np.quantile(values, 0.01)), float(np.quantile(values, 0.995)))
-    return axis.imshow(
-        values.reshape(grid.shape).T, origin="lower", extent=_extent(grid), aspect="auto", vmin=low, vmax=high,
-        cmap=colours, interpolation="nearest",
-    )  # fmt: skip
+    limits = limits or (float(np.quantile(values, 0.01)), float(np.quantile(values, 0.995)))
+    return as_picture(axis, values.reshape(grid.shape), _cells(grid), limits, colours)
 
 
 def changes(axis: Any, grid: Grid, labels: np.ndarray, colour: str) -> None:
@@ -184,11 +177,10 @@ def changes(axis: Any, grid: Grid, labels: np.ndarray, colour: str) -> None:
         axis.contour(*grid.axes, (labels == label).T.astype(float), levels=[0.5], colors=colour, linewidths=0.7)
 
 
-def _extent(grid: Grid) -> tuple[float, ...]:
-    """Of cells around the nodes."""
+def _cells(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """The box of the cells around the nodes."""
     half = (np.array(grid.upper) - grid.lower) / (np.array(grid.shape) - 1) / 2
-    (left, bottom), (right, top) = grid.lower - half, grid.upper + half
-    return left, right, bottom, top
+    return grid.lower - half, grid.upper + half
 
 
 def _labelled(axes: np.ndarray) -> None:

@@ -1,0 +1,316 @@
+"""A folder in which a slice is made, from the model to the report: what ``hessfast slice`` does, for Python.
+
+project = SliceProject.begin("slice-demo", num_steps=16)
+project.generate()                                # slice-demo/slice; several processes share the work
+project.fit().held_out["nats"]                    # slice-demo/geometry
+project.zoom().finest                             # slice-demo/zoom-float32
+project.report()                                  # slice-demo/curves, maps, figures, report.html
+"""
+
+import functools
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hessfast import _checks, _figures, shards
+from hessfast._dispatch import BackendUnavailableError
+from hessfast._steps import Steps
+from hessfast.posterior import Grid
+
+from ._windows import steepest
+from .curves import compare
+from .diffusion import digit_generator
+from .digits import digit_classifier
+from .features import clip
+from .fit import Geometry, fit
+from .forecast import Forecast, forecast
+from .generate import generate, maker
+from .generators import Generator
+from .perceptual import digit_perception
+from .pipelines import from_pretrained
+from .plan import SlicePlan, random_anchors
+from .report import measure_maps, verdict, write_report
+from .zoom import Zoom, zoom
+
+COMMAND, PLAN = "command.json", "plan.safetensors"
+KEPT = ("latents", "features", "images")
+CLUSTERS = 6  # classes where there is no classifier
+
+
+class SliceProject:
+    """The folder of a slice, every part of it made by the part before, and gone on with where it was interrupted.
+
+    Args:
+        folder: one that `begin` began.
+        device: "cpu", "cuda" or "cuda:N", of the kind with which it was begun; None: that kind. Under torchrun "cuda"
+            means one GPU for each process.
+        say: told what is begun; bars are then shown as well, if stderr is a terminal.
+
+    Attributes:
+        options: names of the model and the features, and the kind of device.
+        plan: of the slice.
+
+    Raises:
+        FileNotFoundError: if the folder holds no slice.
+        ValueError: if its files are damaged, or for a device of another kind.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = SliceProject.begin(folder, points=3, num_steps=1).generate()
+        >>> SliceProject(folder).store["images"].shape
+        (9, 1, 8, 8)
+    """
+
+    def __init__(self, folder: str | Path, *, device: str | None = None, say: Callable[[str], None] | None = None):
+        self.folder, read = Path(folder), []
+        for path, reader in ((self.folder / COMMAND, _options), (self.folder / PLAN, SlicePlan.load)):
+            try:
+                read.append(reader(path))
+            except FileNotFoundError:
+                raise FileNotFoundError(
+                    f"{folder} holds no slice. Make one with: hessfast slice generate {folder}"
+                ) from None
+            except (ValueError, TypeError, KeyError):
+                raise ValueError(
+                    f"{path} is damaged; run hessfast slice generate {folder} with its options again, which mends it."
+                ) from None
+        self.options: dict[str, str] = read[0]
+        self.plan: SlicePlan = read[1]
+        if device is not None and kind(device) != self.options["device"]:
+            raise ValueError(f"device must be of the slice's kind, {self.options['device']}, got {device!r}.")
+        self.device, self.say, self.shows = device or self.options["device"], say or (lambda _: None), say is not None
+
+    @classmethod
+    def begin(
+        cls,
+        folder: str | Path,
+        *,
+        model: str = "digits",
+        features: str = "digits",
+        points: int = 64,
+        lower: float = 0.0,
+        upper: float = 1.0,
+        seed: int = 0,
+        device: str = "cpu",
+        say: Callable[[str], None] | None = None,
+        **settings: Any,
+    ) -> "SliceProject":
+        """A new folder's project, or an old one's of the same arguments; any number of processes may begin it.
+
+        Everything is tried before the folder is touched: what is refused leaves no folder that must be deleted.
+
+        Args:
+            folder: created if need be.
+            model: "digits", the shipped one, or a folder of diffusers; see `from_pretrained`.
+            features: "digits", or "ARCHITECTURE:FILE" of a CLIP; see `clip`.
+            points: along each axis of the slice, between three random anchors.
+            lower, upper: of both coordinates; anchors are at (0, 0), (1, 0) and (0, 1).
+            seed: of the anchors and of noise.
+            device: see `SliceProject`; which GPU it is may differ from one process or run to the next.
+            say: see `SliceProject`.
+            settings: further ones of `SlicePlan`.
+
+        Raises:
+            FileNotFoundError, ImportError: see `from_pretrained`.
+            RuntimeError: without the GPU that was asked for.
+            ValueError, TypeError: for arguments that do not fit together, or the folder of another slice.
+        """
+        generator, described, plan, command = _chosen(model, features, points, lower, upper, seed, device, **settings)
+        steps = Steps(folder)
+        if not _is_whole(steps.folder):
+            shards.check(steps.folder / "slice", maker(plan, generator, described, keep=KEPT)[0])
+            # A slice whose command is lost or damaged: its store says whose it is. A new one's plan comes after it.
+            if (steps.folder / PLAN).exists() and not _is_whole(steps.folder):
+                steps.share(COMMAND, (json.dumps(command, indent=1) + "\n").encode())
+        steps.claim(command, COMMAND)
+        steps.share(PLAN, plan.to_bytes())
+        project = cls(folder, device=device, say=say)
+        project.generator, project.features = generator, described  # they are large
+        return project
+
+    @staticmethod
+    def forecast(folder: str | Path, **arguments: Any) -> Forecast:
+        """What `generate` would still do after `begin` of the same arguments; nothing is written."""
+        generator, described, plan, _ = _chosen(**arguments)
+        return forecast(plan, generator, Path(folder) / "slice", described, keep=KEPT)
+
+    @functools.cached_property
+    def generator(self) -> Generator:
+        """The model."""
+        return _model(self.options["model"], self.device)
+
+    @functools.cached_property
+    def features(self) -> Any:
+        """What the images are seen by; see `feature_map`."""
+        return _features(self.options["features"])
+
+    @property
+    def store(self) -> shards.Store:
+        """Points, latents, features and images; a ValueError until all of them are made."""
+        return shards.open(self.folder / "slice")
+
+    def classify(self, features: np.ndarray) -> np.ndarray:
+        """Classes `[n]` of features `[n, d]`: digits by their classifier, others by six clusters of the features."""
+        if self.options["features"] == "digits":
+            return digit_classifier().logits(torch.tensor(features, dtype=torch.float32)).argmax(dim=1).numpy()
+        from scipy.cluster.vq import kmeans2
+
+        options: dict[str, Any] = {"minit": "++", "seed": 0}  # the seed's name has changed between versions of SciPy
+        return kmeans2(features.astype(float), min(CLUSTERS, len(features)), **options)[1]
+
+    def generate(self) -> shards.Store:
+        """Every image, in `slice`; see `hessfast.slices.generate`."""
+        self.say(f"{self.plan.num:,} images of {self.options['model']}, {self.plan.num_steps} steps each")
+        return generate(self.plan, self.generator, self.folder / "slice", self.features, keep=KEPT, progress=self.shows)
+
+    def fit(self, num_nodes: int | None = None, num_steps: int = 1500, seed: int = 0) -> Geometry:
+        """log Z and the metric, in `geometry`; see `hessfast.slices.fit`."""
+        return fit(
+            self.folder / "slice", self.folder / "geometry", classify=self.classify, num_nodes=num_nodes,
+            num_steps=num_steps, seed=seed, progress=self.say,
+        )  # fmt: skip
+
+    @property
+    def geometry(self) -> Geometry:
+        """What `fit` learned, or goes on to learn, with the settings that it was begun with.
+
+        Raises:
+            FileNotFoundError: before a fit.
+            ValueError: if its settings are damaged.
+        """
+        path = self.folder / "geometry" / "settings.json"
+        try:
+            made = json.loads(path.read_bytes())
+            settings = [made[name] for name in ("num_nodes", "num_steps", "seed")]
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{self.folder} holds no fit. Make one with: hessfast slice fit {self.folder}"
+            ) from None
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(f"{path} is damaged; delete {path.parent} and fit again.") from None
+        return self.fit(*settings)
+
+    def zoom(self, dtype: str | None = None, window: int = 9, levels: int = 64) -> Zoom:
+        """A series of windows around the sharpest boundary, in `zoom-DTYPE`; see `hessfast.slices.zoom`."""
+        dtype = dtype or self.plan.dtype
+        first = steepest(self.plan.points, np.asarray(self.store["features"][:]), window)
+        self.say(f"zoom in {dtype}")
+        return zoom(
+            self.plan.at(first, dtype=dtype), self.generator, self.folder / f"zoom-{dtype}", self.features, num=window,
+            max_levels=levels, keep=["images"], progress=self.shows,
+        )  # fmt: skip
+
+    def report(self, pairs: int = 100, maps: int = 24, seed: int = 0) -> tuple[Path, str | None]:
+        """Paths, in `curves/PAIRS-SEED`; maps, in `maps/NUM`; and the page of all that is in the folder; after `fit`.
+
+        Args:
+            pairs: of points, joined by every kind of path; 0: no paths.
+            maps: nodes along each axis of Lipschitz and noise maps; 0: no maps.
+            seed: of the pairs.
+
+        Returns:
+            The page, and in words what the paths have shown; None without paths.
+
+        Raises:
+            FileNotFoundError: before a fit.
+            ImportError: without matplotlib.
+            ValueError: for one pair, or maps too small for neighbours, or an unfinished slice.
+        """
+        check_report(pairs, maps)
+        seed, geometry, store = _checks.seed(seed), self.geometry, self.store
+        classes = self.classify(np.asarray(store["features"][:]))
+        compared, mapped, curves = None, None, self.folder / "curves" / f"{pairs}-{seed}"
+        if pairs:
+            self.say(f"images along paths between {pairs} pairs")
+            perceptual = digit_perception() if self.options["features"] == "digits" else None
+            compared = compare(
+                self.plan, self.generator, self.features, geometry, self.folder / "slice", curves, classes=classes,
+                perceptual=perceptual, num_pairs=pairs, seed=seed, progress=self.shows,
+            )  # fmt: skip
+        if maps:
+            self.say(f"Lipschitz constants and noise floor at {maps} x {maps} nodes")
+            mapped = measure_maps(self.plan, self.generator, self.features, self.folder / "maps" / str(maps), maps)
+        self.say("report")
+        zoomed: dict[str, str | Path] = {
+            path.parent.name.removeprefix("zoom-"): path.parent for path in sorted(self.folder.glob("zoom-*/zoom.json"))
+        }
+        path = write_report(
+            self.folder, self.plan, store, geometry, maps=mapped, compared=compared, curves=curves if pairs else None,
+            zoomed=zoomed, classes=classes,
+            provenance={"command": self.options | {"plan": self.plan.hash}, "generator": self.generator.identity},
+        )  # fmt: skip
+        return path, verdict(compared) if compared else None
+
+
+def check_report(pairs: int, maps: int) -> None:
+    """Refuse sizes that a report cannot have, or one that cannot be drawn, before the work."""
+    for name, value, least, what in (("pairs", pairs, 2, "paths"), ("maps", maps, 3, "maps")):
+        if _checks.integer(name, value, 0) not in (0, *range(least, value + 1)):
+            raise ValueError(f"{name} must be 0 for no {what}, or >= {least}, got {value}.")
+    if not _figures.available():
+        raise ImportError("matplotlib must be installed for reports. Run pip install 'hessfast[plot]'.")
+
+
+def kind(device: str) -> str:
+    """What decides the bytes: "cpu" or "cuda", whichever GPU it is.
+
+    Example:
+        >>> kind("cuda:3")
+        'cuda'
+    """
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
+        raise ValueError(f'device must be "cpu", "cuda" or "cuda:N", got {str(device)!r}.')
+    return str(device).partition(":")[0]
+
+
+def local_device(device: str) -> str:
+    """A device by the number that it has for this process: under torchrun "cuda" is the GPU of its local rank."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+
+
+def _model(name: str, device: str) -> Generator:
+    if kind(device) == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailableError('No CUDA device was found; use device="cpu".')
+    device = local_device(device)
+    return digit_generator(device) if name == "digits" else from_pretrained(name, device=device)
+
+
+def _features(name: str) -> Any:
+    if name == "digits":
+        return name
+    if ":" not in name:
+        raise ValueError(f"features must be digits or ARCHITECTURE:FILE, got {name!r}.")
+    return clip(*name.split(":", 1))
+
+
+def _chosen(
+    model="digits", features="digits", points=64, lower=0.0, upper=1.0, seed=0, device="cpu", **settings
+) -> tuple[Generator, Any, SlicePlan, dict[str, Any]]:
+    """Model, features and plan of the arguments of `begin`, and what stands for them in a folder."""
+    generator, described = _model(model, device), _features(features)
+    if generator.latent_shape is None:
+        raise ValueError(f"model must tell the shape of its latents, as U-Nets of diffusers do, got {model!r}.")
+    grid = Grid((lower,) * 2, (upper,) * 2, (points,) * 2)
+    plan = SlicePlan(random_anchors(generator.latent_shape, seed=seed), grid, seed=seed, **settings)
+    command = {"model": model, "features": features, "device": kind(device), "plan": plan.to_dict()}
+    return generator, described, plan, command
+
+
+def _options(path: Path) -> dict[str, str]:
+    fields = json.loads(path.read_bytes())
+    return {name: str(fields[name]) for name in ("model", "features", "device")}
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a command is there and can be read."""
+    try:
+        return bool(_options(folder / COMMAND))
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
