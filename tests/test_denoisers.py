@@ -9,7 +9,7 @@ import torch
 
 from hessfast.diffusability import (
     GaussianMixture,
-    empirical,
+    empirical_denoiser,
     fisher_curve,
     from_denoiser,
     from_density,
@@ -91,7 +91,7 @@ def test_the_empirical_denoiser_is_that_of_its_points(leave_one_out):
         return torch.cat(rows)
 
     expected = from_denoiser(without if leave_one_out else points.posterior_mean)
-    ours = empirical(x, leave_one_out=leave_one_out)
+    ours = empirical_denoiser(x, leave_one_out=leave_one_out)
     one, other = (fisher_curve(model, x, [0.1, 2.0], batch_size=64) for model in (ours, expected))
     for name in (*ESTIMATES, "fisher_information_rate", "mmse", "mmse_rate"):
         np.testing.assert_allclose(getattr(one, name).mean, getattr(other, name).mean, rtol=1e-4)
@@ -105,11 +105,12 @@ def test_the_empirical_denoiser_is_that_of_its_points(leave_one_out):
 def test_the_empirical_denoiser_finds_the_distribution_behind_its_data():
     density = GaussianMixture([[0.0, 0.0]], [1.0])
     data, held_out = density.sample(4000, 0).float(), density.sample(2000, 1).float()
-    curve, exact = fisher_curve(empirical(data), held_out, 1.0, batch_size=2000), gaussian_curves([1.0, 1.0], 1.0)
+    exact = gaussian_curves([1.0, 1.0], 1.0)
+    curve = fisher_curve(empirical_denoiser(data), held_out, 1.0, batch_size=2000)
     assert curve.fisher_information.mean[0] == pytest.approx(exact.fisher_information, rel=0.05)
     assert curve.mmse_rate.mean[0] == pytest.approx(exact.mmse_rate, rel=0.1)
     assert curve.warnings == ()
-    assert "good for" in fisher_curve(empirical(data), held_out[:100], 1e-6).warnings[-1]
+    assert "good for" in fisher_curve(empirical_denoiser(data), held_out[:100], 1e-6).warnings[-1]
 
 
 def test_no_digits_are_lost_at_the_ends():

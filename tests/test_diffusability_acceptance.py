@@ -14,7 +14,7 @@ from hessfast.diffusability import (
     GaussianMixture,
     Sphere,
     _samples,
-    empirical,
+    empirical_denoiser,
     from_denoiser,
     from_density,
     gaussian_curves,
@@ -285,7 +285,7 @@ def test_asymmetry_of_a_network():
     curve = fisher_curve(from_denoiser(lambda y, tau: image(y, y.new_zeros(len(y)))), pictures, 1.0, asymmetry=True)
     assert curve.asymmetry.mean[0] > 0
     with pytest.raises(ValueError, match="denoiser must be twice differentiable"):
-        fisher_curve(empirical(x), x[:10], 1.0, asymmetry=True)
+        fisher_curve(empirical_denoiser(x), x[:10], 1.0, asymmetry=True)
 
 
 def test_one_curve_alone():

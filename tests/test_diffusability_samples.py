@@ -5,7 +5,7 @@ import torch
 
 from hessfast.diffusability import (
     assess,
-    empirical,
+    empirical_denoiser,
     encoder_penalties,
     energy_distance,
     fisher_curve,
@@ -22,7 +22,7 @@ VECTORS, PICTURES = torch.rand(6, 3), torch.rand(6, 1, 8, 8)
 OF_VECTORS = {
     "fisher_curve": ("samples", lambda x: fisher_curve(from_denoiser(lambda y, tau: y / 2), x, 1.0)),
     "train_denoiser": ("samples", lambda x: train_denoiser(x, num_steps=1, batch_size=4)),
-    "empirical": ("data", empirical),
+    "empirical_denoiser": ("data", empirical_denoiser),
     "encoder_penalties": ("samples", lambda x: encoder_penalties(lambda y: 2 * y, x, 1)),
     "energy_distance": ("others", lambda x: energy_distance(VECTORS, x)),
     "frechet_distance": ("samples", lambda x: frechet_distance(x, VECTORS)),
@@ -83,7 +83,7 @@ def test_images_must_be_square(function):
         call(PICTURES[..., :7])
 
 
-@pytest.mark.parametrize("function", ["train_denoiser", "empirical", *OF_IMAGES])
+@pytest.mark.parametrize("function", ["train_denoiser", "empirical_denoiser", *OF_IMAGES])
 def test_they_must_be_finite_in_float32_where_that_is_used(function):
     name, call = BOTH[function]
     with pytest.raises(ValueError, match=f"^{name} must be finite, got"):

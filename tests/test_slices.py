@@ -16,7 +16,7 @@ from hessfast.posterior import Grid
 from hessfast.slices import (
     NoiseFloor,
     SlicePlan,
-    clip,
+    clip_features,
     clip_input,
     digit_classifier,
     feature_map,
@@ -293,7 +293,7 @@ def test_features_that_are_none():
     with pytest.raises(TypeError, match="name must be a text that stands for the function, got 3"):
         from_callable(lambda z: z, 3)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match=r"checkpoint must be a file of CLIP weights, got missing\.pt"):
-        clip("ViT-B-32", "missing.pt")
+        clip_features("ViT-B-32", "missing.pt")
 
 
 def test_missing_packages_are_named(monkeypatch):
@@ -308,7 +308,7 @@ def test_missing_packages_are_named(monkeypatch):
     with pytest.raises(
         ImportError, match=r"open_clip must be installed for CLIP features. Run pip install open_clip_torch"
     ):
-        clip("ViT-B-32", __file__)
+        clip_features("ViT-B-32", __file__)
 
 
 def test_import_loads_no_optional_package():

@@ -11,7 +11,7 @@ from .curves import Estimate, FisherCurve, fisher_curve, fisher_information, fis
 from .denoisers import Denoiser, from_denoiser, from_diffusers, from_edm, from_edm_raw, from_flow, from_score
 from .densities import Activated, ExactCurves, GaussianMixture, from_density, gaussian_curves
 from .deviations import fir_deviation, mmse_rate_deviation
-from .empirical import EmpiricalDenoiser, empirical
+from .empirical import EmpiricalDenoiser, empirical_denoiser
 from .gpe import train_gpe
 from .image_encoder import ImageEncoder
 from .images import digits, read_images
@@ -43,7 +43,7 @@ __all__ = [
     "WrappedNormal",
     "assess",
     "digits",
-    "empirical",
+    "empirical_denoiser",
     "encoder_penalties",
     "energy_distance",
     "fir_deviation",

@@ -12,7 +12,7 @@ from hessfast import _random
 
 from .curves import FisherCurve, fisher_curve
 from .denoisers import Denoiser
-from .empirical import empirical
+from .empirical import empirical_denoiser
 from .latents import serpentine
 from .networks import MLP, UNet
 from .preset import Preset
@@ -64,7 +64,7 @@ class Space:
     @cached_property
     def alone(self) -> Denoiser:
         """The samples' empirical denoiser."""
-        return empirical(self.train)
+        return empirical_denoiser(self.train)
 
     def empirical_curve(self, tau: np.ndarray) -> dict[str, Any] | None:
         """The curve of the data alone, from the tau on where it is that of the distribution behind them."""

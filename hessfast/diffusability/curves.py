@@ -123,8 +123,8 @@ def fisher_curve(
     """All curves of one distribution.
 
     Args:
-        denoiser: a `Denoiser`, made by `from_denoiser` and its neighbours, `empirical` or `train_denoiser`; networks in
-            it may come from `torch.compile`.
+        denoiser: a `Denoiser`, made by `from_denoiser` and its neighbours, `empirical_denoiser` or `train_denoiser`;
+            networks in it may come from `torch.compile`.
         samples: `[n, ...]`, x itself, not seen in training; on the device and in the dtype that the denoiser takes.
         tau: noise variances, > 0; a number or `[t]`.
         num_probes: random sign vectors a sample; more samples do more for the error.

@@ -19,7 +19,7 @@ _ASKED = 1024  # data whose neighbours are looked for
 
 @dataclass(frozen=True)
 class EmpiricalDenoiser(Denoiser):
-    """See `empirical`."""
+    """See `empirical_denoiser`."""
 
     data: Tensor = field(default_factory=lambda: torch.empty(0))
     leave_one_out: bool = False
@@ -36,7 +36,7 @@ class EmpiricalDenoiser(Denoiser):
         return Denoiser(lambda y, tau: _Mean.apply(y, self.data, tau, rows), self.coefficients, self.tau_range)
 
 
-def empirical(data: Any, *, leave_one_out: bool = False) -> EmpiricalDenoiser:
+def empirical_denoiser(data: Any, *, leave_one_out: bool = False) -> EmpiricalDenoiser:
     """The denoiser of the uniform distribution on the data: their average with weights exp(-|y - x|^2 / 2 tau).
 
     Its curves are those of the distribution behind the data from tau of about the squared distance of neighbours on,
@@ -50,7 +50,7 @@ def empirical(data: Any, *, leave_one_out: bool = False) -> EmpiricalDenoiser:
     Example:
         Two points at +-1: D(y) = tanh(y / tau).
 
-        >>> points = empirical(torch.tensor([[-1.0], [1.0]]))
+        >>> points = empirical_denoiser(torch.tensor([[-1.0], [1.0]]))
         >>> torch.allclose(points(torch.tensor([[0.3]]), 0.5), torch.tensor([[0.6]]).tanh())
         True
     """

@@ -15,7 +15,7 @@ from .box_counting import BoxDimension, boundary, box_counting
 from .curves import compare
 from .diffusion import DiffusionGenerator, digit_generator
 from .digits import DigitClassifier, digit_classifier, digit_unet
-from .features import Features, clip, clip_input, feature_map
+from .features import Features, clip_features, clip_input, feature_map
 from .fit import Geometry, fit
 from .forecast import Forecast, forecast
 from .generate import generate, maker
@@ -50,7 +50,7 @@ __all__ = [
     "adaptive",
     "boundary",
     "box_counting",
-    "clip",
+    "clip_features",
     "clip_input",
     "compare",
     "ddim",

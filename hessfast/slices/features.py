@@ -64,7 +64,7 @@ def feature_map(source: Any, name: str | None = None) -> Features:
     return Features(cast(Any, source), {"name": name})
 
 
-def clip(model: str, checkpoint: str | Path) -> Features:
+def clip_features(model: str, checkpoint: str | Path) -> Features:
     """Image features of length 1 by a CLIP of open_clip, from a local checkpoint.
 
     Args:

@@ -27,7 +27,7 @@ from ._windows import steepest
 from .curves import compare
 from .diffusion import digit_generator
 from .digits import digit_classifier
-from .features import clip
+from .features import clip_features
 from .fit import Geometry, fit
 from .forecast import Forecast, forecast
 from .generate import generate, maker
@@ -109,7 +109,7 @@ class SliceProject:
         Args:
             folder: created if need be.
             model: "digits", the shipped one, or a folder of diffusers; see `from_pretrained`.
-            features: "digits", or "ARCHITECTURE:FILE" of a CLIP; see `clip`.
+            features: "digits", or "ARCHITECTURE:FILE" of a CLIP; see `clip_features`.
             points: along each axis of the slice, between three random anchors.
             lower, upper: of both coordinates; anchors are at (0, 0), (1, 0) and (0, 1).
             seed: of the anchors and of noise.
@@ -287,7 +287,7 @@ def _features(name: str) -> Any:
         return name
     if ":" not in name:
         raise ValueError(f"features must be digits or ARCHITECTURE:FILE, got {name!r}.")
-    return clip(*name.split(":", 1))
+    return clip_features(*name.split(":", 1))
 
 
 def _chosen(
