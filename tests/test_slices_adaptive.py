@@ -9,7 +9,7 @@ import torch
 from hessfast.log_partition import LogPartition, align
 from hessfast.posterior import FeaturePosterior, Grid
 from hessfast.slices import SlicePlan, feature_map, from_callable
-from hessfast.slices.adaptive import adaptive
+from hessfast.slices.adaptive import adaptive, replayed, subgrid
 from hessfast.slices.generators import Prepared
 
 ANCHORS = torch.tensor([[[[0.0, 0.0]]], [[[1.0, 0.0]]], [[[0.0, 1.0]]]], dtype=torch.float64)
@@ -63,6 +63,20 @@ def test_interpolation_is_several_times_nearer_than_from_as_many_points_evenly_s
     assert ours < root_mean_square(even.features() - truth) / 3 and ours < 0.02
     errors = [root_mean_square(found.features(num) - truth) for num in found.rounds]
     assert errors[-1] < errors[0] / 10
+
+
+def test_known_features_are_chosen_as_images_are(found):
+    truth = whole()
+    again = replayed(GRID, truth, fraction=0.2, stride=8)
+    assert set(again.ids) == set(found.ids) and again.rounds == found.rounds
+    numbers, errors = again.feature_errors(truth)
+    assert numbers.tolist() == list(found.rounds)
+    expected = [root_mean_square(again.features(num) - truth) for num in again.rounds]
+    np.testing.assert_allclose(errors, expected, rtol=1e-12)
+    part = subgrid(GRID, truth, 4)
+    assert part.rounds == (81,) and part.ids.tolist() == even_points(truth, 9)[0].tolist()
+    with pytest.raises(ValueError, match=r"features must have shape \[1089, d\] for this grid, got \(3, 2\)"):
+        replayed(GRID, truth[:3])
 
 
 def even_points(values, num):

@@ -90,7 +90,8 @@ def test_page_is_whole_and_self_contained(made):
 def test_pictures_are_those_of_the_files(made):
     page = Page(made[0].read_text())
     assert set(page.pictures) == {
-        "slice", "boundaries", "geometry", "maps", "geodesics", "images_along", "zoom_float32", "zoom_windows_float32"
+        "slice", "boundaries", "geometry", "maps", "adaptive", "geodesics", "images_along", "zoom_float32",
+        "zoom_windows_float32",
     }  # fmt: skip
     for name, source in page.pictures.items():
         content = base64.b64decode(source.removeprefix("data:image/png;base64,"))

@@ -7,10 +7,11 @@
     noise_floor(plan, model, "digits").flip                          # where rounding decides
 
 `digit_generator()` is a shipped diffusion model of 8 x 8 digits; `from_pretrained` loads diffusers' from a folder.
+`SliceProject` does all of it in one folder, up to the report, as ``hessfast slice`` does.
 """
 
 from ._windows import steepest
-from .adaptive import AdaptiveSlice, adaptive
+from .adaptive import AdaptiveSlice, adaptive, replayed
 from .box_counting import BoxDimension, boundary, box_counting
 from .curves import compare
 from .diffusion import DiffusionGenerator, digit_generator
@@ -68,6 +69,7 @@ __all__ = [
     "maker",
     "noise_floor",
     "random_anchors",
+    "replayed",
     "steepest",
     "write_report",
     "zoom",

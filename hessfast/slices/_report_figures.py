@@ -29,7 +29,7 @@ def shown(image: np.ndarray) -> np.ndarray:
 
 
 def contact(images: np.ndarray, grid: Grid) -> Any:
-    """Every so-manieth image at its place, the first coordinate to the right, the second upwards."""
+    """Evenly chosen images, each at its place, the first coordinate to the right, the second upwards."""
     places = [np.unique(np.linspace(0, n - 1, min(SHOWN, n)).round().astype(int)) for n in grid.shape]
     table = images.reshape(*grid.shape, *images.shape[1:])
     rows = [np.concatenate([shown(table[i, j]) for i in places[0]], axis=1) for j in places[1][::-1]]
@@ -92,7 +92,7 @@ def maps(grid: Grid, constant: np.ndarray, floor: Any) -> Any:
     resolved = floor["jump"] / np.maximum(floor["floor"], 1e-300)
     pictures = (
         (constant, r"$\log_{10}$ Lipschitz constant of the features"),
-        (floor["floor"], r"$\log_{10}$ noise floor (other slot, batch, dtype)"),
+        (floor["floor"], r"$\log_{10}$ noise floor (other slot, batch, last bits, dtype)"),
         (resolved, r"$\log_{10}$ jump to neighbours / noise floor"),
     )
     for axis, (values, title) in zip(axes, pictures, strict=True):
@@ -100,6 +100,23 @@ def maps(grid: Grid, constant: np.ndarray, floor: Any) -> Any:
         made.colorbar(picture(axis, grid, values, "magma"), ax=axis)
         axis.set_title(title, fontsize=10)
     _labelled(axes[None])
+    return made
+
+
+def parts(
+    chosen: tuple[np.ndarray, np.ndarray], even: tuple[np.ndarray, np.ndarray], ids: np.ndarray, grid: Grid
+) -> Any:
+    """Error of features against the number of images, chosen or on an even subgrid; and which were chosen."""
+    made = figure(11, 4.4)
+    left, right = made.subplots(1, 2)
+    left.loglog(*even, "o--", color="C1", label="even subgrid")
+    left.loglog(*chosen, "o-", color="C0", label="chosen where features change")
+    left.set(xlabel="images", ylabel="root mean square error of features")
+    left.legend(fontsize=9)
+    left.grid(alpha=0.3)
+    right.plot(*grid.points.reshape(-1, 2)[ids].T, ".", color="black", markersize=2)
+    right.set_title(f"{len(ids):,} of {grid.num_nodes:,} images", fontsize=10)
+    right.set(xlabel="$u_1$", ylabel="$u_2$")
     return made
 
 

@@ -58,6 +58,19 @@ class AdaptiveSlice:
         every[made] = values
         return every
 
+    def feature_errors(self, known: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Error of the features of all points against the number of images.
+
+        Args:
+            known: features of all points, `[num_nodes, d]`.
+
+        Returns:
+            The number of images after each round, and the root mean square distance of the interpolated features.
+        """
+        truth = _checks.float_array("known", known)
+        found = [np.sqrt(np.mean(np.sum((self.features(num) - truth) ** 2, axis=1))) for num in self.rounds]
+        return np.array(self.rounds), np.array(found)
+
     def errors(
         self, log_z: Callable[[np.ndarray], Any], theta: Any, reference: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -124,32 +137,67 @@ def adaptive(
         >>> found.fraction <= 0.2, bool(wrong.mean() < 0.002)
         (True, True)
     """
-    grid = plan.points
-    if not isinstance(grid, Grid):
+    if not isinstance(plan.points, Grid):
         raise ValueError(f"plan must have the points of a Grid, got a list of {plan.num}.")
-    budget = _budget(fraction, plan.num)
-    num_rounds, stride = _checks.integer("num_rounds", num_rounds, 1), _checks.integer("stride", stride, 2)
     described = feature_map(features)
+
+    def make(number: int, chosen: list[int]) -> np.ndarray:
+        seed = (plan.seed + number) % 2**64  # other noise in every round
+        store = generate(
+            plan.at(plan.parameters[chosen], seed=seed), generator, Path(out) / f"round-{number:02d}", described,
+            keep=["features"], progress=progress,
+        )  # fmt: skip
+        return np.asarray(store["features"][:])
+
+    return _in_rounds(plan.points, make, fraction, num_rounds, stride)
+
+
+def replayed(
+    grid: Grid, features: Any, *, fraction: float = 0.5, num_rounds: int = 8, stride: int = 8
+) -> AdaptiveSlice:
+    """What `adaptive` would have made of a slice whose features are all known: how many images would have done?
+
+    Args:
+        grid: all points.
+        features: of them, `[num_nodes, d]`.
+        fraction, num_rounds, stride: see `adaptive`.
+
+    Example:
+        >>> grid = Grid((0, 0), (1, 1), (33, 33))
+        >>> step = (grid.points.reshape(-1, 2).sum(axis=1) > 0.99)[:, None].astype(float)
+        >>> numbers, errors = replayed(grid, step, fraction=0.3).feature_errors(step)
+        >>> bool(numbers[-1] < 0.3 * 33**2), bool(errors[-1] < errors[0] / 10)
+        (True, True)
+    """
+    known = _checks.float_array("features", features)
+    if known.ndim != 2 or len(known) != grid.num_nodes:
+        raise ValueError(f"features must have shape [{grid.num_nodes}, d] for this grid, got {known.shape}.")
+    return _in_rounds(grid, lambda number, chosen: known[chosen], fraction, num_rounds, stride)
+
+
+def subgrid(grid: Grid, features: Any, stride: int) -> AdaptiveSlice:
+    """Every `stride`-th point of each axis and the last, to compare with; arguments as of `replayed`."""
+    ids = np.array(_coarse(grid, stride)[1])
+    return AdaptiveSlice(grid, ids, _checks.float_array("features", features)[ids], (len(ids),))
+
+
+def _in_rounds(
+    grid: Grid, make: Callable[[int, list[int]], np.ndarray], fraction: float, num_rounds: int, stride: int
+) -> AdaptiveSlice:
+    """`make` gives the features `[m, d]` of chosen points in a round."""
+    budget = _budget(fraction, grid.num_nodes)
+    num_rounds, stride = _checks.integer("num_rounds", num_rounds, 1), _checks.integer("stride", stride, 2)
     cells, chosen = _coarse(grid, stride)
     if len(chosen) > budget:
         raise ValueError(
-            f"fraction must allow for the {len(chosen)} points of the first round, got {budget} of {plan.num}. "
+            f"fraction must allow for the {len(chosen)} points of the first round, got {budget} of {grid.num_nodes}. "
             "Use a greater stride."
         )
     known: dict[int, np.ndarray] = {}
     rounds: list[int] = []
     for number in range(num_rounds + 1):
         if chosen:
-            seed = (plan.seed + number) % 2**64  # other noise in every round
-            store = generate(
-                plan.at(plan.parameters[chosen], seed=seed),
-                generator,
-                Path(out) / f"round-{number:02d}",
-                described,
-                keep=["features"],
-                progress=progress,
-            )
-            known |= dict(zip(chosen, np.asarray(store["features"][:]), strict=True))
+            known |= dict(zip(chosen, make(number, chosen), strict=True))
             rounds.append(len(known))
         limit = rounds[0] + (budget - rounds[0]) * (number + 1) // num_rounds
         cells, chosen = _refine(cells, known, grid, limit)

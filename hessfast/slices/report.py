@@ -17,6 +17,7 @@ from hessfast.posterior import Grid
 
 from . import _report_figures as draw
 from . import _windows
+from .adaptive import replayed, subgrid
 from .curves import LINEAR, OURS, PATHS, QUANTITIES
 from .features import feature_map
 from .fit import Geometry
@@ -25,6 +26,7 @@ from .lipschitz import lipschitz
 from .noise import noise_floor
 from .plan import SlicePlan
 
+STRIDE, FRACTION = 8, 0.2  # of the part of the images that would have done
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
 h1,h2{line-height:1.2}h2{margin-top:2em}img{max-width:100%;height:auto}table{border-collapse:collapse;font-size:13px}
 td,th{padding:.25em .6em;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child{text-align:left}
@@ -102,6 +104,7 @@ def write_report(
     if maps:
         page.section("Lipschitz constant and noise floor", _maps_text(maps))
         page.picture("maps", draw.maps(maps["grid"], maps["lipschitz"]["singular_values"][:, 0], maps["noise"]))
+    _parts(page, grid, np.asarray(store["features"][:], np.float64))
     if compared and curves:
         _curves(page, geometry, grid, compared, Path(curves))
     for dtype, place in (zoomed or {}).items():
@@ -163,6 +166,24 @@ class _Page:
         head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
         _atomic.write(path, [f"{head}<h1>{title}</h1>{''.join(self.parts)}</html>\n".encode()])
         return path
+
+
+def _parts(page: _Page, grid: Grid, features: np.ndarray) -> None:
+    """How many images would have done."""
+    if min(grid.shape) < 2 * STRIDE + 1:
+        return
+    found = replayed(grid, features, fraction=FRACTION, stride=STRIDE)
+    numbers, errors = found.feature_errors(features)
+    even = [subgrid(grid, features, stride).feature_errors(features) for stride in (STRIDE, 6, 4, 3, 2)]
+    sizes, misses = np.concatenate(even, axis=1)
+    same = float(np.exp(np.interp(np.log(numbers[-1]), np.log(sizes), np.log(np.maximum(misses, 1e-300)))))
+    page.section(
+        "Adaptive sampling",
+        f"With {len(found.ids):,} of the {grid.num_nodes:,} images, chosen where features change (`adaptive`), the "
+        f"others' features are interpolated to {errors[-1]:.2g}, root mean square; with as many on an even subgrid to "
+        f"{same:.2g}.",
+    )
+    page.picture("adaptive", draw.parts((numbers, errors), (sizes, misses), found.ids, grid))
 
 
 def _curves(page: _Page, geometry: Geometry, grid: Grid, compared: dict[str, Any], folder: Path) -> None:
