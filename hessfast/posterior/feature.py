@@ -14,6 +14,10 @@ KERNELS = ("paper", "released")
 _LARGEST = float(np.finfo(np.float32).max)
 
 
+class NoNeighbourError(ValueError):
+    """Some sample is so far from all others, at a kernel's scale, that none of them says anything of it."""
+
+
 class FeaturePosterior:
     """p(t | x) ~ sum_j k(e(x), e(x_j)) delta(t - t_j), spread over a grid by multilinear weights.
 
@@ -102,7 +106,7 @@ class FeaturePosterior:
         total = mass.sum(axis=1, keepdims=True, dtype=np.float64)
         if not (total > 0).all():  # nor NaN
             worst = int(np.flatnonzero(~(total > 0))[0])
-            raise ValueError(
+            raise NoNeighbourError(
                 f"scale must leave every sample a neighbour that weighs more than exp(-87), got {self.scale:g} "
                 f"at sample {worst}. Use a smaller scale."
             )

@@ -22,7 +22,7 @@ from hessfast import _arrays, _checks, _random, shards
 from hessfast._steps import Steps
 from hessfast.log_partition import LogPartition, affine_fit
 from hessfast.posterior import FeaturePosterior, Grid, Posterior
-from hessfast.posterior.feature import KERNELS
+from hessfast.posterior.feature import KERNELS, NoNeighbourError
 
 FITS = ("ours", "released", "paper")
 # Twice the scale from one to the next. The paper's 1/2 is for features without a norm, the script's 10 for length 1.
@@ -233,9 +233,7 @@ def _score(features, parameters, grid: Grid, kernel: str, scale: float, seed: in
     """Mean held-out log posterior at the true nodes over the prior, the share of samples there; None if not finite."""
     try:
         posterior = _crossed(features, parameters, grid, kernel, scale, seed)
-    except ValueError as error:
-        if not str(error).startswith("scale "):
-            raise
+    except NoNeighbourError:
         return None
     nodes = grid.nearest(parameters)
     score = (posterior.log_likelihood(parameters) - np.log(np.bincount(nodes)[nodes] / len(nodes))).mean()
