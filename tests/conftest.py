@@ -1,7 +1,13 @@
-"""Tests beside each other have one thread each: with more of them than cores they would wait for one another."""
+"""What every test can rely on: a thread of its own beside others, and that Ctrl-C interrupts what it starts."""
 
 import os
+import signal
 
+# With more threads than cores tests beside each other would wait for one another.
 if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+
+# Jobs in the background of a shell ignore Ctrl-C, and so would the commands that they start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
