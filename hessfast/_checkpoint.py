@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from hessfast import _atomic
+from hessfast import _atomic, _interrupts
 
 
 def save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step: int, plan: dict) -> None:
@@ -21,16 +22,22 @@ def save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step: 
     _atomic.write(path, [to_bytes(tensors, metadata)])
 
 
+def read(path: str | Path, device: Any = "cpu") -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Metadata and tensors of a safetensors file; a SafetensorError if it is damaged."""
+    from safetensors import safe_open
+
+    with _interrupts.deferred(), safe_open(path, "pt", device) as file:
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+
+
 def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, plan: dict) -> int:
     """Put everything back and return the steps done; 0 without a file. Another plan's file is refused."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     if not path.exists():
         return 0
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        metadata, tensors = read(path)
     except SafetensorError as error:
         raise ValueError(f"checkpoint must be a whole safetensors file, got {str(path)!r}. Remove it.") from error
     if metadata.get("plan") != json.dumps(plan, sort_keys=True):

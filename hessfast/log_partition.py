@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hessfast import _arrays, _atomic, _checks, _random, derivatives, potentials
+from hessfast import _arrays, _atomic, _checkpoint, _checks, _random, derivatives, potentials
 from hessfast.posterior import ExponentialFamilyPosterior, Posterior
 
 LOSSES = ("jensen-shannon", "mse")
@@ -259,12 +259,11 @@ class LogPartition:
     def load(cls, path: str | Path) -> "LogPartition":
         """A fitted LogPartition from the folder that `save` wrote; theta is natural, whatever `to_natural` was."""
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
 
         folder = Path(path)
         try:
             settings = json.loads((folder / "settings.json").read_text())
-            weights = load_file(folder / "weights.safetensors")
+            _, weights = _checkpoint.read(folder / "weights.safetensors")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise FileNotFoundError(
                 f"path must be a folder written by LogPartition.save, got {str(path)!r}."

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hessfast import _atomic
+from hessfast import _atomic, _checkpoint
 
 from . import _samples
 from .autoencoder_networks import Decoder, Encoder
@@ -75,14 +75,12 @@ class Autoencoder(ImageEncoder):
             FileNotFoundError: without a file.
             ValueError: for a file of another kind.
         """
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         if not Path(path).is_file():
             raise FileNotFoundError(f"path must be a file written by Autoencoder.save, got {str(path)!r}.")
         try:
-            with safe_open(path, "pt", device) as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            metadata, tensors = _checkpoint.read(path, device)
         except SafetensorError:
             metadata, tensors = {}, {}
         if metadata.get("format") != _FORMAT:

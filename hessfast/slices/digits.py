@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hessfast import _checkpoint
+
 from ._extra import diffusers
 
 WEIGHTS = Path(__file__).with_name("digits.safetensors")
@@ -87,10 +89,8 @@ def digit_unet() -> nn.Module:
 
 
 def _weights(part: str) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
     return {
         name.removeprefix(f"{part}."): tensor.float()
-        for name, tensor in load_file(WEIGHTS).items()
+        for name, tensor in _checkpoint.read(WEIGHTS)[1].items()
         if name.startswith(f"{part}.")
     }

@@ -8,13 +8,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hessfast import _arrays, _atomic, _checks, _random
+from hessfast import _arrays, _atomic, _checkpoint, _checks, _random
 from hessfast.posterior import Grid
 
 from .loops import configuration
@@ -190,15 +190,14 @@ class SlicePlan:
             FileNotFoundError: if there is none.
             ValueError: if the file is damaged.
         """
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         path = Path(path) / FILE if Path(path).is_dir() else Path(path)
         if not path.exists():
             raise FileNotFoundError(f"{path.parent} holds no slice: it has no {path.name}.")
         try:
-            with safe_open(path, "np") as file:
-                fields = json.loads(cast(Any, file.metadata())["slice"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            metadata, tensors = _checkpoint.read(path)
+            fields, arrays = json.loads(metadata["slice"]), {name: each.numpy() for name, each in tensors.items()}
             known = fields.pop("hash")
             wanted = {name: fields[name] for name in arrays}
             if {name: _arrays.digest(array) for name, array in arrays.items()} != wanted:
