@@ -15,7 +15,7 @@ import torch
 from hessfast.posterior import Grid
 from hessfast.slices import SlicePlan, digit_generator, generate, random_anchors
 
-STEPS, BATCH, ROUNDS = 50, 64, 5
+STEPS, BATCH, ROUNDS = 50, 64, 9
 GOAL_OVERHEAD, GOAL_RELEASED = 1.05, 3.0
 
 
