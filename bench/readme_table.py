@@ -27,6 +27,8 @@ SHOWN = (  # of the kernels; every row is in bench/results
     "fisher_curve: peer loop, perceptron",
     "fisher_curve: sweep, unet",
     "fisher_curve: peer forward and product, unet",
+    "slices: digits",
+    "slices: released structure",
     "ising_sweep: 16384 lattices",
     "ising_cftp: declared region, kernel",
     "ising_cftp: declared region, ising.sample",
