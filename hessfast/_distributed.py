@@ -1,4 +1,6 @@
-"""Who shares the work: the process group of torch.distributed, if there is one."""
+"""Who shares the work: the process group of torch.distributed, or the processes that torchrun has started."""
+
+import os
 
 
 def ranks() -> tuple[int, int]:
@@ -8,3 +10,19 @@ def ranks() -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
+
+
+def started() -> tuple[int, int]:
+    """Rank and number of processes as torchrun tells them, for those that need not talk; torch is not loaded."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def workers() -> tuple[int, int]:
+    """Of the group, or of torchrun where there is none."""
+    rank, world_size = ranks()
+    return (rank, world_size) if world_size > 1 else started()
+
+
+def local_device(device: str) -> str:
+    """A device by the number that it has for this process: under torchrun "cuda" is the GPU of its local rank."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device

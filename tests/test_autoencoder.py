@@ -13,13 +13,7 @@ TRAINERS = (train_gpe, train_vae)
 SIZE = {"width": 8, "batch_size": 128, "learning_rate": 4e-3}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are slower with more, much so where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

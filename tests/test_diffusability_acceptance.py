@@ -29,12 +29,7 @@ RING, WIDTH = 2 * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1), 0.2  # eig
 LEVELS = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def ring(tau):

@@ -15,13 +15,7 @@ GRID = Grid((-2.0, -2.0), (2.0, 2.0), (25, 25))
 BUNDLE = 64
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks this small are slower on several threads, and very slow when other jobs hold the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def gaussian(num=300, seed=0):

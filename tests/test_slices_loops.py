@@ -25,12 +25,7 @@ from tests import tiny_diffusion
 POINTS = [[0.0, 0.0], [0.3, 0.5], [1.0, 0.0]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

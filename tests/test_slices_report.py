@@ -29,13 +29,7 @@ GENERATOR = from_callable(
 SAME = feature_map(lambda images: images.flatten(1), "same")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks this small are slower on several threads, and very slow when other jobs hold the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Page(HTMLParser):

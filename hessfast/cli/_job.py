@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from hessfast import _distributed
+
 Out = Annotated[
     Path, typer.Option("--out", help="Folder of the data set; created, or gone on with.", show_default=False)
 ]
@@ -20,9 +22,7 @@ PILOT_SECONDS = 2.0
 
 def run(plan, out: Path, device: str, dry_run: bool) -> None:
     """Fill `out`, or say what that would take; called with the same arguments in every process of torchrun."""
-    rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    if world_size > 1 and device == "cuda":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    (rank, world_size), device = _distributed.started(), _distributed.local_device(device)
     _share_threads()
     from hessfast import datasets, shards
 

@@ -1,11 +1,12 @@
 """``hessfast slice``: a slice of latent space, its images, its geometry, and a report."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hessfast import _distributed
 
 from ._guard import guard, resumable, tell_files
 from ._job import duration, size
@@ -163,7 +164,7 @@ def demo(
 
 def _tell(out: Path, found, steps: int, device: str) -> None:
     """A forecast, in the words of ``hessfast sample --dry-run``."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = _distributed.started()[1]
     free = shutil.disk_usage(next(parent for parent in (out, *out.absolute().parents) if parent.exists())).free
     typer.echo(
         f"slice: {found.job.num:,} images of {steps} steps in {found.job.num_shards:,} shards of "
@@ -186,4 +187,4 @@ def _say(sentence: str) -> None:
 
 def _first() -> bool:
     """Of torchrun's processes one speaks for all."""
-    return os.environ.get("RANK", "0") == "0"
+    return _distributed.started()[0] == 0

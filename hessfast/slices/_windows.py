@@ -38,6 +38,17 @@ def largest_jump(grid: Grid, values: np.ndarray) -> tuple[int, np.ndarray, np.nd
     return axis, (grid.points[pair] + grid.points[other]) / 2, jumps[axis]
 
 
+def jumps(values: np.ndarray) -> np.ndarray:
+    """The largest distance of each node's values to a neighbour's along an axis, `[*shape]` of `[*shape, d]`."""
+    jump = np.zeros(values.shape[:-1])
+    for axis in range(jump.ndim):
+        steps = np.linalg.norm(np.diff(values, axis=axis), axis=-1)
+        for first in (0, 1):
+            part = tuple(slice(first, first + n) if k == axis else slice(None) for k, n in enumerate(steps.shape))
+            jump[part] = np.maximum(jump[part], steps)
+    return jump
+
+
 def around(place: np.ndarray, half: np.ndarray, shape: tuple[int, ...]) -> Grid:
     """Nodes in the window of that half width; where float64 has no room for it, between two of its numbers."""
     lower, upper = place - half, place + half

@@ -24,6 +24,8 @@ from hessfast.log_partition import LogPartition, affine_fit
 from hessfast.posterior import FeaturePosterior, Grid, Posterior
 from hessfast.posterior.feature import KERNELS, NoNeighbourError
 
+from . import _windows
+
 FITS = ("ours", "released", "paper")
 # Twice the scale from one to the next. The paper's 1/2 is for features without a norm, the script's 10 for length 1.
 LADDERS = {"released": tuple(2.5 * 2.0**k for k in range(10)), "paper": tuple(0.5 * 2.0**k for k in range(14))}
@@ -220,13 +222,7 @@ def _distance_to(marks: np.ndarray) -> np.ndarray:
 
 def changing(labels: np.ndarray) -> np.ndarray:
     """Nodes with a neighbour along an axis of another label, on either side of the change."""
-    marks = np.zeros(labels.shape, bool)
-    for axis in range(labels.ndim):
-        changes = np.diff(labels, axis=axis) != 0
-        for first in (0, 1):
-            part = tuple(slice(first, first + n) if k == axis else slice(None) for k, n in enumerate(changes.shape))
-            marks[part] |= changes
-    return marks
+    return _windows.jumps(labels[..., None]) > 0
 
 
 def _score(features, parameters, grid: Grid, kernel: str, scale: float, seed: int) -> float | None:

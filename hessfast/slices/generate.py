@@ -1,7 +1,6 @@
 """Generate a slice into a sharded store: resumable, shared by any number of processes, the same bytes for all."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hessfast import _arrays, _atomic, _checks, _distributed, shards
-from hessfast.shards import _files
+from hessfast._steps import Steps
 from hessfast.shards._fill import UNWRITABLE
 
 from .features import Features, feature_map
@@ -70,7 +69,7 @@ def generate(
         [2.0, 4.0, 4.0, 4.0]
     """
     job, make = maker(plan, generator, features, keep=keep, shard_size=shard_size)
-    folder, (rank, world_size) = Path(out), _ranks()
+    folder, (rank, world_size) = Path(out), _distributed.workers()
     shards.check(folder, job)
     _write_plan(folder, plan)
     return shards.fill(folder, job, make, rank=rank, world_size=world_size, progress=progress and rank == 0)
@@ -202,24 +201,11 @@ def computing(device: torch.device) -> Iterator[int]:
 
 def _write_plan(folder: Path, plan: SlicePlan) -> None:
     """The slice beside its store; of several processes the first writes it."""
-    path, temporary = folder / FILE, folder / f"{FILE}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _files.claim(temporary, wait=True) as file:
-            content = plan.to_bytes()
-            if file is not None and not (path.exists() and path.read_bytes() == content):
-                _atomic.publish(file, temporary, path, [content])
+        Steps(folder).share(FILE, plan.to_bytes())
     except OSError as error:
         if error.errno in _atomic.DISK_FULL:
             raise OSError(error.errno, f"The disk of {folder} is full. Free some and run it again") from None
         if error.errno not in UNWRITABLE:
             raise
         raise OSError(error.errno, f"{folder} must be a folder that can be written; choose another") from None
-
-
-def _ranks() -> tuple[int, int]:
-    """Of torch.distributed's group, or of torchrun without one: nothing here needs to be told to others."""
-    rank, world_size = _distributed.ranks()
-    if world_size == 1:
-        rank, world_size = (int(os.environ.get(name, value)) for name, value in (("RANK", 0), ("WORLD_SIZE", 1)))
-    return rank, world_size

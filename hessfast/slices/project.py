@@ -9,7 +9,6 @@ project.report()                                  # slice-demo/curves, maps, fig
 
 import functools
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 from hessfast import _checks, _figures, shards
 from hessfast._dispatch import BackendUnavailableError
+from hessfast._distributed import local_device
 from hessfast._steps import Steps
 from hessfast.posterior import Grid
 
@@ -268,11 +268,6 @@ def kind(device: str) -> str:
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
         raise ValueError(f'device must be "cpu", "cuda" or "cuda:N", got {str(device)!r}.')
     return str(device).partition(":")[0]
-
-
-def local_device(device: str) -> str:
-    """A device by the number that it has for this process: under torchrun "cuda" is the GPU of its local rank."""
-    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
 
 
 def _model(name: str, device: str) -> Generator:

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 import hessfast
 from hessfast import _atomic, shards
+from hessfast._figures import available
 from hessfast._steps import Steps
 from hessfast.posterior import Grid
 
@@ -31,11 +31,6 @@ _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em 
 h1,h2{line-height:1.2}h2{margin-top:2em}img{max-width:100%;height:auto}table{border-collapse:collapse;font-size:13px}
 td,th{padding:.25em .6em;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child{text-align:left}
 .scroll{overflow-x:auto}.note{background:#f4f4ef;padding:.6em 1em}code{font-size:12px;overflow-wrap:anywhere}"""
-
-
-def available() -> bool:
-    """Whether matplotlib, of the extra `plot`, is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
 
 
 def measure_maps(plan: SlicePlan, generator: Generator, features: Any, out: str | Path, num: int = 24) -> dict:
@@ -94,7 +89,8 @@ def write_report(
         raise ValueError('store must hold images for a report, got none. Generate it with keep=(..., "images").')
     page = _Page(Path(folder))
     labels = None if classes is None else classes.reshape(grid.shape)
-    jump = _jumps(np.asarray(store["features"][:]).reshape(*grid.shape, -1))
+    features = np.asarray(store["features"][:], np.float64)
+    jump = _windows.jumps(features.reshape(*grid.shape, -1))
     page.section("The slice", "Every image at the place of its point; anchors are at (0, 0), (1, 0) and (0, 1).")
     page.picture("slice", draw.contact(np.asarray(store["images"][:]), grid))
     page.section("Boundaries", _boundary_text(geometry))
@@ -104,7 +100,7 @@ def write_report(
     if maps:
         page.section("Lipschitz constant and noise floor", _maps_text(maps))
         page.picture("maps", draw.maps(maps["grid"], maps["lipschitz"]["singular_values"][:, 0], maps["noise"]))
-    _parts(page, grid, np.asarray(store["features"][:], np.float64))
+    _parts(page, grid, features)
     if compared and curves:
         _curves(page, geometry, grid, compared, Path(curves))
     for dtype, place in (zoomed or {}).items():
@@ -239,17 +235,6 @@ def _zoom(page: _Page, dtype: str, folder: Path) -> None:
             spacings.append(level.spacing)
     if pictures:
         page.picture(f"zoom_windows_{dtype}", draw.windows(pictures, spacings))
-
-
-def _jumps(values: np.ndarray) -> np.ndarray:
-    """The largest distance of each node's values to a neighbour's along an axis."""
-    jump = np.zeros(values.shape[:-1])
-    for axis in range(jump.ndim):
-        steps = np.linalg.norm(np.diff(values, axis=axis), axis=-1)
-        for first in (0, 1):
-            part = tuple(slice(first, first + n) if k == axis else slice(None) for k, n in enumerate(steps.shape))
-            jump[part] = np.maximum(jump[part], steps)
-    return jump
 
 
 def _fit_text(found: Geometry) -> str:

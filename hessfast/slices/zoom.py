@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _atomic, _checks, _random
+from hessfast import _atomic, _checks, _distributed, _random
 from hessfast.posterior import Grid
 
 from . import _last_bits, _windows
 from .features import feature_map
-from .generate import _ranks, generate
+from .generate import generate
 from .generators import Generator
 from .plan import SlicePlan
 
@@ -183,10 +183,10 @@ def zoom(
         if not levels[-1].resolved:
             end = _rounding(levels[-1], plan.dtype)
             break
-        if _ranks()[0] == 0:
+        if _distributed.workers()[0] == 0:
             Zoom(tuple(levels), "The zoom has not come to its end.", plan.dtype)._save(folder)
     found = Zoom(tuple(levels), f"{end} {_shape(levels, plan.dtype)}", plan.dtype)
-    if _ranks()[0] == 0:
+    if _distributed.workers()[0] == 0:
         found._save(folder)
     return found
 
