@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 
 from bench import report
+from bench.device.steps import STEPS
 
 README = report.ROOT / "README.md"
 SHOWN = (  # of the kernels; every row is in bench/results
@@ -39,6 +40,7 @@ SHOWN = (  # of the kernels; every row is in bench/results
     "mlp_hessian: softplus, 1e6 points",
     "mlp_hessian: paper's LayerNorm, 1e6 points",
     "geodesics: 500 x 90 points, network",
+    "fisher_curve: U-Net on 64 x 64 x 3, one probe",
     "peer: Ising sweep, torch.compile",
     "peer: Hessian, softplus, double backward",
     "peer: Hessian, softplus, vmap(hessian)",
@@ -88,9 +90,9 @@ def section(result: dict) -> str:
 
 
 def never_on_a_gpu(results: Iterable[dict]) -> list[str]:
-    """The GPU kernels that no result was measured of on a GPU."""
-    measured = {name.partition(":")[0] for result in results if result["device"] == "cuda" for name in result["rows"]}
-    return sorted({path.parent.name for path in (report.ROOT / "kernels").glob("*/gpu.py")} - measured)
+    """The steps of `bench.device` that no result has a row of."""
+    every = [row for result in results for kind in ("rows", "checks") for row in result.get(kind, {}).values()]
+    return [step for step in STEPS if step not in {row.get("step") for row in every}]
 
 
 def tables() -> str:

@@ -1,16 +1,20 @@
 """bench.device on a machine without a GPU: steps fail one by one, and the dry form says what the compilers say."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 
 from bench import readme_table, report
+from bench.device import ceilings, machine_code
 from bench.device.dry import warps
 from bench.device.measure import Row
 from bench.device.steps import STEPS
+from tests.kernels import test_compile_cuda
 
 
 @pytest.fixture
@@ -53,17 +57,40 @@ def test_occupancy():
     assert [warps(registers, 4) for registers in (128, 104, 97, 96, 32)] == [16, 16, 16, 20, 64]
 
 
+@pytest.mark.parametrize(("operation", "unit"), [("lop3", "logic"), ("mad.lo", "product")])
+def test_machine_code_of_a_loop_that_is_known(operation, unit, tmp_path):
+    """The loop of a ceiling has its operation 64 times, or a multiple of that, and besides only its own counting."""
+    if shutil.which("nvcc") is None:
+        pytest.skip("nvcc is not on PATH")
+    source, binary = tmp_path / "chains.cu", tmp_path / "chains.cubin"
+    source.write_text(ceilings.CHAINS.replace("OP", ceilings.OPERATIONS[operation]))
+    subprocess.run(["nvcc", "-arch=sm_90", "-cubin", "-o", str(binary), str(source)], check=True, capture_output=True)
+    (loop,) = machine_code.loops(machine_code.cuobjdump(binary.read_bytes(), "-sass"))
+    assert (loop.kernel, loop.target) == ("chains", "sm_90")
+    passages = loop.units[unit] // 64
+    assert passages and loop.units.total() - 64 * passages <= 8, loop.units
+
+
+def test_every_plane_of_a_sweep_is_drawn_by_the_same_loop():
+    """Four words of random bits a passage: five majorities of two half words each are 40 of its operations."""
+    found = machine_code.loops(machine_code.cuobjdump(test_compile_cuda.binary("ising_sweep"), "-sass"))
+    alike = Counter(tuple(units.items()) for kernel, _, units in found if kernel == "ising_sweep_128")
+    (drawn,) = {dict(units)["logic"] for units, times in alike.items() if times == 4}
+    assert drawn > 40
+
+
 def test_every_gpu_kernel_has_a_step():
     steps = {name for name in STEPS if (report.ROOT / "kernels" / name / "gpu.py").exists()}
     assert steps == {path.parent.name for path in (report.ROOT / "kernels").glob("*/gpu.py")}
 
 
 def test_what_was_never_measured_is_named():
-    row: Row = {"rate": 1.0}
-    measured = [{"device": "cuda", "rows": {f"{name}: all": row}} for name in ("ising_sweep", "ising_cftp")]
-    missing = readme_table.never_on_a_gpu(measured)
-    assert "mlp_hessian" in missing and "ising_sweep" not in missing
-    assert "ising_sweep" in readme_table.never_on_a_gpu([{"device": "cpu", "rows": {"ising_sweep: all": row}}])
+    sweep: Row = {"rate": 1.0, "step": "ising_sweep"}
+    results = [{"device": "cuda", "rows": {"ising_sweep: all": sweep}, "checks": {"tests: all": {"step": "tests"}}}]
+    missing = readme_table.never_on_a_gpu(results)
+    assert set(missing) == STEPS.keys() - {"ising_sweep", "tests"}
+    on_a_cpu = {"device": "cpu", "rows": {"ising_sweep: 128x128": {"rate": 1.0}}}
+    assert "ising_sweep" in readme_table.never_on_a_gpu([on_a_cpu])
 
 
 def test_the_work_of_an_image():

@@ -23,10 +23,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file; default bench/results/<name of the GPU>.json")
     parser.add_argument("--only", nargs="*", choices=list(STEPS), metavar="STEP", help=", ".join(STEPS))
     parser.add_argument("--commit", help="where the working tree is no git checkout")
-    parser.add_argument("--dry", action="store_true", help="without a GPU: registers, spills and occupancy bounds")
+    parser.add_argument("--dry", action="store_true", help="without a GPU: registers, spills, warps, inner loops")
     arguments = parser.parse_args()
     if arguments.dry:
-        print(dry.table())
+        print(dry.registers(), dry.inner_loops(), sep="\n\n")
         return
     import torch
 

@@ -8,7 +8,7 @@ from hessfast.kernels._cuda import current_stream
 from .measure import Row, rate
 
 # Eight independent chains a thread; every operation takes what the last one of its chain gave.
-_CHAINS = r"""
+CHAINS = r"""
 extern "C" __global__ void chains(unsigned* out, unsigned a, unsigned b) {
     unsigned x[8];
     for (int i = 0; i < 8; ++i) x[i] = threadIdx.x * 8 + i;
@@ -21,7 +21,7 @@ extern "C" __global__ void chains(unsigned* out, unsigned a, unsigned b) {
     out[blockIdx.x * blockDim.x + threadIdx.x] = sum;
 }
 """
-_OPERATIONS = {"lop3": "lop3.b32 %0, %0, %1, %2, 0xe8;", "mad.lo": "mad.lo.u32 %0, %0, %1, %2;"}
+OPERATIONS = {"lop3": "lop3.b32 %0, %0, %1, %2, 0xe8;", "mad.lo": "mad.lo.u32 %0, %0, %1, %2;"}
 
 
 def ceilings() -> Iterator[Row]:
@@ -38,8 +38,8 @@ def ceilings() -> Iterator[Row]:
 
     blocks = 16 * torch.cuda.get_device_properties(0).multi_processor_count
     out = cupy.empty(blocks * 256, cupy.uint32)
-    for name, operation in _OPERATIONS.items():
-        kernel = cupy.RawKernel(_CHAINS.replace("OP", operation), "chains")
+    for name, operation in OPERATIONS.items():
+        kernel = cupy.RawKernel(CHAINS.replace("OP", operation), "chains")
         with current_stream():
             call = partial(kernel, (blocks,), (256,), (out, cupy.uint32(7), cupy.uint32(9)))
             yield rate(f"ceiling: {name}", call, blocks * 256 * 1024 * 64 / 1e9, "Gop/s", seconds=0.5)

@@ -30,8 +30,8 @@ STACK_FRAME = {"ising_cftp_any": 16}  # bytes; the others have none
 
 
 @functools.cache
-def _compilations() -> dict[str, concurrent.futures.Future]:
-    """All compilations, begun at once; one nvcc serves both architectures."""
+def _compilations() -> dict[str, concurrent.futures.Future[tuple[str, bytes]]]:
+    """All compilations, begun at once; one nvcc serves both architectures. What ptxas reports, and the binary."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         pytest.skip("nvcc, which would compile the CUDA C++ kernels, is not on PATH")
@@ -41,12 +41,16 @@ def _compilations() -> dict[str, concurrent.futures.Future]:
     return {op: pool.submit(_compile, [*command, str(path(op))]) for op in OPS}
 
 
-def _compile(command: list[str]) -> str:
+def _compile(command: list[str]) -> tuple[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "kernel.fatbin"
         result = subprocess.run([*command, "-o", str(target)], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return result.stderr
+        assert result.returncode == 0, result.stderr
+        return result.stderr, target.read_bytes()
+
+
+def binary(op: str) -> bytes:
+    return _compilations()[op].result()[1]
 
 
 @functools.cache
@@ -55,7 +59,7 @@ def usage(op: str) -> dict[tuple[str, str], tuple[int, int, int]]:
     entries = re.findall(
         r"Compiling entry function '(\w+)' for 'sm_(\d+)'.*?"
         r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers",
-        _compilations()[op].result(),
+        _compilations()[op].result()[0],
         re.S,
     )
     return {

@@ -1,11 +1,12 @@
 """Every Triton kernel compiled for an A100 (sm_80) and an H100 or H200 (sm_90), no GPU needed: registers and spills."""
 
+import functools
+import importlib
 import re
-import subprocess
-import tempfile
-from pathlib import Path
 
 import pytest
+
+from bench.device import machine_code
 
 triton = pytest.importorskip("triton", reason="Triton, which comes with PyTorch on Linux, is not installed")
 
@@ -53,16 +54,13 @@ KERNELS = {  # kernel's folder, its function: types of the arguments, constants,
 }  # fmt: skip
 
 
-def usage(op: str, name: str, capability: int) -> tuple[dict[str, int], int]:
-    """Bytes and registers as cuobjdump reports them, and the warps of a program."""
-    import importlib
-
+@functools.cache
+def binary(op: str, name: str, capability: int) -> bytes:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     types, constants, _ = KERNELS[op, name]
-    module = importlib.import_module(f"hessfast.kernels.{op}.gpu")
-    function = getattr(module, name)
+    function = getattr(importlib.import_module(f"hessfast.kernels.{op}.gpu"), name)
     types = types | dict.fromkeys(constants, "constexpr")
     place = {name: (function.arg_names.index(name),) for name in types}
     aligned = [name for name, kind in types.items() if kind.startswith("*") or name in WIDTHS]
@@ -72,15 +70,19 @@ def usage(op: str, name: str, capability: int) -> tuple[dict[str, int], int]:
         constexprs={place[name]: value for name, value in constants.items()},
         attrs={place[name]: [["tt.divisibility", 16]] for name in aligned if name not in constants},
     )
-    options = module.PRODUCT if name == "_multiply" else module.OPTIONS
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
-        Path(cubin.name).write_bytes(compiled.asm["cubin"])
-        command = [str(cuobjdump), "--dump-resource-usage", cubin.name]
-        report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=_options(op, name)).asm["cubin"]
+
+
+def _options(op: str, name: str) -> dict:
+    module = importlib.import_module(f"hessfast.kernels.{op}.gpu")
+    return module.PRODUCT if name == "_multiply" else module.OPTIONS
+
+
+def usage(op: str, name: str, capability: int) -> tuple[dict[str, int], int]:
+    """Bytes and registers as cuobjdump reports them, and the warps of a program."""
+    report = machine_code.cuobjdump(binary(op, name, capability), "--dump-resource-usage")
     found = {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", report)}
-    return found, options["num_warps"]
+    return found, _options(op, name)["num_warps"]
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
