@@ -32,6 +32,11 @@ def like(array: Any, other: Any) -> Any:
     return tensor(array, other.device) if is_tensor(other) and not is_tensor(array) else array
 
 
+def back(result: Any, *given: Any) -> Any:
+    """`result` as what was given: a tensor on the device of the first tensor among `given`, if any, else unchanged."""
+    return next((tensor(result, each.device) for each in given if is_tensor(each)), result)
+
+
 def device_of(value: Any) -> str:
     return str(value.device) if is_tensor(value) else "cpu"
 

@@ -1,12 +1,16 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and by one process at a time."""
 
+import contextlib
 import errno
+import fcntl
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
 def publish(file: BinaryIO, temporary: Path, path: Path, chunks: Iterable[bytes]) -> None:
@@ -31,3 +35,51 @@ def write(path: Path, chunks: Iterable[bytes]) -> None:
             publish(file, temporary, path, chunks)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder, or on that where it would be made."""
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    return shutil.disk_usage(there).free
+
+
+@contextlib.contextmanager
+def claim(temporary: Path, wait: bool) -> Iterator[BinaryIO | None]:
+    """The temporary file, opened and locked for this claim alone; None if it is taken and we would have to wait.
+
+    The lock belongs to the open file and dies with its process, however it ends: nothing is left to clean up, and
+    a file left by a dead process is simply claimed again. What was not published when the claim ends is deleted.
+    """
+    while True:
+        with os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+            if not _lock(file, wait):
+                yield None
+                return
+            # Its last holder may have published it while we waited: then the finished file is not ours to touch.
+            if not _is(file, temporary):
+                continue
+            try:
+                yield file
+            finally:
+                if _is(file, temporary):
+                    temporary.unlink()
+            return
+
+
+def _lock(file: BinaryIO, wait: bool) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        raise OSError(error.errno, "The file system must offer file locks; choose a folder on another") from None
+
+
+def _is(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -26,9 +26,9 @@ def float_array(name: str, value: Any) -> np.ndarray:
 
 
 def broadcast(**arrays: np.ndarray) -> list[np.ndarray]:
-    """The arrays broadcast to one shape; mismatched shapes are refused by name."""
+    """Copies of the arrays, broadcast to one shape; mismatched shapes are refused by name."""
     try:
-        return [np.ascontiguousarray(a) for a in np.broadcast_arrays(*arrays.values())]
+        return [np.array(a, order="C") for a in np.broadcast_arrays(*arrays.values())]
     except ValueError:
         shapes = " and ".join(f"{a.shape}" for a in arrays.values())
         names = " and ".join(arrays)
@@ -72,6 +72,16 @@ def interval(name: str, ends: Any, positive: bool = False) -> tuple[float, float
     if pair.shape != (2,) or not pair[0] < pair[1] or (positive and not pair[0] > 0):
         raise ValueError(f"{name} must be two ascending {'positive ' if positive else ''}numbers, got {ends}.")
     return float(pair[0]), float(pair[1])
+
+
+def contiguous(part: Any, length: int) -> tuple[int, int]:
+    """Start and stop of a slice of step 1, within a batch of that length."""
+    if not isinstance(part, slice):
+        raise TypeError(f"a batch is indexed by slices, got {part!r:.80}. Use batch[i : i + 1] for one.")
+    start, stop, step = part.indices(length)
+    if step != 1:
+        raise ValueError(f"a batch is indexed by slices of step 1, got {step}.")
+    return start, max(start, stop)
 
 
 def seed(value: Any) -> int:

@@ -23,7 +23,7 @@ def kernel(op: str, device: str = "cpu", backend: str | None = None, name: str |
         name: of the function, where a folder holds more than the one it is named after.
 
     Raises:
-        ValueError: for an unknown device or backend, or a backend on the wrong device.
+        ValueError: for an unknown device or backend, or a backend that is not for data on this device.
         BackendUnavailableError: if the kernel has no such form, or no GPU or no CuPy is present.
     """
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
@@ -33,16 +33,17 @@ def kernel(op: str, device: str = "cpu", backend: str | None = None, name: str |
         backend = "gpu" if kind == "cuda" else "cpu"
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
-    if (backend == "gpu") != (kind == "cuda"):
-        wanted = "cuda" if backend == "gpu" else "cpu"
-        raise ValueError(f'device must be "{wanted}" for backend {backend!r}, got {str(device)!r}.')
     module = f"hessfast.kernels.{op}.{backend}"
     try:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:  # not even the folder
         raise BackendUnavailableError(f"op must be the name of a kernel, got {op!r}.") from None
     if spec is None or spec.origin is None:
-        raise BackendUnavailableError(f'{op} has no {backend} kernel; use device="cpu".')
+        others = " or ".join(each for each in BACKENDS if importlib.util.find_spec(f"hessfast.kernels.{op}.{each}"))
+        raise BackendUnavailableError(f"{op} has no {backend} kernel; it has {others}.")
+    if (backend == "gpu") != (kind == "cuda"):
+        fitting = '"gpu"' if kind == "cuda" else '"cpu" or "reference"'
+        raise ValueError(f"backend must be {fitting} for data on device {str(device)!r}, got {backend!r}.")
     if backend == "gpu":
         _require_gpu(in_cuda=any(Path(spec.origin).parent.glob("*.cu")))
     return getattr(importlib.import_module(module), name or op)

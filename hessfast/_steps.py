@@ -11,7 +11,6 @@ from zipfile import BadZipFile
 import numpy as np
 
 from hessfast import _atomic
-from hessfast.shards import _files
 
 _BESIDE = {"command.json", "encoders"}  # what may be there before the first step
 
@@ -63,7 +62,7 @@ class Steps:
             yield None
             return
         temporary = path.with_name(f"{path.name}.tmp")
-        with _files.claim(temporary, wait=True) as file:
+        with _atomic.claim(temporary, wait=True) as file:
             if file is None or there():
                 yield None
             else:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from hessfast import _random, datasets, ising, shards, tasep
 from hessfast.datasets import _plans
+from hessfast.ising import _methods
 
 ISING = datasets.ising_plan(60, size=12, shard_size=16, seed=5)
 TASEP = datasets.tasep_plan(60, num_sites=100, shard_size=16, seed=5)
@@ -28,7 +29,12 @@ def stores(tmp_path_factory):
 
 def test_keys_are_those_of_the_kernels():
     reference = importlib.import_module("hessfast.kernels._random.reference")
-    assert importlib.import_module("hessfast.kernels._random").PARAMETERS == _random.PARAMETERS
+    branches = importlib.import_module("hessfast.kernels._random")
+    ours = {name: getattr(_random, name) for name in ("PARAMETERS", "DIFFUSABILITY", "SLICES")}
+    ours |= {"ISING_FLIP": _methods._ISING_FLIP, "ISING_MCMC": _methods._ISING_MCMC}
+    assert ours == {name: getattr(branches, name) for name in ours}
+    numbers = [value for name, value in vars(branches).items() if name.isupper() and name not in ("GOLDEN", "WARM_UP")]
+    assert len(set(numbers)) == len(numbers)
     numbers = [0, 1, 2, 12345, 2**32, 2**63, 2**64 - 2, 2**64 - 1]
     keys, indices = np.meshgrid(np.array(numbers, np.uint64), np.array(numbers, np.uint64))
     expected = [reference.derive(int(key), int(index)) for key, index in zip(keys.flat, indices.flat, strict=True)]

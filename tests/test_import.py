@@ -1,11 +1,13 @@
 """What an import loads, who imports whom, and that every public name is documented by text whose examples are true."""
 
 import ast
+import dataclasses
 import doctest
 import importlib
 import inspect
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,3 +137,13 @@ def test_every_public_function_has_an_example(name):
 def test_examples_are_true(name):
     failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0
+
+
+@pytest.mark.parametrize("name", modules())
+def test_data_classes_with_arrays_are_equal_to_themselves_alone(name):
+    """The == that dataclasses write would ask arrays for their truth."""
+    for cls in vars(importlib.import_module(name)).values():
+        if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == name:
+            types = [str(field.type) for field in dataclasses.fields(cls) if "Callable" not in str(field.type)]
+            arrays = [each for each in types if re.search("ndarray|Tensor|Estimate|Penalty", each)]
+            assert not arrays or cls.__eq__ is object.__eq__, cls

@@ -28,7 +28,7 @@ def draw(method, temperature, field, size, num, seed):
         pytest.skip("spins meet from the past after about exp(4 size / T) sweeps: not here")
     temperature = np.full(num, temperature)
     if method != "sweep":
-        return ising.sample(temperature, field, size, seed, method)
+        return ising.sample(temperature, field, size, seed, method=method)
     return ising.sweep(ising.sample(temperature, field, size, seed), temperature, field, np.arange(num) % 5 + 1, seed)
 
 
@@ -56,8 +56,8 @@ def chi_squared(counts, law, least=10):
 
 def joint_counts(energies, magnetizations, batch):
     counts = np.zeros((len(energies), len(magnetizations)), int)
-    row = np.searchsorted(energies, batch.energy())
-    np.testing.assert_array_equal(energies[row], batch.energy())
+    row = np.searchsorted(energies, batch.bond_energy())
+    np.testing.assert_array_equal(energies[row], batch.bond_energy())
     np.add.at(counts, (row, np.searchsorted(magnetizations, batch.magnetization())), 1)
     return counts
 
@@ -130,7 +130,7 @@ def z_scores(batch, temperature, field):
     exact, sites, num = moments(temperature, field or 1e-7, batch.size, max_bond=12), batch.size**2, len(batch)
     z = []
     for seen, mean, variance in (
-        (batch.energy(), exact.mean_energy, exact.variance_energy),
+        (batch.bond_energy(), exact.mean_bond_energy, exact.variance_bond_energy),
         (batch.magnetization(), exact.mean_magnetization, exact.variance_magnetization),
     ):
         mean, variance, seen = float(mean * sites), float(variance * sites), seen.astype(float)
@@ -192,7 +192,7 @@ def coins(method, seed, num=64, num_sweeps=1):
     if method == "sweep":
         up = ising.pack(np.ones((num, 128, 128), np.int8))
         return ising.sweep(up, 1e9, 0.0, num_sweeps, seed).spins() > 0
-    return ising.sample(np.full(num, 1e9), 0.0, 128, seed, method).spins() > 0
+    return ising.sample(np.full(num, 1e9), 0.0, 128, seed, method=method).spins() > 0
 
 
 FOURS = {  # sixteen outcomes of four spins, from spins [lattice, row, column]
@@ -228,8 +228,8 @@ def test_sweeps_seeds_and_methods_are_independent():
 
 @pytest.mark.parametrize("method", ["cftp", "fk-cftp"])
 def test_samples_of_different_numbers_are_uncorrelated(method):
-    batch = ising.sample(np.full(1500, 2.4), 0.0, 16, SEED + 7, method)
-    energy, spins = batch.energy() - batch.energy().mean(), batch.spins().astype(float)
+    batch = ising.sample(np.full(1500, 2.4), 0.0, 16, SEED + 7, method=method)
+    energy, spins = batch.bond_energy() - batch.bond_energy().mean(), batch.spins().astype(float)
     for values in (
         energy[1:] * energy[:-1],
         (spins[1:] * spins[:-1]).sum((1, 2)),

@@ -1,6 +1,5 @@
 """ising.sample, sweep and pack: what comes in and goes out, what is certified, what is refused."""
 
-import doctest
 import subprocess
 import sys
 
@@ -9,7 +8,7 @@ import pytest
 
 from hessfast import ising
 from hessfast._dispatch import BackendUnavailableError
-from hessfast.ising import _methods, sampling
+from hessfast.ising import _methods
 from hessfast.ising.sampling import pack, sample, sweep
 
 TEMPERATURES, FIELDS = np.array([3.0, 1.0, 2.2, 5.0, 1.0, 2.6]), np.array([0.5, 0.0, -0.1, 0.0, -2.0, 0.0])
@@ -19,10 +18,6 @@ FIELDS_OF_A_BATCH = ("words", "temperature", "field", "certificate")
 def draw(size=12, seed=3, **options):
     """Six lattices, three of them by each exact method."""
     return sample(TEMPERATURES, FIELDS, size, seed, **options)
-
-
-def test_examples():
-    assert doctest.testmod(sampling).failed == 0
 
 
 # ---- The batch ------------------------------------------------------------------------------------------------------
@@ -51,8 +46,8 @@ def test_energy_and_magnetization_are_those_of_the_spins(size):
     bonds = [
         sum(s[i, j] * (s[(i + 1) % size, j] + s[i, (j + 1) % size]) for i, j in np.ndindex(size, size)) for s in spins
     ]
-    assert batch.energy().dtype == batch.magnetization().dtype == np.int64
-    np.testing.assert_array_equal(batch.energy(), np.negative(bonds))
+    assert batch.bond_energy().dtype == batch.magnetization().dtype == np.int64
+    np.testing.assert_array_equal(batch.bond_energy(), np.negative(bonds))
     np.testing.assert_array_equal(batch.magnetization(), spins.sum((1, 2)))
 
 
@@ -90,12 +85,12 @@ def test_temperature_and_field_broadcast():
             np.testing.assert_array_equal(getattr(other, name), getattr(both, name))
     assert sample(2.5, 0.1, 8).words.shape == (1, 4, 4, 1)
     assert sample([], [], 8).words.shape == (0, 4, 4, 1)
-    assert sample([], 1.0, 8).energy().shape == (0,)
+    assert sample([], 1.0, 8).bond_energy().shape == (0,)
 
 
 @pytest.mark.parametrize("method", ["auto", "mcmc"])
 def test_a_sample_does_not_depend_on_its_batch(method):
-    whole, part = draw(method=method), sample(TEMPERATURES[2:], FIELDS[2:], 12, 3, method, first_id=2)
+    whole, part = draw(method=method), sample(TEMPERATURES[2:], FIELDS[2:], 12, 3, method=method, first_id=2)
     for name in FIELDS_OF_A_BATCH:
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[2:])
     swept, swept_part = sweep(whole, 2.5, FIELDS, range(6), 1), sweep(part, 2.5, FIELDS[2:], range(2, 6), 1)
@@ -107,18 +102,18 @@ def test_auto_is_the_method_it_names():
     batch = draw()
     for name in ("cftp", "fk-cftp"):
         chosen = batch.certificate == name
-        alone = [sample(TEMPERATURES[i], FIELDS[i], 12, 3, name, first_id=int(i)) for i in np.flatnonzero(chosen)]
+        alone = [sample(TEMPERATURES[i], FIELDS[i], 12, 3, method=name, first_id=int(i)) for i in np.flatnonzero(chosen)]
         np.testing.assert_array_equal(np.concatenate([each.words for each in alone]), batch.words[chosen])
 
 
 @pytest.mark.parametrize("method", ["cftp", "fk-cftp", "mcmc"])
 def test_seed_and_number_change_every_sample(method):
     temperature = np.full(20, 3.0)
-    words = [sample(temperature, 0.1, 32, seed, method, first_id=i).words for seed, i in ((0, 0), (1, 0), (0, 20))]
-    words.append(sample(temperature, 0.1, 32, 2**64 - 1, method).words)
+    words = [sample(temperature, 0.1, 32, seed, method=method, first_id=i).words for seed, i in ((0, 0), (1, 0), (0, 20))]
+    words.append(sample(temperature, 0.1, 32, 2**64 - 1, method=method).words)
     lattices = np.concatenate(words).reshape(80, -1)
     assert len(np.unique(lattices, axis=0)) == 80
-    np.testing.assert_array_equal(sample(temperature, 0.1, 32, 0, method).words, words[0])
+    np.testing.assert_array_equal(sample(temperature, 0.1, 32, 0, method=method).words, words[0])
 
 
 def test_sweep_leaves_its_argument_alone_and_its_seed_matters():
@@ -132,7 +127,7 @@ def test_sweep_leaves_its_argument_alone_and_its_seed_matters():
 def test_backends_agree():
     methods = ["cftp", "mcmc"]
     ours, reference = (
-        [sample([5.0, 4.0], 1.0, 4, 1, m, backend=b).words for m in methods] for b in ("cpu", "reference")
+        [sample([5.0, 4.0], 1.0, 4, 1, method=m, backend=b).words for m in methods] for b in ("cpu", "reference")
     )
     np.testing.assert_array_equal(ours, reference)
     batch = draw(size=6)
@@ -151,7 +146,7 @@ def test_tensors_in_tensors_out():
         assert batch.words.dtype == torch.uint64
         np.testing.assert_array_equal(batch.words.numpy(), expected.words)
     assert isinstance(sample(3.0, torch.tensor(0.5), 12).words, torch.Tensor)
-    for name in ("spins", "energy", "magnetization"):
+    for name in ("spins", "bond_energy", "magnetization"):
         value, other = getattr(batch, name)(), getattr(expected, name)()
         assert isinstance(value, torch.Tensor) and isinstance(other, np.ndarray)
         assert str(value.dtype) == f"torch.{other.dtype}"
@@ -241,11 +236,11 @@ NAN, INFINITY = float("nan"), float("inf")
         (lambda: sample(2.0, 0.0, 8, True), TypeError, "seed must be an integer, got True."),
         (lambda: sample(2.0, 0.0, 8, first_id=-1), ValueError, "first_id must be >= 0"),
         (lambda: sample(2.0, 0.0, 8, first_id=1.0), TypeError, "first_id must be an integer, got 1.0."),
-        (lambda: sample(2.0, 0.0, 8, 0, "wolff"), ValueError, "method must be one of auto, cftp, fk-cftp, mcmc, got"),
+        (lambda: sample(2.0, 0.0, 8, method="wolff"), ValueError, "method must be one of auto, cftp, fk-cftp, mcmc"),
         (lambda: sample(2.0, 0.0, 8, device="tpu"), ValueError, "device must be .cpu., .cuda. or .cuda:N., got 'tpu'."),
         (lambda: sample(2.0, 0.0, 8, backend="fpga"), ValueError, "backend must be one of reference, cpu, gpu, got"),
-        (lambda: sample(2.0, 0.0, 8, backend="gpu"), ValueError, 'device must be "cuda" for backend'),
-        (lambda: sample(2.0, 0.0, 8, device="cuda", backend="cpu"), ValueError, 'device must be "cpu" for backend'),
+        (lambda: sample(2.0, 0.0, 8, method="cftp", backend="gpu"), ValueError, 'backend must be "cpu" or "ref'),
+        (lambda: sample(2.0, 0.0, 8, device="cuda", backend="cpu"), ValueError, 'backend must be "gpu" for data'),
         (lambda: sweep(BATCH.spins(), 2.0, 0.0, 1, 0), TypeError, "batch must be an IsingBatch, got ndarray. Make one"),
         (lambda: sweep(BATCH, 0.0, 0.0, 1, 0), ValueError, "temperature must be > 0, got 0.0."),
         (lambda: sweep(BATCH, 2.0, NAN, 1, 0), ValueError, "field must be finite, got nan."),
@@ -257,7 +252,9 @@ NAN, INFINITY = float("nan"), float("inf")
         (lambda: sweep(BATCH, 2.0, 0.0, [1, 2], 0), ValueError, r"num_sweeps must be a number or have shape \(3,\)"),
         (lambda: sweep(BATCH, 2.0, 0.0, [[1], [1, 2]], 0), ValueError, r"num_sweeps must be an array, got \[\[1\], "),
         (lambda: sweep(BATCH, 2.0, 0.0, 1, -1), ValueError, "seed must be >= 0"),
-        (lambda: sweep(BATCH, 2.0, 0.0, 1, 0, backend="gpu"), ValueError, 'device must be "cuda" for backend'),
+        (lambda: sweep(BATCH, 2.0, 0.0, 1, 0, backend="gpu"), ValueError, 'for data on device .cpu., got .gpu.'),
+        (lambda: BATCH[0], TypeError, "a batch is indexed by slices, got 0. Use batch"),
+        (lambda: BATCH[::2], ValueError, "a batch is indexed by slices of step 1, got 2."),
         (lambda: pack(np.zeros((1, 4, 4))), ValueError, "spins must be -1 or \\+1, got 0.0."),
         (lambda: pack(np.full((1, 4, 4), NAN)), ValueError, "spins must be -1 or \\+1, got nan."),
         (lambda: pack(np.ones((1, 4, 6))), ValueError, r"spins must have shape .*, got \(1, 4, 6\)."),
@@ -272,6 +269,17 @@ def test_refusals(call, error, message):
     with pytest.raises(error, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_a_part_of_a_batch_keeps_its_numbers():
+    """A sweep of the part is the part of the sweep."""
+    batch = sample([1.0, 2.0, 3.0, 4.0], 0.1, 8, seed=3, first_id=5)
+    part = batch[1:3]
+    assert (len(part), part.first_id, part.temperature.tolist()) == (2, 6, [2.0, 3.0])
+    assert part.certificate.tolist() == batch.certificate[1:3].tolist()
+    swept = sweep(part, 2.0, 0.0, 3, seed=9)
+    np.testing.assert_array_equal(swept.words, sweep(batch, 2.0, 0.0, 3, seed=9)[1:3].words)
+    assert len(batch[4:]) == len(batch[3:1]) == 0
 
 
 def test_a_missing_gpu_is_named():

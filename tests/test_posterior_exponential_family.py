@@ -205,7 +205,7 @@ def test_ising_metric_is_the_covariance_of_energy_and_magnetisation():
     ).fit(ising.sample(T, H, size=32, seed=8), np.column_stack([T, H]))
     T, H = np.repeat(rng.uniform(2.9, 4.6, 20), 1000), np.repeat(rng.uniform(-0.8, 0.8, 20), 1000)
     batch = ising.sample(T, H, size=32, seed=9)
-    f = np.column_stack([-np.asarray(batch.energy()), np.asarray(batch.magnetization())]).reshape(20, 1000, 2)
+    f = np.column_stack([-np.asarray(batch.bond_energy()), np.asarray(batch.magnetization())]).reshape(20, 1000, 2)
     f = f - f.mean(axis=1, keepdims=True)
     products = f[..., :, None] * f[..., None, :] / 1024  # per site
     theta = np.column_stack([1 / T, H / T])[::1000]
@@ -341,5 +341,5 @@ def test_bad_points_are_refused():
         posterior.standard_error("phi", THETA)
     with pytest.raises(ValueError, match="width must be >= 1 and <= 5"):
         ising_patterns(ising.pack(np.ones((1, 8, 8))), 3, 6)
-    with pytest.raises(TypeError, match="chains must be a TasepChain, got int"):
+    with pytest.raises(TypeError, match="batch must be a TasepBatch, got int"):
         tasep_profile(3)

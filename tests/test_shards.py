@@ -1,10 +1,8 @@
 """The store: right bytes whatever interrupts, damages or shares it; arrays that read like NumPy's."""
 
 import contextlib
-import doctest
 import errno
 import hashlib
-import importlib
 import json
 import multiprocessing
 import os
@@ -19,8 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hessfast import shards
-from hessfast.shards import _files
+from hessfast import _atomic, shards
 
 PLAN = shards.Plan(
     "toy",
@@ -425,7 +422,7 @@ def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(_files.fcntl, "flock", no_locks)
+    monkeypatch.setattr(_atomic.fcntl, "flock", no_locks)
     with pytest.raises(OSError, match="must offer file locks; choose a folder on another"):
         shards.fill(tmp_path, PLAN, make)
 
@@ -507,12 +504,6 @@ def test_killed_at_any_moment(tmp_path, filled):
             worker.join()
     store = shards.fill(tmp_path, PLAN, make)
     assert contents(tmp_path) == contents(filled) and store.broken() == []
-
-
-@pytest.mark.parametrize("module", ["_plan", "_store", "_fill"])
-def test_examples_in_the_documentation(module):
-    results = doctest.testmod(importlib.import_module(f"hessfast.shards.{module}"))
-    assert results.attempted and not results.failed
 
 
 def test_ranks_must_make_sense(tmp_path):

@@ -10,7 +10,7 @@ def main() -> None:
 
     for size in (10, 128, 130):
         batch = ising.sample([3.0, 2.5], [0.5, -1.0], size, seed=1, method="cftp", device="cuda")
-        ising.sweep(batch, 2.0, 0.1, 2, seed=2).energy()
+        ising.sweep(batch, 2.0, 0.1, 2, seed=2).bond_energy()
     for num_sites in (100, 20_000):
         rates = np.array([0.3, 0.9]), np.array([0.4, 1.0])
         chain = tasep.sample(*rates, num_sites, seed=3, device="cuda")

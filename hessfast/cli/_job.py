@@ -1,7 +1,6 @@
 """Running a plan from the command line, alone or as one of torchrun's processes."""
 
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hessfast import _distributed
+from hessfast import _atomic, _distributed
 
 Out = Annotated[
     Path, typer.Option("--out", help="Folder of the data set; created, or gone on with.", show_default=False)
@@ -28,9 +27,9 @@ def run(plan, out: Path, device: str, dry_run: bool) -> None:
 
     make = datasets.maker(plan, device)
     shards.check(out, plan)
-    missing = plan.num_shards - _sealed(out)
+    missing = plan.num_shards - shards.num_sealed(out)
     need = plan.num_bytes * missing // plan.num_shards
-    free = shutil.disk_usage(next(parent for parent in (out, *out.absolute().parents) if parent.exists())).free
+    free = _atomic.free_bytes(out)
     if dry_run:
         if rank == 0:
             _forecast(plan, out, make, need, free, missing, device, world_size)
@@ -55,10 +54,6 @@ def _share_threads() -> None:
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if processes > 1 and "numba" not in sys.modules:
         os.environ.setdefault("NUMBA_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
-
-
-def _sealed(folder: Path) -> int:
-    return sum(1 for _ in folder.glob("*.done"))
 
 
 def _forecast(plan, out, make, need, free, missing, device, world_size) -> None:

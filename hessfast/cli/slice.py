@@ -1,12 +1,11 @@
 """``hessfast slice``: a slice of latent space, its images, its geometry, and a report."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hessfast import _distributed
+from hessfast import _atomic, _distributed
 
 from ._guard import guard, resumable, tell_files
 from ._job import duration, size
@@ -165,7 +164,7 @@ def demo(
 def _tell(out: Path, found, steps: int, device: str) -> None:
     """A forecast, in the words of ``hessfast sample --dry-run``."""
     processes = _distributed.started()[1]
-    free = shutil.disk_usage(next(parent for parent in (out, *out.absolute().parents) if parent.exists())).free
+    free = _atomic.free_bytes(out)
     typer.echo(
         f"slice: {found.job.num:,} images of {steps} steps in {found.job.num_shards:,} shards of "
         f"{found.job.shard_size:,}, {size(found.job.num_bytes)} in all\n"

@@ -123,7 +123,7 @@ def _make_ising(parameters: Any, start: int, stop: int, device: str) -> dict[str
     temperature = _from_low(parameters["temperature"], first)
     field = _from_low(parameters["field"], second)
     size, seed, method = (parameters[name] for name in ("size", "seed", "method"))
-    batch = sample(temperature, field, size, seed, method, device, first_id=start)
+    batch = sample(temperature, field, size, seed, method=method, device=device, first_id=start)
     certificate = np.array([CERTIFICATES.index(name) for name in batch.certificate], np.uint8)
     return {"words": to_numpy(batch.words), "temperature": temperature, "field": field, "certificate": certificate}
 
@@ -134,8 +134,9 @@ def _make_tasep(parameters: Any, start: int, stop: int, device: str) -> dict[str
     first, second = _draw(parameters["seed"], start, stop)
     entry_rate = _from_high(parameters["entry_rate"], first)
     exit_rate = _from_high(parameters["exit_rate"], second)
-    chain = sample(entry_rate, exit_rate, parameters["num_sites"], parameters["seed"], device, first_id=start)
-    return {"words": to_numpy(chain.words), "entry_rate": entry_rate, "exit_rate": exit_rate}
+    num_sites, seed = parameters["num_sites"], parameters["seed"]
+    batch = sample(entry_rate, exit_rate, num_sites, seed, device=device, first_id=start)
+    return {"words": to_numpy(batch.words), "entry_rate": entry_rate, "exit_rate": exit_rate}
 
 
 _MAKERS = {"ising": _make_ising, "tasep": _make_tasep}

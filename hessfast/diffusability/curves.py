@@ -27,7 +27,7 @@ from .denoisers import Denoiser
 _FIRST_BLOCKS = 1024 // BLOCK
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FisherCurve:
     """What a denoiser says of a distribution at each of the noise variances `tau`.
 

@@ -27,7 +27,7 @@ class Coefficients(NamedTuple):
     slope: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Denoiser:
     """What a network predicts, and how the denoiser is made of it.
 

@@ -53,7 +53,7 @@ def from_density(density: Density) -> Denoiser:
     return from_denoiser(density.posterior_mean)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GaussianMixture:
     """sum_k weights_k N(means_k, covariances_k); a covariance of zero is a point.
 

@@ -17,7 +17,7 @@ _RELIABLE_FROM = 0.75
 _ASKED = 1024  # data whose neighbours are looked for
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EmpiricalDenoiser(Denoiser):
     """See `empirical_denoiser`."""
 

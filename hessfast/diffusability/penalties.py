@@ -26,7 +26,7 @@ class Penalty(NamedTuple):
     num: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncoderPenalties:
     """Penalties of an encoder E: R^D -> R^d on data near an m-dimensional surface with tangent frames U, J = grad E.
 

@@ -6,7 +6,7 @@ E(s) = -sum_<ij> s_i s_j - H sum_i s_i,  p(s) = exp(-E/T) / Z,  J = k_B = 1.
 from .enumeration import DensityOfStates, density_of_states
 from .log_partition import TEMPERATURE_CRITICAL, log_partition
 from .log_partition_table import LogPartitionTable
-from .moments import mean_energy, mean_magnetization, moments
+from .moments import mean_bond_energy, mean_magnetization, moments
 from .sampling import IsingBatch, pack, sample, sweep
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "LogPartitionTable",
     "density_of_states",
     "log_partition",
-    "mean_energy",
+    "mean_bond_energy",
     "mean_magnetization",
     "moments",
     "pack",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _checks
+from hessfast import _arrays, _checks
 
 from ._bond_weighted_trg import bond_weighted_trg
 from ._kaufman import kaufman
@@ -17,7 +17,7 @@ TEMPERATURE_CRITICAL = 2 / math.log(1 + math.sqrt(2))  # Onsager 1944
 LOWEST_TEMPERATURE = 0.01  # sinh(2 / T)^3 must stay finite
 
 
-def log_partition(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, max_bond: int = 32) -> np.ndarray:
+def log_partition(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, max_bond: int = 32) -> Any:
     """log Z per spin of the Ising model with periodic boundaries, E = -sum_<ij> s_i s_j - H sum_i s_i, p = exp(-E/T)/Z.
 
     Every site has four neighbour slots, so a side of 2 has double bonds. Three exact or nearly exact methods:
@@ -36,7 +36,7 @@ def log_partition(temperature: Any, field: Any, size: int | tuple[int, int] = 12
         max_bond: legs kept by the tensor renormalization, 8 to 96; its time grows as max_bond^5.
 
     Returns:
-        float64 array of the broadcast shape.
+        float64 of the broadcast shape; a tensor if a parameter is one.
 
     Raises:
         ValueError: for NaN, infinite or too low temperatures, mismatched shapes, or a size with no method in a field.
@@ -52,15 +52,14 @@ def log_partition(temperature: Any, field: Any, size: int | tuple[int, int] = 12
         >>> bool(np.isclose(log_partition(4.0, 0.0, size=2), np.log(4 * np.cosh(2) + 12) / 4))
         True
     """
-    temperature, field, sides = arguments(temperature, field, size, max_bond)
-    return map_pairs(lambda T, H: value(1 / T, H / T, sides, max_bond), temperature, field)
+    T, H, sides = arguments(temperature, field, size, max_bond)
+    return _arrays.back(map_pairs(lambda T, H: value(1 / T, H / T, sides, max_bond), T, H), temperature, field)
 
 
 def arguments(temperature: Any, field: Any, size: Any, max_bond: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     """Checked, and broadcast: T, H and the two sides."""
     temperature, field = _checks.float_array("temperature", temperature), _checks.float_array("field", field)
-    pairs = _checks.broadcast(temperature=temperature, field=field)
-    temperature, field = (array.reshape(np.broadcast(temperature, field).shape) for array in pairs)
+    temperature, field = _checks.broadcast(temperature=temperature, field=field)
     if temperature.size and temperature.min() < LOWEST_TEMPERATURE:
         raise ValueError(f"temperature must be >= {LOWEST_TEMPERATURE}, got {temperature.min()}.")
     sides = size if isinstance(size, tuple) and len(size) == 2 else (size, size)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from hessfast import _checks
+from hessfast import _arrays, _checks
 
 from .log_partition import TEMPERATURE_CRITICAL, log_partition
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LogPartitionTable:
     """A polynomial of Chebyshev form for log Z per spin over [lowest, highest] temperature x [-H, H] on one torus.
 
@@ -104,18 +104,21 @@ class LogPartitionTable:
         error = float(np.abs(unchecked(T, H) - log_partition(T, H, size, max_bond=max_bond)).max())
         return cls((low, high), largest_field, size, max_bond, error, num_checks, coefficients)
 
-    def __call__(self, temperature: Any, field: Any) -> np.ndarray:
+    def __call__(self, temperature: Any, field: Any) -> Any:
         """log Z per spin, float64 of the broadcast shape; ValueError outside the box."""
-        return self._evaluate(temperature, field, 0, 0)
+        T, H = self._within(temperature, field)
+        return _arrays.back(self._evaluate(T, H, 0, 0), temperature, field)
 
-    def mean_magnetization(self, temperature: Any, field: Any) -> np.ndarray:
+    def mean_magnetization(self, temperature: Any, field: Any) -> Any:
         """E[sum_i s_i] per spin = T d log Z / dH, the derivative of the polynomial."""
-        return np.asarray(temperature) * self._evaluate(temperature, field, 0, 1)
+        T, H = self._within(temperature, field)
+        return _arrays.back(T * self._evaluate(T, H, 0, 1), temperature, field)
 
-    def mean_energy(self, temperature: Any, field: Any) -> np.ndarray:
-        """E[-sum_<ij> s_i s_j] per spin = T^2 d log Z / dT + H M, the derivatives of the polynomial."""
-        of_field = np.asarray(field) * self.mean_magnetization(temperature, field)
-        return np.asarray(temperature) ** 2 * self._evaluate(temperature, field, 1, 0) + of_field
+    def mean_bond_energy(self, temperature: Any, field: Any) -> Any:
+        """E[-sum_<ij> s_i s_j] per spin = T^2 d log Z / dT + T H d log Z / dH, the derivatives of the polynomial."""
+        T, H = self._within(temperature, field)
+        means = T**2 * self._evaluate(T, H, 1, 0) + T * H * self._evaluate(T, H, 0, 1)
+        return _arrays.back(means, temperature, field)
 
     def save(self, path: str | Path) -> None:
         """Write the table to an .npz file."""
@@ -146,16 +149,20 @@ class LogPartitionTable:
         T = TEMPERATURE_CRITICAL + w * np.sinh((ends[0] * (1 - x) + ends[1] * (1 + x)) / 2)
         return np.clip(T, *self.temperatures), v * np.sinh(y * np.arcsinh(self.largest_field / v))
 
-    def _evaluate(self, temperature: Any, field: Any, along_temperature: int, along_field: int) -> np.ndarray:
-        """The table or one of its first derivatives."""
+    def _within(self, temperature: Any, field: Any) -> list[np.ndarray]:
+        """T and H in the box, of one shape."""
         T, H = _checks.float_array("temperature", temperature), _checks.float_array("field", field)
-        shape = np.broadcast(*_checks.broadcast(temperature=T, field=H)).shape if T.ndim + H.ndim else ()
+        T, H = _checks.broadcast(temperature=T, field=H)
         if T.size and not (self.temperatures[0] <= T.min() and T.max() <= self.temperatures[1]):
             raise ValueError(
                 f"temperature must be within {self.temperatures}, the table's box, got {T.min()} to {T.max()}."
             )
         if H.size and np.abs(H).max() > self.largest_field:
             raise ValueError(f"field must be within +-{self.largest_field}, the table's box, got {np.abs(H).max()}.")
+        return [T, H]
+
+    def _evaluate(self, T: np.ndarray, H: np.ndarray, along_temperature: int, along_field: int) -> np.ndarray:
+        """The table or one of its first derivatives."""
         w, v = self._widths()
         low, high = np.arcsinh((np.array(self.temperatures) - TEMPERATURE_CRITICAL) / w)
         x = np.clip((2 * np.arcsinh((T - TEMPERATURE_CRITICAL) / w) - low - high) / (high - low), -1, 1)
@@ -170,4 +177,4 @@ class LogPartitionTable:
             of_T = of_T * (2 / (high - low) / np.hypot(T - TEMPERATURE_CRITICAL, w))[..., None]
         if along_field:
             of_H = of_H * (4 * y / top / np.hypot(H, v))[..., None]
-        return np.einsum("...i,...i->...", of_T @ c, of_H).reshape(shape)
+        return np.einsum("...i,...i->...", of_T @ c, of_H).reshape(T.shape)  # Chebyshev makes an axis of a number

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from hessfast import _arrays
+
 from ._transfer_matrix import WIDEST
 from .log_partition import arguments, kaufman_numbers, map_pairs, value
 
 HIGHEST_TEMPERATURE = 1e4  # above, the derivatives in 1/T are small differences of large terms
 
 
-def mean_energy(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, max_bond: int = 32) -> np.ndarray:
+def mean_bond_energy(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, max_bond: int = 32) -> Any:
     """E[-sum_<ij> s_i s_j] per spin: the bonds' part of the energy, without the term of the field.
 
     = -d log Z / d(1/T) at fixed H/T, per spin. At H = 0 Kaufman's formula, differentiated; otherwise by `moments`'
@@ -22,16 +24,15 @@ def mean_energy(temperature: Any, field: Any, size: int | tuple[int, int] = 128,
 
     Example:
         >>> weights = 2 * np.exp(2) + 12 + 2 * np.exp(-2)
-        >>> bool(np.isclose(mean_energy(4.0, 0.0, size=2), (-16 * np.exp(2) + 16 * np.exp(-2)) / weights / 4))
+        >>> bool(np.isclose(mean_bond_energy(4.0, 0.0, size=2), (-16 * np.exp(2) + 16 * np.exp(-2)) / weights / 4))
         True
     """
-    temperature, field, sides = _coupled(temperature, field, size, max_bond)
-    return map_pairs(lambda T, H: _energy_moments(T, abs(H), sides, max_bond)[0], temperature, field)
+    T, H, sides = _coupled(temperature, field, size, max_bond)
+    means = map_pairs(lambda T, H: _energy_moments(T, abs(H), sides, max_bond)[0], T, H)
+    return _arrays.back(means, temperature, field)
 
 
-def mean_magnetization(
-    temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, max_bond: int = 32
-) -> np.ndarray:
+def mean_magnetization(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, max_bond: int = 32) -> Any:
     """E[sum_i s_i] per spin = d log Z / d(H/T) at fixed T, per spin; 0 at H = 0 on a finite torus.
 
     By `moments`' differences. Arguments and errors as for `log_partition`.
@@ -40,28 +41,28 @@ def mean_magnetization(
         >>> bool(np.isclose(mean_magnetization(1e6, 1e6, size=4), np.tanh(1), atol=1e-5))  # no coupling is felt
         True
     """
-    temperature, field, sides = arguments(temperature, field, size, max_bond)
+    temperatures, fields, sides = arguments(temperature, field, size, max_bond)
 
     def signed(T: float, H: float) -> float:
         step = _field_step(T, abs(H), sides, max_bond)
         return math.copysign(_field_moments(T, abs(H), sides, max_bond, step)[0], H) if H else 0.0
 
-    return map_pairs(signed, temperature, field)
+    return _arrays.back(map_pairs(signed, temperatures, fields), temperature, field)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moments:
-    """First and second moments of E = -sum_<ij> s_i s_j (bonds only) and M = sum_i s_i, each divided by the N spins.
+    """First and second moments of the bond energy B = -sum_<ij> s_i s_j and of M = sum_i s_i, each divided by N spins.
 
-    E[E^2] = N^2 mean_energy^2 + N variance_energy, and so on. With theta = (1/T, H/T) and statistics (-E, M) the matrix
-    [[variance_energy, -covariance], [-covariance, variance_magnetization]] is the Fisher metric per spin.
+    E[B^2] = N^2 mean_bond_energy^2 + N variance_bond_energy, and so on. With theta = (1/T, H/T) and statistics (-B, M)
+    the Fisher metric per spin is [[variance_bond_energy, -covariance], [-covariance, variance_magnetization]].
     """
 
-    mean_energy: np.ndarray
-    mean_magnetization: np.ndarray
-    variance_energy: np.ndarray
-    covariance: np.ndarray
-    variance_magnetization: np.ndarray
+    mean_bond_energy: Any
+    mean_magnetization: Any
+    variance_bond_energy: Any
+    covariance: Any
+    variance_magnetization: Any
 
 
 def moments(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, max_bond: int = 32) -> Moments:
@@ -80,17 +81,18 @@ def moments(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, 
         >>> bool(np.isclose(moments(1e4, 0.0, size=8).variance_magnetization, 1, atol=1e-3))
         True
     """
-    temperature, field, sides = _coupled(temperature, field, size, max_bond)
+    temperatures, fields, sides = _coupled(temperature, field, size, max_bond)
 
     def five(T: float, H: float) -> tuple[float, ...]:
         sign, H = math.copysign(1, H), abs(H)
         step = _field_step(T, H, sides, max_bond)
-        energy, variance_energy = _energy_moments(T, H, sides, max_bond)
+        energy, variance_bond_energy = _energy_moments(T, H, sides, max_bond)
         magnetization, variance_magnetization = _field_moments(T, H, sides, max_bond, step)
         covariance = _covariance(T, H, sides, max_bond, step) if H else 0.0
-        return energy, sign * magnetization, variance_energy, sign * covariance, variance_magnetization
+        return energy, sign * magnetization, variance_bond_energy, sign * covariance, variance_magnetization
 
-    return Moments(*np.moveaxis(map_pairs(five, temperature, field, 5), -1, 0))
+    moments = np.moveaxis(map_pairs(five, temperatures, fields, 5), -1, 0)
+    return Moments(*(_arrays.back(each, temperature, field) for each in moments))
 
 
 def _coupled(*given: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:

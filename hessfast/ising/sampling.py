@@ -44,8 +44,14 @@ class IsingBatch:
         """int8 [n, size, size] in {-1, +1}, on the device of `words`."""
         return _layout.unpack(self.words, self.size)
 
-    def energy(self) -> Any:
-        """int64 [n]: the interaction energy -sum_<ij> s_i s_j, exact; the total is energy - field * magnetization."""
+    def __getitem__(self, part: slice) -> "IsingBatch":
+        """The lattices of a slice of step 1, still numbered as they were."""
+        start, _ = _checks.contiguous(part, len(self))
+        rows = {name: getattr(self, name)[part] for name in ("words", "temperature", "field", "certificate")}
+        return replace(self, **rows, first_id=self.first_id + start)
+
+    def bond_energy(self) -> Any:
+        """int64 [n]: -sum_<ij> s_i s_j, exact; the energy E is bond_energy - field * magnetization."""
         return self._observables()[0]
 
     def magnetization(self) -> Any:
@@ -62,9 +68,9 @@ def sample(
     field: Any,
     size: int = 128,
     seed: int = 0,
+    *,
     method: str = "auto",
     device: str = "cpu",
-    *,
     backend: str | None = None,
     first_id: int = 0,
 ) -> IsingBatch:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEGREE = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hyperplane:
     """s(t) = normal . t - offset, with a unit normal."""
 

@@ -16,7 +16,7 @@ _SMOOTHER = 10.0  # than cross-validation of the means asks: hardly worse for th
 _MOST_FUNCTIONS = 1000  # of a basis; their pencil is diagonalised a few times
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fit:
     """f(x) = directions^T z(x) + offset and phi = basis . coefficients, both per site."""
 

@@ -46,7 +46,9 @@ class ExactPosterior:
                     "Pass log_partition=."
                 )
             log_z = table(temperature, field) * samples.size**2
-            energy, magnetization = (np.asarray(x, np.float64) for x in (samples.energy(), samples.magnetization()))
+            energy, magnetization = (
+                np.asarray(x, np.float64) for x in (samples.bond_energy(), samples.magnetization())
+            )
             shape = (-1, *(1,) * temperature.ndim)
             return -energy.reshape(shape) / temperature + magnetization.reshape(shape) * (field / temperature) - log_z
 
@@ -54,7 +56,7 @@ class ExactPosterior:
 
     @classmethod
     def tasep(cls) -> "ExactPosterior":
-        """For samples `tasep.TasepChain` and parameters (alpha, beta)."""
+        """For samples `tasep.TasepBatch` and parameters (alpha, beta)."""
 
         def log_likelihood(samples: Any, points: np.ndarray) -> np.ndarray:
             alpha, beta = _two(points)

@@ -6,7 +6,7 @@ from scipy.interpolate import BSpline
 from hessfast import _arrays, _checks
 from hessfast._dispatch import kernel
 from hessfast.ising import IsingBatch
-from hessfast.tasep import TasepChain
+from hessfast.tasep import TasepBatch
 
 _CHUNK = 512  # configurations that are unpacked at once
 
@@ -39,16 +39,15 @@ def ising_patterns(batch: IsingBatch, height: int = 3, width: int = 3, *, backen
     width = _checks.integer("width", width, 1, min(16 // height, batch.size))
     op = kernel("pattern_counts", backend=backend)
     counts = np.empty((len(batch), 1 << height * width))
-    words = _arrays.to_numpy(batch.words)
     for start in range(0, len(batch), _CHUNK):
         part = slice(start, start + _CHUNK)
-        few = IsingBatch(words[part], batch.temperature[part], batch.field[part], batch.certificate[part], batch.size)
-        counts[part] = op((few.spins() > 0).view(np.uint8), height, width, True)
+        up = _arrays.to_numpy(batch[part].spins()) > 0
+        counts[part] = op(up.view(np.uint8), height, width, True)
     return counts / batch.size**2
 
 
 def tasep_profile(
-    chains: TasepChain, num_blocks: int = 1, num_densities: int = 64, width: int = 1, *, backend: str | None = None
+    batch: TasepBatch, num_blocks: int = 1, num_densities: int = 64, width: int = 1, *, backend: str | None = None
 ) -> np.ndarray:
     """How the density of blocks is distributed, and the patterns along the chain, [n, num_densities + 2^width].
 
@@ -57,14 +56,14 @@ def tasep_profile(
     two that coexist. The frequencies of the patterns of `width` neighbouring sites follow.
 
     Args:
-        chains: as `tasep.sample` or `tasep.pack` return them.
+        batch: as `tasep.sample` or `tasep.pack` return them.
         num_blocks: 1 to the number of sites.
         num_densities: number of hat functions, >= 2.
         width: of the patterns, 1 to 16 sites and no more than the chain has.
         backend: "cpu" or "reference".
 
     Raises:
-        TypeError, ValueError: for what is no TasepChain, or numbers out of range.
+        TypeError, ValueError: for what is no TasepBatch, or numbers out of range.
 
     Example:
         An empty chain: the first hat function and the pattern of zeros are one.
@@ -73,23 +72,22 @@ def tasep_profile(
         >>> tasep_profile(tasep.pack(np.zeros((1, 6))), 2, 3, 1)[0].tolist()
         [1.0, 0.0, 0.0, 1.0, 0.0]
     """
-    if not isinstance(chains, TasepChain):
-        raise TypeError(f"chains must be a TasepChain, got {type(chains).__name__}. Make one with tasep.pack.")
-    num_blocks = _checks.integer("num_blocks", num_blocks, 1, chains.num_sites)
+    if not isinstance(batch, TasepBatch):
+        raise TypeError(f"batch must be a TasepBatch, got {type(batch).__name__}. Make one with tasep.pack.")
+    num_blocks = _checks.integer("num_blocks", num_blocks, 1, batch.num_sites)
     num_densities = _checks.integer("num_densities", num_densities, 2)
-    width = _checks.integer("width", width, 1, min(16, chains.num_sites))
+    width = _checks.integer("width", width, 1, min(16, batch.num_sites))
     op = kernel("pattern_counts", backend=backend)
-    edges = np.arange(num_blocks) * chains.num_sites // num_blocks
-    lengths = np.diff(np.append(edges, chains.num_sites))
+    edges = np.arange(num_blocks) * batch.num_sites // num_blocks
+    lengths = np.diff(np.append(edges, batch.num_sites))
     grid = np.linspace(0, 1, num_densities)
     hats = BSpline(np.concatenate([[0], grid, [1]]), np.eye(num_densities), 1)
-    words = _arrays.to_numpy(chains.words)
-    features = np.empty((len(chains), num_densities + (1 << width)))
-    for start in range(0, len(chains), _CHUNK):
+    features = np.empty((len(batch), num_densities + (1 << width)))
+    for start in range(0, len(batch), _CHUNK):
         part = slice(start, start + _CHUNK)
-        occupied = TasepChain(words[part], chains.num_sites, chains.method).occupations()
+        occupied = _arrays.to_numpy(batch[part].occupations())
         densities = np.add.reduceat(occupied, edges, axis=1, dtype=np.int64) / lengths
         features[part, :num_densities] = hats(densities).mean(axis=1)
         counts = op(occupied[:, None, :], 1, width, False)
-        features[part, num_densities:] = counts / (chains.num_sites - width + 1)
+        features[part, num_densities:] = counts / (batch.num_sites - width + 1)
     return features

@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 from .grid import Grid
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Posterior:
     """One distribution over the nodes of a grid for each sample, or each bundle of samples.
 

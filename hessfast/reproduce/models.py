@@ -28,8 +28,8 @@ class Ising:
         self.T, self.H = self.grid.points.reshape(-1, 2).T
         table = ising.LogPartitionTable.load()
         self.log_z = table(self.T, self.H)
-        # d log Z / d(1/T) = -(energy without the field)
-        self.means = np.column_stack([-table.mean_energy(self.T, self.H), table.mean_magnetization(self.T, self.H)])
+        bond_energy, magnetization = table.mean_bond_energy(self.T, self.H), table.mean_magnetization(self.T, self.H)
+        self.means = np.column_stack([-bond_energy, magnetization])
 
     @staticmethod
     def natural(parameters: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ class Ising:
 
     def stored(self, store: Any, rows: slice) -> Any:
         words, temperature, field = (np.asarray(store[name][rows]) for name in ("words", *self.parameters))
-        return ising.IsingBatch(words, temperature, field, np.array(["auto"] * len(words)), self.size)
+        return ising.IsingBatch(words, temperature, field, np.full(len(words), ""), self.size)
 
     def features(self, batch: Any) -> np.ndarray:
         return ising_patterns(batch)
@@ -52,7 +52,7 @@ class Ising:
         return _shrunk(batch.spins().astype(np.float32))
 
     def known_statistics(self, batch: Any) -> np.ndarray:
-        return np.column_stack([-np.asarray(batch.energy()), np.asarray(batch.magnetization())]) / self.num_sites
+        return np.column_stack([-np.asarray(batch.bond_energy()), np.asarray(batch.magnetization())]) / self.num_sites
 
     def exact(self) -> ExactPosterior:
         """With log Z per spin of size 128, as the truth of this class, whatever the size."""
@@ -105,7 +105,7 @@ class Tasep:
         return tasep.sample(*parameters.T, num_sites=self.num_sites, seed=seed)
 
     def stored(self, store: Any, rows: slice) -> Any:
-        return tasep.TasepChain(np.asarray(store["words"][rows]), self.num_sites, "exact")
+        return tasep.TasepBatch(np.asarray(store["words"][rows]), self.num_sites, "exact")
 
     def features(self, batch: Any) -> np.ndarray:
         return tasep_profile(batch, num_densities=self.num_densities)

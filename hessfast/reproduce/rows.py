@@ -39,7 +39,7 @@ class Preset:
     splits: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Learned:
     """log Z per site and its gradient at the natural parameters of the grid's nodes, and what else a row knows."""
 

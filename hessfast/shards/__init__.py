@@ -13,8 +13,9 @@ seen in the bytes. A shard counts only when sealed; everything else is made agai
 """
 
 from ._arrays import ShardedArray
+from ._files import num_sealed
 from ._fill import check, fill
 from ._plan import Plan
 from ._store import Store, open, read_plan
 
-__all__ = ["Plan", "ShardedArray", "Store", "check", "fill", "open", "read_plan"]
+__all__ = ["Plan", "ShardedArray", "Store", "check", "fill", "num_sealed", "open", "read_plan"]

@@ -1,7 +1,6 @@
 """Filling a store: make what is missing, seal it, lose nothing that is sealed."""
 
 import contextlib
-import errno
 import logging
 import platform
 import time
@@ -18,7 +17,6 @@ from ._plan import Plan
 from ._store import Store, open, read_plan
 
 log = logging.getLogger("hessfast")
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 Make = Callable[[int, int], Mapping[str, np.ndarray]]
 
 
@@ -90,12 +88,12 @@ def _adopt(folder: Path, plan: Plan) -> None:
     path, temporary = _files.plan_path(folder), folder / "plan.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _files.claim(temporary, wait=True) as file:  # now, also if there is a plan: say no before the work
+        with _atomic.claim(temporary, wait=True) as file:  # now, also if there is a plan: say no before the work
             if file is not None and not path.exists():
                 fields = {"hash": plan.hash, "plan": plan.to_dict(), "made_by": _versions()}
                 _atomic.publish(file, temporary, path, [_files.dump(fields)])
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in _atomic.UNWRITABLE:
             raise
         raise OSError(error.errno, f"{folder} must be a folder that can be written; choose another") from None
     check(folder, plan)
@@ -127,7 +125,7 @@ def _make_shard(folder: Path, plan: Plan, make: Make, shard: int, thorough: bool
     seal = _files.seal_path(folder, shard)
     temporary = seal.with_suffix(".tmp")
     # The claim is on the unfinished seal, so it ends in the very moment in which the shard becomes sealed.
-    with _files.claim(temporary, wait) as file:
+    with _atomic.claim(temporary, wait) as file:
         if file is None or _files.is_sealed(folder, plan, shard, thorough):
             return
         if seal.exists():
@@ -160,7 +158,7 @@ def _bar(folder: Path, plan: Plan, progress: bool) -> Iterator[Callable[[], None
     from tqdm import tqdm
 
     def sealed() -> int:
-        return min(sum(1 for _ in folder.glob("*.done")) * plan.shard_size, plan.num)
+        return min(_files.num_sealed(folder) * plan.shard_size, plan.num)
 
     shown = 0.0
     # disable=None: silent unless stderr is a terminal.

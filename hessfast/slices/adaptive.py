@@ -21,7 +21,7 @@ from .plan import SlicePlan
 Cell = tuple[tuple[int, ...], tuple[int, ...]]  # its lowest and its highest corner, as indices of the grid
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AdaptiveSlice:
     """The images that were made of a slice, in the order of the rounds.
 

@@ -12,7 +12,7 @@ ALONE = 0.9  # of the boxes of half the size: what is counted is then the marks
 OFFSETS = 8  # of the tiling, an axis
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BoxDimension:
     """A fit of log count = constant - dimension log size.
 

@@ -33,7 +33,7 @@ PUBLISHED = {"released": 10.0, "paper": 0.5}
 _CLOSE = 1.5  # cells: as far from a boundary as a ridge between nodes can be
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Geometry:
     """What was learned of a slice.
 

@@ -67,7 +67,7 @@ def forecast(
     """
     job, make = maker(plan, generator, features, keep=keep, shard_size=shard_size)
     shards.check(out, job)
-    made = min(sum(1 for _ in Path(out).glob("*.done")), job.num_shards)
+    made = min(shards.num_sealed(out), job.num_shards)
     missing = job.num - min(made * job.shard_size, job.num)
     batches = -(-missing // plan.micro_batch)
     together = min(1 if generator.device.type == "cuda" else torch.get_num_threads(), -(-job.num // plan.micro_batch))

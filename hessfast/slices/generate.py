@@ -12,7 +12,6 @@ from torch import Tensor
 
 from hessfast import _arrays, _atomic, _checks, _distributed, shards
 from hessfast._steps import Steps
-from hessfast.shards._fill import UNWRITABLE
 
 from .features import Features, feature_map
 from .generators import Generator
@@ -206,6 +205,6 @@ def _write_plan(folder: Path, plan: SlicePlan) -> None:
     except OSError as error:
         if error.errno in _atomic.DISK_FULL:
             raise OSError(error.errno, f"The disk of {folder} is full. Free some and run it again") from None
-        if error.errno not in UNWRITABLE:
+        if error.errno not in _atomic.UNWRITABLE:
             raise
         raise OSError(error.errno, f"{folder} must be a folder that can be written; choose another") from None

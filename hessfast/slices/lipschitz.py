@@ -21,7 +21,7 @@ METHODS = ("auto", "jvp", "differences")
 OUTPUTS = ("latents", "images", "features")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lipschitz:
     """Stretch of a slice at some points.
 

@@ -25,7 +25,7 @@ from ._extra import diffusers
 Predict = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Schedule:
     """Constants of a DDIM loop, one a step; a = sqrt(abar_t), s = sqrt(1 - abar_t).
 

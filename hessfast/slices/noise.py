@@ -17,7 +17,7 @@ from .generators import Generator
 from .plan import SlicePlan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseFloor:
     """Distances between features, or latents where there are none, of points and of their repetitions `[num]`.
 

@@ -21,7 +21,7 @@ from .plan import SlicePlan
 FILE = "zoom.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Level:
     """One window of a zoom: what jumps in it, and how much of that is rounding.
 
@@ -74,7 +74,7 @@ class Level:
         return self.largest <= 2 * self.median
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Zoom:
     """A series of levels, the last of which says why it ends there.
 

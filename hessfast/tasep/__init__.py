@@ -4,11 +4,11 @@ from .enumeration import stationary_law
 from .likelihood import log_likelihood, log_likelihood_grid
 from .log_partition import LogPartitionDerivatives, current_limit, log_partition, log_partition_derivatives, phase
 from .profile import current, density_profile
-from .sampling import TasepChain, evolve, pack, sample
+from .sampling import TasepBatch, evolve, pack, sample
 
 __all__ = [
     "LogPartitionDerivatives",
-    "TasepChain",
+    "TasepBatch",
     "current",
     "current_limit",
     "density_profile",

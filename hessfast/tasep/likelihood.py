@@ -6,8 +6,8 @@ import numpy as np
 
 from hessfast import _arrays, _checks
 from hessfast._dispatch import kernel
-from hessfast.tasep.log_partition import check, like, log_partition
-from hessfast.tasep.sampling import TasepChain, pack
+from hessfast.tasep.log_partition import check, log_partition
+from hessfast.tasep.sampling import TasepBatch, pack
 
 _TOLERANCE = 1e-10
 _THRESHOLDS = (1e-60, 1e-250, 0.0)  # shares of the mass that may be dropped; the first is nearly always enough
@@ -46,13 +46,13 @@ def log_likelihood(configurations: Any, entry_rate: Any, exit_rate: Any, *, back
     References:
         Derrida, Evans, Hakim, Pasquier, J. Phys. A 26, 1493 (1993), section 2.
     """
-    chain = _as_chain(configurations)
-    alpha, beta, num_sites = check(entry_rate, exit_rate, chain.num_sites)
+    batch = _batch(configurations)
+    alpha, beta, num_sites = check(entry_rate, exit_rate, batch.num_sites)
     log_z = log_partition(alpha, beta, num_sites)
-    which, alpha, beta = _checks.broadcast(configurations=np.arange(len(chain)), entry_rate=alpha, exit_rate=beta)
-    words, rates = _words(chain)[which.ravel()], [rate.reshape(-1, 1) for rate in (alpha, beta)]
+    which, alpha, beta = _checks.broadcast(configurations=np.arange(len(batch)), entry_rate=alpha, exit_rate=beta)
+    words, rates = _arrays.to_numpy(batch.words)[which.ravel()], [rate.reshape(-1, 1) for rate in (alpha, beta)]
     log_weight = _log_weight(words, num_sites, rates, backend).reshape(which.shape)
-    return like(log_weight - log_z, chain.words)
+    return _arrays.back(log_weight - log_z, batch.words)
 
 
 def log_likelihood_grid(configurations: Any, entry_rates: Any, exit_rates: Any, *, backend: str | None = None) -> Any:
@@ -81,15 +81,15 @@ def log_likelihood_grid(configurations: Any, entry_rates: Any, exit_rates: Any, 
         >>> bool(np.allclose(np.exp(grid).sum(axis=0), 1, rtol=1e-13))
         True
     """
-    chain = _as_chain(configurations)
+    batch = _batch(configurations)
     axes = [_checks.float_array(*item) for item in (("entry_rates", entry_rates), ("exit_rates", exit_rates))]
     for name, axis in zip(("entry_rates", "exit_rates"), axes, strict=True):
         if axis.ndim != 1:
             raise ValueError(f"{name} must have one axis, got shape {axis.shape}. log_likelihood takes pairs of rates.")
-    alpha, beta, num_sites = check(axes[0][:, None], axes[1], chain.num_sites)
-    rows = [np.broadcast_to(rates, (len(chain), len(rates))) for rates in (alpha[:, 0], beta[0])]
-    log_weight = _log_weight(_words(chain), num_sites, rows, backend)
-    return like(log_weight - log_partition(alpha, beta, num_sites), chain.words)
+    alpha, beta, num_sites = check(axes[0][:, None], axes[1], batch.num_sites)
+    rows = [np.broadcast_to(rates, (len(batch), len(rates))) for rates in (alpha[:, 0], beta[0])]
+    log_weight = _log_weight(_arrays.to_numpy(batch.words), num_sites, rows, backend)
+    return _arrays.back(log_weight - log_partition(alpha, beta, num_sites), batch.words)
 
 
 def _log_weight(words: np.ndarray, num_sites: int, rates: list[np.ndarray], backend: str | None) -> np.ndarray:
@@ -111,9 +111,5 @@ def _log_weight(words: np.ndarray, num_sites: int, rates: list[np.ndarray], back
     )
 
 
-def _as_chain(configurations: Any) -> TasepChain:
-    return configurations if isinstance(configurations, TasepChain) else pack(configurations)
-
-
-def _words(chain: TasepChain) -> np.ndarray:
-    return chain.words.cpu().numpy() if _arrays.is_tensor(chain.words) else np.asarray(chain.words)
+def _batch(configurations: Any) -> TasepBatch:
+    return configurations if isinstance(configurations, TasepBatch) else pack(configurations)

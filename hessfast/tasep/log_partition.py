@@ -19,7 +19,7 @@ _MAX_SITES = 2**30
 _LOWEST_RATE = float(np.finfo(np.float64).tiny)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LogPartitionDerivatives:
     """log Z_M and its derivatives in two coordinates, the first belonging to the entry, the second to the exit."""
 
@@ -60,7 +60,7 @@ def log_partition(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:
     result = np.empty(alpha.shape)
     for at, _, _, log_z in laws(alpha, beta, num_sites):
         result.flat[at] = log_z
-    return like(result[()], entry_rate, exit_rate)
+    return _arrays.back(result[()], entry_rate, exit_rate)
 
 
 def log_partition_derivatives(
@@ -111,11 +111,13 @@ def log_partition_derivatives(
                 mean * possible,
                 covariance * possible[:, :, None] * possible[:, None, :],
             )
-    return LogPartitionDerivatives(*(like(x, entry_rate, exit_rate) for x in (value[()], gradient, hessian)))
+    return LogPartitionDerivatives(*(_arrays.back(x, entry_rate, exit_rate) for x in (value[()], gradient, hessian)))
 
 
 def phase(entry_rate: Any, exit_rate: Any) -> np.ndarray:
     """The phase of a long chain: "low density", "high density", "maximal current", or "coexistence" of the first two.
+
+    Always a NumPy array, for torch has none of text.
 
     Example:
         >>> print(phase(0.2, 0.7), phase(0.7, 0.7))
@@ -136,7 +138,7 @@ def current_limit(entry_rate: Any, exit_rate: Any) -> Any:
     """
     alpha, beta, _ = check(entry_rate, exit_rate, 1)
     slowest = np.minimum(np.minimum(alpha, beta), 0.5)
-    return like((slowest * (1 - slowest))[()], entry_rate, exit_rate)
+    return _arrays.back((slowest * (1 - slowest))[()], entry_rate, exit_rate)
 
 
 def check(entry_rate: Any, exit_rate: Any, num_sites: Any) -> tuple[np.ndarray, np.ndarray, int]:
@@ -155,16 +157,4 @@ def check(entry_rate: Any, exit_rate: Any, num_sites: Any) -> tuple[np.ndarray, 
                 because = f" Below {_LOWEST_RATE:.1e} numbers lose digits and (1 - rate) / rate overflows."
             raise ValueError(f"{name} must be in (0, 1], got {outside[0]}.{because}")
     alpha, beta = _checks.broadcast(**arrays)
-    if not any(rate.ndim for rate in arrays.values()):
-        alpha, beta = alpha.reshape(()), beta.reshape(())  # two numbers come back with an axis
     return alpha, beta, _checks.integer("num_sites", num_sites, 1, _MAX_SITES)
-
-
-def like(result: Any, *arguments: Any) -> Any:
-    """The result as a tensor on the device of the first argument that is one, else as it is."""
-    tensors = [argument for argument in arguments if _arrays.is_tensor(argument)]
-    if not tensors:
-        return result
-    import torch
-
-    return torch.as_tensor(result, device=tensors[0].device)

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from hessfast import _arrays
 from hessfast.tasep._exponents import laws
-from hessfast.tasep.log_partition import check, current_limit, like, log_partition
+from hessfast.tasep.log_partition import check, current_limit, log_partition
 
 
 def current(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:
@@ -39,7 +40,7 @@ def current(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:
     result = np.empty(alpha.shape)
     for at, s, weight, _ in laws(alpha, beta, m):
         result.flat[at] = (weight * ((m - s) * (m + s + 2.0))).sum(axis=1) / (2.0 * m * (2 * m + 1))
-    return like(result[()], entry_rate, exit_rate)
+    return _arrays.back(result[()], entry_rate, exit_rate)
 
 
 def density_profile(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:
@@ -78,7 +79,7 @@ def density_profile(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:
     profiles = np.empty((*alpha.shape, m))
     for index in np.ndindex(alpha.shape):
         profiles[index] = _profile(rates[index], m)
-    return like(profiles, entry_rate, exit_rate)
+    return _arrays.back(profiles, entry_rate, exit_rate)
 
 
 def _profile(rates: np.ndarray, m: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Configurations of the open TASEP: exact stationary samples, and the dynamics in continuous time from any start."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,15 @@ from hessfast._dispatch import kernel
 from hessfast.tasep.log_partition import check
 
 
-@dataclass(frozen=True)
-class TasepChain:
+@dataclass(frozen=True, eq=False)
+class TasepBatch:
     """n configurations of a chain of `num_sites` sites, one bit per site, and where they come from.
 
     Attributes:
         words: uint64 [n, ceil(num_sites / 64)]; site j (0 at the entry) is bit j % 64 of word j // 64, the padding
             bits are zero. A NumPy array or a torch tensor.
         num_sites: M.
-        method: "exact" (independent of any dynamics, drawn from the stationary law), "evolved" or "packed".
+        certificate: "exact" (independent of any dynamics, drawn from the stationary law), "evolved" or "packed".
         entry_rate: float64 [n], the rates the configurations were last drawn or evolved with; None if packed.
         exit_rate: float64 [n], likewise.
         exponents: int64 [n, 2], only if exact: the powers (e, f) of a = (1 - entry_rate) / entry_rate and
@@ -30,7 +30,7 @@ class TasepChain:
 
     words: Any
     num_sites: int
-    method: str
+    certificate: str
     entry_rate: np.ndarray | None = None
     exit_rate: np.ndarray | None = None
     exponents: Any = None
@@ -39,6 +39,13 @@ class TasepChain:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def __getitem__(self, part: slice) -> "TasepBatch":
+        """The configurations of a slice of step 1, still numbered as they were."""
+        start, _ = _checks.contiguous(part, len(self))
+        each = {name: getattr(self, name) for name in ("words", "entry_rate", "exit_rate", "exponents")}
+        rows = {name: None if array is None else array[part] for name, array in each.items()}
+        return replace(self, **rows, first_id=self.first_id + start)
 
     def occupations(self) -> Any:
         """uint8 [n, num_sites]: 1 where a particle stands."""
@@ -70,11 +77,11 @@ def sample(
     exit_rate: Any,
     num_sites: int = 16384,
     seed: int = 0,
-    device: str = "cpu",
     *,
+    device: str = "cpu",
     backend: str | None = None,
     first_id: int = 0,
-) -> TasepChain:
+) -> TasepBatch:
     """Independent configurations from the exact stationary law, each with its own rates, in O(num_sites) each.
 
     Nothing is simulated and nothing has to relax: the stationary law is that of the first line of a random pair of
@@ -115,77 +122,74 @@ def sample(
     on = _arrays.home(device, entry_rate, exit_rate)
     words = _arrays.empty((len(alpha), -(-num_sites // 64)), "uint64", on)
     exponents = _arrays.empty((len(alpha), 2), "int64", on)
-    run(_for_kernel(words), _for_kernel(exponents), alpha, beta, num_sites, seed, first_id)
-    return TasepChain(words, num_sites, "exact", alpha, beta, exponents, seed, first_id)
+    run(_arrays.native(words), _arrays.native(exponents), alpha, beta, num_sites, seed, first_id)
+    return TasepBatch(words, num_sites, "exact", alpha, beta, exponents, seed, first_id)
 
 
 def evolve(
-    chain: TasepChain,
+    batch: TasepBatch,
     entry_rate: Any,
     exit_rate: Any,
     duration: float,
-    seed: int = 0,
+    seed: int,
     *,
     backend: str | None = None,
-) -> TasepChain:
-    """The chains after `duration` of the random-sequential dynamics, with the exact law of continuous time.
+) -> TasepBatch:
+    """The configurations after `duration` of the random-sequential dynamics, with the exact law of continuous time.
 
-    Every bond rings at rate 1 and moves the particle on its left if the site on its right is free; the entry and the
-    exit let pass with probability `entry_rate` and `exit_rate`. The number of rings is Poisson, so there is no time
-    step and no discretisation error. The cost is (num_sites + 1) duration rings per chain.
+    Every bond attempts a jump at rate 1, which succeeds if there is a particle on its left and none on its right; the
+    entry and the exit let pass with probability `entry_rate` and `exit_rate`. The number of attempts is Poisson, so
+    there is no time step and no discretisation error. The cost is (num_sites + 1) duration attempts a configuration.
 
     Args:
-        chain: the configurations to start from, of `sample`, `pack` or `evolve`; left as they are.
+        batch: the configurations to start from, of `sample`, `pack` or `evolve`; left as they are.
         entry_rate: alpha in (0, 1]; a number, or one per configuration.
         exit_rate: beta in (0, 1], likewise.
         duration: time >= 0 in units of 1 / (bulk rate).
-        seed: chain i of chain.first_id + i is evolved by words of that number. Another call needs another seed: with
-            the same one the same bonds ring again.
+        seed: configuration i draws from (seed, batch.first_id + i). Use another seed for every run of the same
+            configurations: with the same one the same bonds attempt jumps again.
         backend: "reference", "cpu" or "gpu"; by default the one of the device on which the words are.
 
     Raises:
-        ValueError: for a rate outside (0, 1], rates that do not fit the chain, or a duration that is negative,
-            infinite or of more than 2^62 expected rings.
-        TypeError: if `chain` is not a TasepChain; `pack` makes one of an array.
+        ValueError: for a rate outside (0, 1], rates that do not fit the batch, or a duration that is negative,
+            infinite or of more than 2^62 expected attempts.
+        TypeError: if `batch` is not a TasepBatch; `pack` makes one of an array.
 
     Example:
         A single site forgets its start at rate alpha + beta and is then occupied with probability
         alpha / (alpha + beta):
 
         >>> start = pack(np.zeros((40_000, 1), int))
-        >>> later = evolve(start, 0.9, 0.6, duration=30)
+        >>> later = evolve(start, 0.9, 0.6, duration=30, seed=0)
         >>> abs(float(later.num_particles().mean()) - 0.6) < 5 * 0.00245
         True
     """
-    if not isinstance(chain, TasepChain):
-        raise TypeError(f"chain must be a TasepChain, got {type(chain).__name__}. Make one with tasep.pack.")
-    alpha, beta, _ = check(entry_rate, exit_rate, chain.num_sites)
+    if not isinstance(batch, TasepBatch):
+        raise TypeError(f"batch must be a TasepBatch, got {type(batch).__name__}. Make one with tasep.pack.")
+    alpha, beta, _ = check(entry_rate, exit_rate, batch.num_sites)
     alpha, beta = _one_axis(alpha, beta)
-    if len(alpha) not in (1, len(chain)):
+    if len(alpha) not in (1, len(batch)):
         raise ValueError(
-            f"entry_rate and exit_rate must be numbers or have one entry for each of {len(chain)} configurations, "
+            f"entry_rate and exit_rate must be numbers or have one entry for each of {len(batch)} configurations, "
             f"got {len(alpha)}."
         )
-    alpha, beta = (np.array(np.broadcast_to(rate, len(chain))) for rate in (alpha, beta))
+    alpha, beta = (np.array(np.broadcast_to(rate, len(batch))) for rate in (alpha, beta))
     time = _checks.float_array("duration", duration)
     if time.ndim or time < 0:
         raise ValueError(f"duration must be one number >= 0, got {duration!r:.80}.")
-    if float(time) * (chain.num_sites + 1) > 2.0**62:
+    if float(time) * (batch.num_sites + 1) > 2.0**62:
         raise ValueError(
-            f"duration must be <= 2^62 / (num_sites + 1), for rings are counted in 64 bits, got {float(time):g}."
+            f"duration must be <= 2^62 / (num_sites + 1), for attempts are counted in 64 bits, got {float(time):g}."
         )
     seed = _checks.seed(seed)
-    if _arrays.is_tensor(chain.words):
-        device, words = str(chain.words.device), chain.words.clone()
-    else:
-        device, words = "cpu", np.array(chain.words)
-    run = kernel("tasep_evolve", device, backend)
-    run(_for_kernel(words), alpha, beta, chain.num_sites, float(time), seed, chain.first_id)
-    return TasepChain(words, chain.num_sites, "evolved", alpha, beta, None, seed, chain.first_id)
+    run = kernel("tasep_evolve", _arrays.device_of(batch.words), backend)
+    words = _arrays.copy(batch.words)
+    run(_arrays.native(words), alpha, beta, batch.num_sites, float(time), seed, batch.first_id)
+    return TasepBatch(words, batch.num_sites, "evolved", alpha, beta, None, seed, batch.first_id)
 
 
-def pack(occupations: Any, *, first_id: int = 0) -> TasepChain:
-    """Configurations given site by site, [n, num_sites] or [num_sites] of 0 and 1, as a TasepChain.
+def pack(occupations: Any, *, first_id: int = 0) -> TasepBatch:
+    """Configurations given site by site, [n, num_sites] or [num_sites] of 0 and 1, as a TasepBatch.
 
     Raises:
         ValueError: for values other than 0 and 1, or an array of the wrong shape.
@@ -194,8 +198,7 @@ def pack(occupations: Any, *, first_id: int = 0) -> TasepChain:
         >>> pack([1, 1, 0, 1]).words
         array([[11]], dtype=uint64)
     """
-    tensor = _arrays.is_tensor(occupations)
-    sites = np.asarray(occupations.detach().cpu() if tensor else occupations)
+    sites = _checks.whole("occupations", occupations)
     if sites.ndim == 1:
         sites = sites[None]
     if sites.ndim != 2 or sites.shape[1] == 0:
@@ -206,20 +209,11 @@ def pack(occupations: Any, *, first_id: int = 0) -> TasepChain:
     octets = np.zeros((n, 8 * -(-num_sites // 64)), np.uint8)
     bits = np.packbits(sites.astype(np.uint8), axis=1, bitorder="little")
     octets[:, : bits.shape[1]] = bits
-    words: Any = octets.view("<u8").astype(np.uint64, copy=False)
-    if tensor:
-        import torch
-
-        words = torch.from_numpy(words).to(occupations.device)
-    return TasepChain(words, num_sites, "packed", first_id=_checks.integer("first_id", first_id, 0, 2**64 - 1 - n))
+    words = _arrays.like(octets.view("<u8").astype(np.uint64, copy=False), occupations)
+    return TasepBatch(words, num_sites, "packed", first_id=_checks.integer("first_id", first_id, 0, 2**64 - 1 - n))
 
 
 def _one_axis(alpha: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if alpha.ndim > 1:
         raise ValueError(f"entry_rate and exit_rate must be numbers or have one axis, got shape {alpha.shape}.")
     return np.array(alpha, ndmin=1), np.array(beta, ndmin=1)  # copies: a kernel is compiled for writable arrays only
-
-
-def _for_kernel(array: Any) -> Any:
-    """Kernels on the host see NumPy: a tensor there lends its memory."""
-    return array.numpy() if _arrays.is_tensor(array) and array.device.type == "cpu" else array

@@ -19,3 +19,4 @@ ISING_SWEEP, ISING_CFTP, ISING_FK_CFTP, ISING_FLIP, ISING_MCMC = 1, 2, 3, 4, 5
 TASEP_SAMPLE, TASEP_EVOLVE = 6, 7
 PARAMETERS = 8  # the random (T, H) and (alpha, beta) of data sets
 DIFFUSABILITY = 9  # noise and probes of Fisher curves, beyond the kernels
+SLICES = 10  # noise, anchors and halves of latent slices

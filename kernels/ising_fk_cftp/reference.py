@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._heat_bath.reference import pack
 from .._random import ISING_FK_CFTP
 from .._random.reference import Sfc64, derive
 from . import BITS, STREAMS
@@ -110,12 +111,3 @@ def _signs(bonds, sign, key, size):
                         up[v] = value
                         front.append(v)
     return [[up[i, j] for j in range(size)] for i in range(size)]
-
-
-def pack(up):
-    """The planes Be, Bo, We, Wo of spins bool [n, size, size], packed into words."""
-    n, size, _ = up.shape
-    planes = [up[:, i::2, (i + colour) % 2 :: 2] for colour in (0, 1) for i in (0, 1)]
-    bits = np.zeros((n, 4, size // 2, 64 * -(-size // 128)), dtype=np.uint64)
-    bits[..., : size // 2] = np.stack(planes, axis=1)
-    return (bits.reshape(n, 4, size // 2, -1, 64) << np.arange(64, dtype=np.uint64)).sum(-1, dtype=np.uint64)

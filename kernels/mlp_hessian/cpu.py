@@ -7,11 +7,10 @@ H and turns df/da into df/dz. Threads share out the blocks and BLAS has one thre
 
 import numba
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  # numba's BLAS: loaded before its threads are limited
 import torch
 from scipy import special
-from threadpoolctl import ThreadpoolController
 
+from .._blas import one_thread
 from .._exp import exp
 from . import ACTIVATIONS, Layer
 
@@ -32,7 +31,6 @@ _LOG1P = _polynomial(lambda e: np.log1p(e) / np.maximum(e, 1e-30), 0, 1, 10)  # 
 _ERFCX = _polynomial(
     lambda t: special.erfcx(2 / t - 2), 1 / (1 + _FAR / 2), 1, 13
 )  # exp(x^2) erfc(x), t = 1 / (1 + x / 2)
-_LIBRARIES = ThreadpoolController()  # found once: looking for them takes longer than a small network
 _RELU, _SOFTPLUS, _SILU, _TANH, _GELU = range(len(ACTIVATIONS))
 
 
@@ -55,7 +53,7 @@ def mlp_hessian(points, hidden, last, activation):
     threads, block = numba.get_num_threads(), max(ROWS // (1 + dim), 1)
     threads_of_torch = torch.get_num_threads()
     network = widths, weights, skips, biases, gains, shifts, eps, ACTIVATIONS.index(activation)
-    with _LIBRARIES.limit(limits=1, user_api="blas"):
+    with one_thread():
         _blocks(np.ascontiguousarray(x), *network, block, threads, value, gradient, hessian)
     torch.set_num_threads(threads_of_torch)  # numba's first launch may have changed it: both may use one OpenMP
     return tuple(torch.from_numpy(result) for result in (value, gradient, hessian))

@@ -8,9 +8,8 @@ the tiles and BLAS has one thread in each: two pools of threads would wait for e
 
 import numba
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  # numba's BLAS: loaded before its threads are limited
-from threadpoolctl import threadpool_limits
 
+from .._blas import one_thread
 from .._exp import exp
 from . import ROUNDING, TOLERANCE
 
@@ -33,7 +32,7 @@ def posterior_accumulate(queries, samples, cells, weights, offsets, num_nodes, l
     grid = np.zeros((len(queries) // BLOCK, num_nodes, BLOCK), np.float32)
     kernel, transposed = np.empty((PANEL, BLOCK, BLOCK), np.float32), np.empty((PANEL, BLOCK, BLOCK), np.float32)
     function = (laplace, _f32(scale), _f32(softening))
-    with threadpool_limits(1, user_api="blas"):
+    with one_thread():
         for b in range(len(grid)):
             mine = slice(b * BLOCK, (b + 1) * BLOCK)
             for first in range(b if symmetric else 0, len(samples) // BLOCK, PANEL):

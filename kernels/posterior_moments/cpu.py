@@ -11,9 +11,8 @@ The products limit it: as float64 runs at half the rate of float32, 1.5 times th
 
 import numba
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  # numba's BLAS: loaded before its threads are limited
-from threadpoolctl import threadpool_limits
 
+from .._blas import one_thread
 from .._exp import exp
 
 BLOCK = 512  # queries that a thread takes
@@ -27,7 +26,7 @@ def posterior_moments(queries, data, tau, probes, left_out):
     centre = data.mean(axis=0, dtype=np.float64)
     mean, covariance = np.empty(queries.shape, np.float32), np.empty(probes.shape, np.float32)
     log_normaliser = np.empty(len(queries))
-    with threadpool_limits(1, user_api="blas"):
+    with one_thread():
         for first in range(0, len(queries), BLOCK * CHUNK):
             part = slice(first, first + BLOCK * CHUNK)
             y, v = queries[part] - centre, probes[part].transpose(1, 0, 2)

@@ -231,7 +231,7 @@ def test_same_bits_from_a_gpu(M):
     alpha, beta = (
         each[8:] for each in rates(300, M)
     )  # the public function refuses the special rates that are too small
-    ours = tasep.sample(alpha, beta, M, 3, "cuda", first_id=7)
+    ours = tasep.sample(alpha, beta, M, 3, device="cuda", first_id=7)
     expected = tasep.sample(alpha, beta, M, 3, first_id=7)
     np.testing.assert_array_equal(ours.words.cpu().numpy(), expected.words)
     np.testing.assert_array_equal(ours.exponents.cpu().numpy(), expected.exponents)

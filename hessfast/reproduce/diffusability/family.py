@@ -27,7 +27,7 @@ NAMES = (
 Map = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Linear:
     """Coordinates along some axes, and a map of them that can be undone: encode `[n, ...]` -> `[n, d]`, and decode."""
 
