@@ -27,7 +27,7 @@ _MESHES = (8, 4, 2, 1)  # how many times coarser than the last
 class Field(NamedTuple):
     """phi at points `[n, dim]`: its gradient, its Hessian, the change of that along vectors, and where phi is known.
 
-    The change is None where it would cost more than it saves; differences of Hessians take its place.
+    Gradient and Hessian are NaN where phi is not finite: no step is taken to there, for no energy is below NaN. The change is None where it would cost more than it saves; differences of Hessians take its place.
     """
 
     mean: Callable[[np.ndarray], np.ndarray]
@@ -89,7 +89,7 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
         np.empty((pairs, n - 2, dim, dim)), np.empty((pairs, n - 1, dim, dim)),
     )  # fmt: skip
     block_tridiagonal = kernel("block_tridiagonal")
-    fresh, active = np.ones(pairs, bool), np.ones(pairs, bool)
+    fresh, active = np.ones(pairs, bool), np.isfinite(value)
     for _ in range(most):
         new = np.flatnonzero(active & fresh)
         if new.size:

@@ -67,12 +67,14 @@ def released(field: Field, line: np.ndarray, tolerance: float, most: int) -> tup
         shortest[now] = np.minimum(shortest[now], size)
         there = points[now].copy()
         there[:, 1:-1] += share[now, None, None] * step
-        inside = field.inside(there.reshape(-1, there.shape[-1])).reshape(there.shape[:-1]).all(axis=1)
-        share[now[~inside]] /= 2
+        allowed = definite & field.inside(there.reshape(-1, there.shape[-1])).reshape(there.shape[:-1]).all(axis=1)
+        moved = np.full_like(metric[now], np.nan)
+        moved[allowed] = at(field.metric, _middles(there[allowed]))
+        allowed &= np.isfinite(moved).all(axis=(1, 2, 3))
+        share[now[~allowed]] /= 2
         share[now[~definite]] = 0  # an indefinite metric: there is no such curve
-        taken = now[definite & inside]
-        points[taken] = there[definite & inside]
-        metric[taken] = at(field.metric, _middles(points[taken]))
+        taken = now[allowed]
+        points[taken], metric[taken] = there[allowed], moved[allowed]
         residual[taken] = _residual(metric[taken], points[taken])
     return points, residual, iterations
 

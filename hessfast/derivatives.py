@@ -33,7 +33,11 @@ Potential = Callable[[Tensor], Tensor]
 
 
 class Derivatives(NamedTuple):
-    """Of a potential at points `[*batch, dim]`: `[*batch]`, `[*batch, dim]` and `[*batch, dim, dim]`."""
+    """Of a potential at points `[*batch, dim]`: `[*batch]`, `[*batch, dim]` and `[*batch, dim, dim]`.
+
+    All three are NaN where the value is not finite: beyond its domain a potential has no derivatives, whatever autograd
+    makes of it. It gives the logarithm of a negative number a finite slope.
+    """
 
     value: Any
     gradient: Any
@@ -67,7 +71,7 @@ def derivatives(
     results = _each(function, max(len(flat), 1) if isinstance(function, _Fused) else chunk, flat)
     if verify:
         _verify(potential, flat, results)
-    return Derivatives(*map(back, results))
+    return Derivatives(*map(back, _where_defined(results[0], *results)))
 
 
 def fisher_metric(potential: Potential, points: Any, **options: Any) -> Any:
@@ -94,7 +98,8 @@ def gradient(potential: Potential, points: Any, *, chunk: int = CHUNK) -> Any:
 
     def slope(x: Tensor) -> tuple[Tensor]:
         x = x.detach().requires_grad_()
-        return (_grad(_values(potential, x).sum(), x),)
+        value = _values(potential, x)
+        return _where_defined(value, _grad(value.sum(), x))
 
     return back(*_each(slope, chunk, flat))
 
@@ -117,9 +122,9 @@ def hvp(potential: Potential, points: Any, vectors: Any, *, chunk: int = CHUNK) 
     along, several = _vectors(vectors, points, flat, several=True)
 
     def products(x: Tensor, v: Tensor) -> tuple[Tensor]:
-        x, gradient = _gradient(potential, x)
+        x, value, gradient = _gradient(potential, x)
         rows = [_pull(gradient, x, v[:, k], last=k + 1 == v.shape[1]) for k in range(v.shape[1])]
-        return (torch.stack(rows, dim=1),)
+        return _where_defined(value, torch.stack(rows, dim=1))
 
     (product,) = _each(products, chunk, flat, along)
     return back(product if several else product[:, 0])
@@ -135,8 +140,8 @@ def directional_third(potential: Potential, points: Any, vectors: Any, *, chunk:
     flat, back = _flat(potential, points)
 
     def bend(x: Tensor, v: Tensor) -> tuple[Tensor]:
-        x, gradient = _gradient(potential, x)
-        return (_pull(_pull(gradient, x, v[:, 0], create=True), x, v[:, 0]),)
+        x, value, gradient = _gradient(potential, x)
+        return _where_defined(value, _pull(_pull(gradient, x, v[:, 0], create=True), x, v[:, 0]))
 
     return back(*_each(bend, chunk, flat, _vectors(vectors, points, flat)[0]))
 
@@ -151,8 +156,8 @@ def hessian_along(potential: Potential, points: Any, vectors: Any, *, chunk: int
     flat, back = _flat(potential, points)
 
     def change(x: Tensor, v: Tensor) -> tuple[Tensor]:
-        x, gradient = _gradient(potential, x)
-        return (_jacobian(_pull(gradient, x, v[:, 0], create=True), x),)
+        x, value, gradient = _gradient(potential, x)
+        return _where_defined(value, _jacobian(_pull(gradient, x, v[:, 0], create=True), x))
 
     return back(*_each(change, chunk, flat, _vectors(vectors, points, flat)[0]))
 
@@ -318,12 +323,20 @@ def _values(potential: Potential, x: Tensor) -> Tensor:
     return value.reshape(len(x))
 
 
-def _gradient(potential: Potential, x: Tensor) -> tuple[Tensor, Tensor]:
-    """x, and the gradient there, both to be differentiated further."""
+def _gradient(potential: Potential, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x, the value there, and the gradient, to be differentiated further."""
     x = x.detach().requires_grad_()
     with _PlainLayerNorm():
         value = _values(potential, x)
-    return x, _grad(value.sum(), x, create=True)
+    return x, value, _grad(value.sum(), x, create=True)
+
+
+def _where_defined(value: Tensor, *results: Tensor) -> tuple[Tensor, ...]:
+    """The results, NaN at points where the value is not finite."""
+    unknown = ~value.detach().isfinite()
+    if not unknown.any():
+        return results
+    return tuple(x.masked_fill(unknown.reshape(-1, *(1,) * (x.ndim - 1)), torch.nan) for x in results)
 
 
 class _PlainLayerNorm(TorchFunctionMode):

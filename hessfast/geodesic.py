@@ -109,10 +109,11 @@ class Curves:
 
     Attributes:
         points: `[*batch, num_points, dim]`, at equal steps of the curve's parameter.
-        length: `[*batch]`, sum of sqrt(<dx, d eta>); NaN if phi is not convex along the curve.
+        length: `[*batch]`, sum of sqrt(<dx, d eta>); NaN if phi is not convex or not finite along the curve.
         energy: `[*batch]`, num_points - 1 times the sum of <dx, d eta>: for a geodesic the length squared.
-        residual: `[*batch]`; Newton's decrement over the energy, or of what else was solved; 0 of closed forms.
-        converged: bool `[*batch]`, whether residual < tolerance and phi is convex along the curve.
+        residual: `[*batch]`; Newton's decrement over the energy (levi-civita); the relative residual of the equation
+            that is solved (mixture, released); 0 (exponential).
+        converged: bool `[*batch]`, whether residual < tolerance and the length is not NaN.
         iterations: int `[*batch]`.
     """
 
@@ -145,7 +146,8 @@ def connecting_geodesic(
         box: lowest and highest coordinates that curves may take; None: a Table's own, or none.
 
     Raises:
-        ValueError: for points outside the box, start and end alike, NaN, shapes that do not fit.
+        ValueError: for points outside the box or where phi is not finite, start and end alike, NaN, shapes that do not
+            fit. Curves keep to where phi is finite; if the straight line does not, the length is NaN.
 
     Example:
         Two classes: log Z = log(1 + e^a), a half circle of radius 2 in the angle of sqrt(p).
@@ -171,6 +173,7 @@ def connecting_geodesic(
         if not field.inside(ends).all():
             outside = ends[~field.inside(ends)][0]
             raise ValueError(f"{name} must be in the box, got {outside.tolist()}. Choose another, or a larger box.")
+        _refuse_unknown(name, ends, field.mean(ends))
     n = num_points - 1
     line = a[:, None] + np.linspace(0, 1, num_points)[:, None] * (b - a)[:, None]
     residual, iterations = np.zeros(len(a)), np.zeros(len(a), int)
@@ -268,10 +271,23 @@ def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -
     return _back(x.reshape(*batch, dim), start)
 
 
-def logmap(potential: Any, start: Any, end: Any, *, num_steps: int = 200, tolerance: float = 1e-9) -> Any:
+def logmap(
+    potential: Any,
+    start: Any,
+    end: Any,
+    *,
+    num_steps: int = 200,
+    tolerance: float = 1e-9,
+    box: tuple[Any, Any] | None = None,
+) -> Any:
     """The velocity with which `expmap` leads from each start to each end, `[*batch, dim]`.
 
     A geodesic by Newton's method gives a first velocity; shooting with secants sets the last digits right.
+
+    Args:
+        potential, start, end, box: as of `connecting_geodesic`.
+        num_steps: as of `expmap`.
+        tolerance: of the end, relative to its distance from the start.
 
     Raises:
         ArithmeticError: where shooting does not arrive.
@@ -280,7 +296,7 @@ def logmap(potential: Any, start: Any, end: Any, *, num_steps: int = 200, tolera
         >>> logmap(lambda x: (x**2).sum(dim=-1) / 2, [0.0, 0.0], [1.0, 2.0]).round(9).tolist()
         [1.0, 2.0]
     """
-    curve = connecting_geodesic(potential, start, end)
+    curve = connecting_geodesic(potential, start, end, box=box)
     points = _checks.float_array("points", curve.points)
     x, goal = points[..., 0, :], points[..., -1, :]
     n, dim = points.shape[-2] - 1, x.shape[-1]
@@ -384,7 +400,17 @@ def _steps(potential: Any, points: Any) -> tuple[np.ndarray, np.ndarray]:
     field = _field(potential, None, polylines.shape[-1])
     if not field.inside(polylines.reshape(-1, polylines.shape[-1])).all():
         raise ValueError("points must be in the table's box, got some outside. Use a larger table.")
-    return _newton_curves.squared_lengths(polylines, _newton_curves.at(field.mean, polylines))
+    means = _newton_curves.at(field.mean, polylines)
+    _refuse_unknown("points", polylines, means)
+    return _newton_curves.squared_lengths(polylines, means)
+
+
+def _refuse_unknown(name: str, points: np.ndarray, means: np.ndarray) -> None:
+    """Points where phi is not finite, and with it its gradient."""
+    if (unknown := ~np.isfinite(means).all(axis=-1)).any():
+        raise ValueError(
+            f"{name} must be where the potential is finite, got {points[unknown][0].tolist()}. Choose others."
+        )
 
 
 def _lengths(potential: Any, points: Any) -> np.ndarray:

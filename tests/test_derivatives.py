@@ -10,7 +10,7 @@ from torch import nn
 import hessfast
 from hessfast import derivatives as module
 from hessfast import potentials
-from hessfast.derivatives import derivatives, directional_third, fisher_metric, hessian_along, hvp
+from hessfast.derivatives import derivatives, directional_third, fisher_metric, gradient, hessian_along, hvp
 
 ACTIVATIONS = [nn.ReLU, nn.Softplus, nn.SiLU, nn.Tanh, nn.GELU]
 
@@ -241,3 +241,20 @@ def test_verify_finds_a_wrong_form(monkeypatch):
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(network())
+
+
+def test_nothing_is_known_beyond_the_domain():
+    """autograd makes -1 / x of the slope of log(-x), whatever the sign of x, and zeros of what is masked."""
+
+    def phi(x):
+        return -torch.log(-x[:, 0]) + torch.where(x[:, 1] > 0, x[:, 1] ** 2, torch.nan)
+
+    x, v = np.array([[1.0, 1.0], [-2.0, 1.0], [-1.0, -1.0]]), np.ones((3, 2))
+    at = derivatives(phi, x)
+    assert at.value[1] == pytest.approx(1 - np.log(2))
+    np.testing.assert_allclose(at.gradient[1], [0.5, 2])
+    np.testing.assert_allclose(at.hessian[1], [[0.25, 0], [0, 2]])
+    others = [gradient(phi, x), hvp(phi, x, v), directional_third(phi, x, v), hessian_along(phi, x, v)]
+    np.testing.assert_allclose(others[2][1], [0.25, 0])
+    for result in (*at, *others):
+        assert np.isnan(result[[0, 2]]).all() and np.isfinite(result[1]).all()

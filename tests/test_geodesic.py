@@ -65,13 +65,41 @@ def test_sphere(dim):
     np.testing.assert_allclose(got, middle, atol=1e-3)
 
 
-def test_half_plane():
+@pytest.mark.parametrize("box", [None, ([-50, -50], [50, -1e-3])])
+def test_half_plane(box):
+    """With a box within the domain of phi, and without, where its values tell where it ends."""
     rng = np.random.default_rng(1)
     (m, n), (s, t) = rng.normal(size=(2, 20)), rng.uniform(0.5, 2, (2, 20))
     a, b = (np.stack([x / y**2, -1 / (2 * y**2)], axis=1) for x, y in ((m, s), (n, t)))
-    curves = connecting_geodesic(normal, a, b, box=([-50, -50], [50, -1e-3]))
+    a, b = np.vstack([a, [0, -0.5]]), np.vstack([b, [5, -0.5]])  # a long way beside the edge of the domain
+    curves = connecting_geodesic(normal, a, b, box=box)
     assert curves.converged.all()
-    np.testing.assert_allclose(curves.length, hyperbolic(m, s, n, t), rtol=1e-3)
+    np.testing.assert_allclose(curves.length, [*hyperbolic(m, s, n, t), hyperbolic(0, 1, 5, 1)], rtol=1e-3)
+    velocity = logmap(normal, a[-1], b[-1], num_steps=40, box=box)
+    metric = np.array([[1.0, 0.0], [0.0, 2.0]])  # of theta = (0, -1/2)
+    assert np.sqrt(velocity @ metric @ velocity) == pytest.approx(hyperbolic(0, 1, 5, 1), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mixture", "released"])
+def test_other_curves_keep_to_the_domain(kind):
+    curve = connecting_geodesic(normal, [0.0, -0.5], [5.0, -0.5], kind)
+    assert curve.converged and (curve.points[:, 1] < 0).all()
+    # eta = (mean, mean^2 + variance): Jeffreys' divergence of N(0, 1) and N(5, 1) is 25
+    assert curve.energy == pytest.approx(25, rel=1e-4 if kind == "mixture" else 0.05)
+    assert curve.energy > hyperbolic(0, 1, 5, 1) ** 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_line_across_a_hole_has_no_curve(kind):
+    """And the pair beside it has one."""
+
+    def bowl(x):
+        square = (x**2).sum(dim=1)
+        return torch.where(square < 0.1, torch.nan, square / 2)
+
+    curves = connecting_geodesic(bowl, [[-1.0, 0.0], [1.0, 1.0]], [[1.0, 0.0], [1.5, 1.0]], kind)
+    assert curves.converged.tolist() == [False, True]
+    assert np.isnan(curves.length[0]) and curves.length[1] == pytest.approx(0.5)
 
 
 def test_product_of_exponentials_is_flat_in_logarithms():
@@ -233,6 +261,8 @@ def test_singular_and_indefinite_metrics_are_named():
     assert np.isnan(beside.length[0]) and not beside.converged[0] and beside.converged[1]
     with pytest.raises(ArithmeticError, match="velocity must keep the geodesic where the metric is positive definite"):
         expmap(lambda x: (x**2).sum(dim=-1) - 2 * x[:, 0] ** 2, [0.0, 0.0], [1.0, 1.0])
+    with pytest.raises(ArithmeticError, match="velocity must keep the geodesic where the metric is positive definite"):
+        expmap(normal, [0.0, -0.5], [0.0, 60.0], num_steps=10)  # the first steps leave the domain
     with pytest.raises(ValueError, match="potential must be convex along the curve"):
         curve_length(lambda x: -(x**2).sum(dim=-1), np.zeros((3, 2)) + np.arange(3)[:, None])
 
@@ -272,6 +302,20 @@ def test_batches_and_tensors():
         ),
         (lambda: connecting_geodesic(softmax, [0.0], [2.0], tolerance=0), "tolerance must be > 0, got 0"),
         (lambda: equidistant(softmax, np.zeros((5, 2)), 1), "num must be >= 2, got 1"),
+        (
+            lambda: connecting_geodesic(normal, [0, 0.5], [0, -1]),
+            r"start must be where the .* finite, got \[0.0, 0.5\]",
+        ),
+        (
+            lambda: connecting_geodesic(normal, [0, -1], [0, 0]),
+            r"end must be where the potential is finite, got \[0.0, 0",
+        ),
+        (
+            lambda: curve_length(normal, [[0, 0.5], [0, 1]]),
+            r"points must be where the potential is finite, got \[0.0, 0",
+        ),
+        (lambda: curve_energy(normal, [[0, 0.5], [0, 1]]), "points must be where the potential is finite"),
+        (lambda: equidistant(normal, [[0, -0.5], [0, 1]]), r"points must be where .* got \[0.0, 1.0\]. Choose others"),
     ],
 )
 def test_bad_input_is_refused(call, message):
