@@ -27,7 +27,8 @@ _MESHES = (8, 4, 2, 1)  # how many times coarser than the last
 class Field(NamedTuple):
     """phi at points `[n, dim]`: its gradient, its Hessian, the change of that along vectors, and where phi is known.
 
-    Gradient and Hessian are NaN where phi is not finite: no step is taken to there, for no energy is below NaN. The change is None where it would cost more than it saves; differences of Hessians take its place.
+    Gradient and Hessian are NaN where phi is not finite: no step is taken to there, for no energy is below NaN. The
+    change is None where it would cost more than it saves; differences of Hessians take its place.
     """
 
     mean: Callable[[np.ndarray], np.ndarray]

@@ -159,8 +159,7 @@ def connecting_geodesic(
     """
     _checks.choice("kind", kind, KINDS)
     num_points = _checks.integer("num_points", num_points, 3)
-    if not float(_checks.float_array("tolerance", tolerance)) > 0:
-        raise ValueError(f"tolerance must be > 0, got {tolerance}.")
+    tolerance = _checks.positive("tolerance", tolerance)
     a, b = _checks.broadcast(start=_checks.float_array("start", start), end=_checks.float_array("end", end))
     if a.ndim < 1 or not a.shape[-1]:
         raise ValueError(f"start must have shape [*batch, dim], got {a.shape}.")
@@ -225,6 +224,7 @@ def equidistant(potential: Any, points: Any, num: int = 10) -> Any:
         place = np.concatenate([[0.0], np.cumsum(steps if steps.any() else np.ones_like(steps))])
         targets = np.linspace(0, place[-1], num)
         result[k] = np.stack([np.interp(targets, place, polyline[:, a]) for a in range(dim)], axis=-1)
+        result[k, [0, -1]] = polyline[[0, -1]]  # which interpolation misses where segments beside them have no length
     return _back(result.reshape(*batch, num, dim), points)
 
 
@@ -244,6 +244,8 @@ def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -
         start=_checks.float_array("start", start), velocity=_checks.float_array("velocity", velocity)
     )
     num_steps = _checks.integer("num_steps", num_steps, 1)
+    if x.ndim < 1 or not x.shape[-1]:
+        raise ValueError(f"start must have shape [*batch, dim], got {x.shape}.")
     batch, dim = x.shape[:-1], x.shape[-1]
     field = _field(potential, None, dim, exact=True)
     assert field.metric_along is not None
@@ -296,6 +298,7 @@ def logmap(
         >>> logmap(lambda x: (x**2).sum(dim=-1) / 2, [0.0, 0.0], [1.0, 2.0]).round(9).tolist()
         [1.0, 2.0]
     """
+    tolerance = _checks.positive("tolerance", tolerance)
     curve = connecting_geodesic(potential, start, end, box=box)
     points = _checks.float_array("points", curve.points)
     x, goal = points[..., 0, :], points[..., -1, :]

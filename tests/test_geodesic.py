@@ -301,6 +301,8 @@ def test_batches_and_tensors():
             "points must be in the table's",
         ),
         (lambda: connecting_geodesic(softmax, [0.0], [2.0], tolerance=0), "tolerance must be > 0, got 0"),
+        (lambda: logmap(softmax, [0.0], [2.0], tolerance=-1), "tolerance must be > 0, got -1"),
+        (lambda: expmap(softmax, 0.0, 1.0), r"start must have shape \[\*batch, dim\], got \(\)"),
         (lambda: equidistant(softmax, np.zeros((5, 2)), 1), "num must be >= 2, got 1"),
         (
             lambda: connecting_geodesic(normal, [0, 0.5], [0, -1]),
@@ -321,6 +323,19 @@ def test_batches_and_tensors():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_tolerance_is_one_number():
+    with pytest.raises(TypeError, match=r"tolerance must be a number, got \[1, 2\]"):
+        connecting_geodesic(softmax, [0.0], [2.0], tolerance=[1, 2])
+
+
+def test_equidistant_points_begin_and_end_with_the_curve():
+    """Where the first and last segments have no length: |x| - 1/2, squared, beyond 1/2."""
+    points = equidistant(lambda x: torch.relu(x[:, 0].abs() - 0.5) ** 2, np.linspace([-0.4], [1.0], 15), 3)
+    np.testing.assert_allclose(points, [[-0.4], [0.75], [1.0]])
+    points = equidistant(lambda x: torch.relu(x[:, 0].abs() - 0.5) ** 2, np.linspace([1.0], [-0.4], 15), 3)
+    np.testing.assert_allclose(points, [[1.0], [0.75], [-0.4]])
 
 
 @pytest.mark.parametrize("kind", KINDS)
