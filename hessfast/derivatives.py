@@ -13,6 +13,7 @@ By default the first that can.
 
 import copy
 import gc
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from hessfast import _arrays, _checks, _perceptrons
 from hessfast._dispatch import kernel
+from hessfast._recording import recording
 
 FORMS = ("fused", "eager", "compiled")
 CHUNK = 4096  # points at a time: memory grows with this, not with the number of points
@@ -186,8 +188,7 @@ def pullback_metric(decoder: Callable[[Tensor], Tensor], points: Any, *, chunk: 
 def _each(function: Callable[..., tuple[Tensor, ...]], chunk: int, *flat: Tensor) -> list[Tensor]:
     """`function` of `chunk` points at a time, with graphs whatever the caller's mode, its results without them."""
     chunk = _checks.integer("chunk", chunk, 1)
-    kind = flat[0].device.type
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(kind, enabled=False):
+    with recording(flat[0].device.type):
         pieces = zip(*(x.clone().split(chunk) for x in flat), strict=True)
         parts = [[part.detach() for part in function(*piece)] for piece in pieces]
     return [torch.cat(results) for results in zip(*parts, strict=True)]
@@ -365,7 +366,15 @@ def _grad(total: Tensor, x: Tensor, create: bool = False, keep: bool = False) ->
     """d total / d x; zero where it does not depend on x."""
     if not total.requires_grad:
         return torch.zeros_like(x)
-    (gradient,) = torch.autograd.grad(total, x, create_graph=create, retain_graph=create or keep, allow_unused=True)
+    try:
+        (gradient,) = torch.autograd.grad(total, x, create_graph=create, retain_graph=create or keep, allow_unused=True)
+    except RuntimeError as error:  # so it is of InstanceNorm at the third derivative, of fused attention at the second
+        if not re.search("is not implemented|does not support .*derivatives", str(error)):
+            raise
+        raise ValueError(
+            f"potential must be made of operations that torch can differentiate so often, got: {error} "
+            "Write it with elementary ones."
+        ) from error
     return torch.zeros_like(x) if gradient is None else gradient
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hessfast import _arrays, _atomic, _checkpoint, _checks, _random, derivatives, potentials
+from hessfast._recording import recording
 from hessfast.posterior import ExponentialFamilyPosterior, Posterior
 
 LOSSES = ("jensen-shannon", "mse")
@@ -82,15 +83,13 @@ class LogPartition:
         if not isinstance(potential, nn.Module):
             _checks.choice("potential", potential, potentials.KINDS)
         self.potential = potential
-        self.scale = _positive("scale", scale)
-        self.power = _positive("power", power)
-        if self.power > 1:
-            raise ValueError(f"power must be in (0, 1], got {self.power:g}.")
+        self.scale = _checks.positive("scale", scale)
+        self.power = _checks.positive("power", _checks.number("power", power, high=1))
         self.loss = _checks.choice("loss", loss, LOSSES)
         self.to_natural = to_natural
         self.num_steps = _checks.integer("num_steps", num_steps, 1)
         self.batch_size = _checks.integer("batch_size", batch_size, 1)
-        self.learning_rate = _positive("learning_rate", learning_rate)
+        self.learning_rate = _checks.positive("learning_rate", learning_rate)
         self.width = None if width is None else _checks.integer("width", width, 1)
         self.depth = None if depth is None else _checks.integer("depth", depth, 1)
         self.seed = _checks.seed(seed)
@@ -99,7 +98,7 @@ class LogPartition:
         """Fit phi to the rows of `posterior`, whose samples come from `parameters` `[n, dim]`.
 
         Raises:
-            ValueError: for shapes that do not fit, NaN, or posteriors all on one node.
+            ValueError: for shapes that do not fit, NaN, parameters outside the grid, or posteriors all on one node.
             ArithmeticError: for a loss that is not finite; an earlier fit stays.
         """
         dim = posterior.grid.dim
@@ -109,27 +108,31 @@ class LogPartition:
             raise ValueError(f"parameters must have shape {shape}, one row a posterior, got {parameters.shape}.")
         if not len(posterior):
             raise ValueError("posterior must have rows, got none.")
-        nodes = self._natural(posterior.grid.points.reshape(-1, dim))
-        truth = self._natural(parameters)
-        target = torch.as_tensor(posterior.log_mass.reshape(len(posterior), -1), dtype=torch.float32)
-        highest = target.amax(dim=1)
-        if not highest.isfinite().all():
-            row = int((~highest.isfinite()).nonzero()[0])
-            raise ValueError(
-                f"posterior must have log masses whose highest is finite, got {highest[row]:g} in row {row}."
-            )
-        potential = self._initial(nodes)
-        variance = _variance(self.power * target, nodes)
-        if not variance > 0:
-            raise ValueError("posterior must be wider than a cell of its grid, got a median variance of 0. Refine it.")
-        potential.height.fill_(1 / (variance * self.power * self.scale))
+        posterior.grid.inside(parameters)  # rows of samples from elsewhere say nothing of log Z there
+        with recording():
+            nodes = self._natural(posterior.grid.points.reshape(-1, dim))
+            truth = self._natural(parameters)
+            target = torch.as_tensor(posterior.log_mass.reshape(len(posterior), -1), dtype=torch.float32)
+            highest = target.amax(dim=1)
+            if not highest.isfinite().all():
+                row = int((~highest.isfinite()).nonzero()[0])
+                raise ValueError(
+                    f"posterior must have log masses whose highest is finite, got {highest[row]:g} in row {row}."
+                )
+            potential = self._initial(nodes)
+            variance = _variance(self.power * target, nodes)
+            if not variance > 0:
+                raise ValueError(
+                    "posterior must be wider than a cell of its grid, got a median variance of 0. Refine it."
+                )
+            potential.height.fill_(1 / (variance * self.power * self.scale))
 
-        def loss(rows: Tensor) -> Tensor:
-            log_ratio = _gradient(potential, truth[rows]) @ nodes.T - potential(nodes)
-            log_model = torch.log_softmax(self.power * self.scale * log_ratio, dim=1)
-            return _divergence(self.loss, torch.softmax(self.power * target[rows], dim=1), log_model)
+            def loss(rows: Tensor) -> Tensor:
+                log_ratio = _gradient(potential, truth[rows]) @ nodes.T - potential(nodes)
+                log_model = torch.log_softmax(self.power * self.scale * log_ratio, dim=1)
+                return _divergence(self.loss, torch.softmax(self.power * target[rows], dim=1), log_model)
 
-        return self._descend(potential, len(truth), loss)
+            return self._descend(potential, len(truth), loss)
 
     def fit_mean(self, theta: Any, mean: Any) -> "LogPartition":
         """Fit phi to statistics of samples, or to means of them: grad phi(theta) = E[f | theta], by least squares.
@@ -153,14 +156,15 @@ class LogPartition:
         if mean.shape != theta.shape:
             raise ValueError(f"mean must have the shape of theta, {theta.shape}, got {mean.shape}.")
         spread = np.where(np.ptp(mean, axis=0) > 0, mean.std(axis=0), 1)
-        points, target, units = (torch.as_tensor(x, dtype=torch.float32) for x in (theta, mean, spread))
-        potential = self._initial(points)
-        potential.height.fill_(float(np.median(spread * np.ptp(theta, axis=0) / 2)))
+        with recording():
+            points, target, units = (torch.as_tensor(x, dtype=torch.float32) for x in (theta, mean, spread))
+            potential = self._initial(points)
+            potential.height.fill_(float(np.median(spread * np.ptp(theta, axis=0) / 2)))
 
-        def loss(rows: Tensor) -> Tensor:
-            return (((_gradient(potential, points[rows]) - target[rows]) / units) ** 2).sum(dim=1).mean()
+            def loss(rows: Tensor) -> Tensor:
+                return (((_gradient(potential, points[rows]) - target[rows]) / units) ** 2).sum(dim=1).mean()
 
-        return self._descend(potential, len(points), loss)
+            return self._descend(potential, len(points), loss)
 
     @classmethod
     def from_posterior(cls, posterior: ExponentialFamilyPosterior) -> "LogPartition":
@@ -186,7 +190,7 @@ class LogPartition:
             network = copy.deepcopy(self.potential)
             if isinstance(network, str):
                 network = potentials.build(network, nodes.shape[1], self.width, self.depth)
-        return potentials.Standardised(network, ((low + high) / 2).tolist(), ((high - low) / 2).tolist())
+            return potentials.Standardised(network, ((low + high) / 2).tolist(), ((high - low) / 2).tolist()).float()
 
     def _descend(self, potential: nn.Module, num: int, loss_of: Callable[[Tensor], Tensor]) -> "LogPartition":
         """Adam on random rows of `num`; only then is the potential the fitted one."""
@@ -319,13 +323,6 @@ def _in_own_units(potential: nn.Module, dim: int) -> potentials.Standardised:
     tensors = itertools.chain(potential.parameters(), potential.buffers())
     dtype = next(x.dtype for x in tensors if x.is_floating_point())
     return potentials.Standardised(potential, [0.0] * dim, [1.0] * dim).to(dtype)
-
-
-def _positive(name: str, value: Any) -> float:
-    array = _checks.float_array(name, value)
-    if array.ndim or array <= 0:
-        raise ValueError(f"{name} must be a number > 0, got {value!r:.80}.")
-    return float(array)
 
 
 def _gradient(potential: nn.Module, theta: Tensor) -> Tensor:

@@ -258,3 +258,20 @@ def test_nothing_is_known_beyond_the_domain():
     np.testing.assert_allclose(others[2][1], [0.25, 0])
     for result in (*at, *others):
         assert np.isnan(result[[0, 2]]).all() and np.isfinite(result[1]).all()
+
+
+def test_layers_without_so_many_derivatives_are_named():
+    """torch has two derivatives of InstanceNorm, and one of fused attention."""
+    torch.manual_seed(0)
+    layers = torch.nn.Unflatten(1, (1, 3)), torch.nn.InstanceNorm1d(1), torch.nn.Flatten(), torch.nn.Linear(3, 1)
+    norm, x = torch.nn.Sequential(*layers).double(), np.random.default_rng(0).normal(size=(4, 3))
+
+    def attention(x):
+        q = torch.stack([x, x.sin()], dim=1)[:, None]
+        return torch.nn.functional.scaled_dot_product_attention(q, q, q).sum(dim=(1, 2, 3))
+
+    assert np.isfinite(fisher_metric(norm, x)).all()
+    message = "potential must be made of operations that torch can differentiate so often, got: .* elementary ones"
+    for call in (lambda: directional_third(norm, x, x), lambda: fisher_metric(attention, x)):
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -219,3 +219,22 @@ def test_images_beyond_float32_are_refused():
 def test_boxes_that_are_refused(box):
     with pytest.raises(ValueError, match=r"box must be the lowest and the highest of two parameters, got \("):
         U2NetPosterior(box=box)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "bump_width"])
+def test_widths_and_rates_are_positive(name):
+    with pytest.raises(ValueError, match=f"{name} must be > 0, got -1"):
+        U2NetPosterior(box=BOX, **{name: -1})
+
+
+def test_fits_are_the_same_without_gradients_and_amid_double_precision():
+    expected = U2NetPosterior(**QUICK).fit(IMAGES, PLACE).losses_
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            np.testing.assert_array_equal(U2NetPosterior(**QUICK).fit(IMAGES, PLACE).losses_, expected)
+    torch.set_default_dtype(torch.float64)
+    try:
+        posterior = U2NetPosterior(**QUICK).fit(IMAGES, PLACE)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert posterior.log_posterior(IMAGES, posterior.grid_).log_mass.dtype == np.float32

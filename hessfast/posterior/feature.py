@@ -56,11 +56,7 @@ class FeaturePosterior:
     ):
         self.features = features
         self.kernel = _checks.choice("kernel", kernel, KERNELS)
-        self.scale = (
-            {"paper": 0.5, "released": 10.0}[kernel] if scale is None else float(_checks.float_array("scale", scale))
-        )
-        if self.scale <= 0:
-            raise ValueError(f"scale must be > 0, got {self.scale:g}.")
+        self.scale = _checks.positive("scale", {"paper": 0.5, "released": 10.0}[kernel] if scale is None else scale)
         self.backend = backend
 
     def fit(self, samples: Any, parameters: Any) -> "FeaturePosterior":

@@ -86,7 +86,7 @@ class Grid:
             >>> weights[0].tolist(), offsets.tolist()
             ([0.375, 0.375, 0.125, 0.125], [0, 1, 2, 3])
         """
-        points = self._inside(parameters)
+        points = self.inside(parameters)
         steps = np.array(self.shape) - 1
         place = (points - self.lower) / (np.array(self.upper) - self.lower) * steps
         lowest = np.clip(np.floor(place).astype(np.int64), 0, steps - 1)
@@ -97,12 +97,21 @@ class Grid:
 
     def nearest(self, parameters: Any) -> np.ndarray:
         """Flat index of the node nearest to each point, int64 `[n]`."""
-        points = self._inside(parameters)
+        points = self.inside(parameters)
         steps = np.array(self.shape) - 1
         place = np.rint((points - self.lower) / (np.array(self.upper) - self.lower) * steps).astype(np.int64)
         return np.asarray(np.ravel_multi_index(tuple(np.clip(place, 0, steps).T), self.shape))
 
-    def _inside(self, parameters: Any) -> np.ndarray:
+    def inside(self, parameters: Any) -> np.ndarray:
+        """The points `[n, dim]` themselves, all of them in the cells around nodes.
+
+        Raises:
+            ValueError: for a point outside, with its place in `parameters`.
+
+        Example:
+            >>> Grid((0.0,), (1.0,), (2,)).inside([[1.25]]).tolist()
+            [[1.25]]
+        """
         points = _checks.float_array("parameters", parameters)
         if points.ndim != 2 or points.shape[1] != self.dim:
             raise ValueError(f"parameters must have shape [n, {self.dim}] for this grid, got {points.shape}.")

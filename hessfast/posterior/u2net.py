@@ -87,12 +87,10 @@ class U2NetPosterior:
         self.size = _checks.choice("size", size, SIZES)
         self.bundle = _checks.integer("bundle", bundle, 1)
         self.num_neighbours = _checks.integer("num_neighbours", num_neighbours, self.bundle)
-        self.bump_width = float(bump_width)
-        if not self.bump_width > 0:
-            raise ValueError(f"bump_width must be > 0, got {bump_width}.")
+        self.bump_width = _checks.positive("bump_width", bump_width)
         self.num_steps = _checks.integer("num_steps", num_steps, 1)
         self.batch_size = _checks.integer("batch_size", batch_size, 2)
-        self.learning_rate = float(learning_rate)
+        self.learning_rate = _checks.positive("learning_rate", learning_rate)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.device, self.progress = device, progress
         self.seed = _checks.seed(seed)
@@ -104,6 +102,10 @@ class U2NetPosterior:
             ValueError: for shapes that do not fit, NaN, parameters outside the box, or another training's checkpoint.
             ArithmeticError: for a loss or weights that are not finite.
         """
+        import torch
+
+        from hessfast._recording import recording
+
         from ._u2net import U2Net
 
         images = self._images(samples)
@@ -113,10 +115,11 @@ class U2NetPosterior:
         place = self._place(parameters, len(images))
         if len(place) < self.num_neighbours:
             raise ValueError(f"samples must number at least {self.num_neighbours}, got {len(place)}.")
-        with _random.seeded(self.seed):
-            network = U2Net(self.bundle, self.size).to(self.device)
+        with recording(), _random.seeded(self.seed):
+            network = U2Net(self.bundle, self.size).float().to(self.device)
         near = np.reshape(KDTree(place).query(place, self.num_neighbours)[1], (len(place), -1))  # of one neighbour [n]
-        losses = self._train(network, images, place, near)
+        with recording(torch.device(self.device).type):
+            losses = self._train(network, images, place, near)
         self._network, self.grid_, self.losses_ = network.eval(), grid, losses
         return self
 
