@@ -37,6 +37,14 @@ def back(result: Any, *given: Any) -> Any:
     return next((tensor(result, each.device) for each in given if is_tensor(each)), result)
 
 
+def as_given(result: Any, given: Any) -> Any:
+    """`result` as `given` is: a tensor on its device and in its dtype, where both are floating point; else an array."""
+    if not is_tensor(given):
+        return to_numpy(result)
+    result = tensor(result, given.device)
+    return result.to(given.dtype) if result.is_floating_point() and given.is_floating_point() else result
+
+
 def device_of(value: Any) -> str:
     return str(value.device) if is_tensor(value) else "cpu"
 

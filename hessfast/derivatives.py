@@ -214,8 +214,7 @@ def _flat(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tensor],
     flat = given.reshape(-1, dim) if like is None else given.reshape(-1, dim).to(like.device, like.dtype)
 
     def back(result: Tensor) -> Any:
-        result = result.reshape((*batch, *result.shape[1:])).to(given.dtype)
-        return result if _arrays.is_tensor(points) else result.cpu().numpy()
+        return _arrays.as_given(result.reshape((*batch, *result.shape[1:])).to(given.dtype), points)
 
     return flat, back
 

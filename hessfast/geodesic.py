@@ -81,7 +81,7 @@ class Table:
             raise ValueError(
                 f"points must be [*batch, 2] in the table's box, got {flat.shape} to {flat.max(initial=0):g}."
             )
-        return _back(self._spline.ev(flat[..., 0], flat[..., 1]), points)
+        return _arrays.as_given(self._spline.ev(flat[..., 0], flat[..., 1]), points)
 
     def field(self) -> Field:
         def along(x: np.ndarray, orders: list[tuple[int, int]]) -> list[np.ndarray]:
@@ -188,7 +188,7 @@ def connecting_geodesic(
     length = np.where(_concave(steps, noise).any(axis=1), np.nan, np.sqrt(np.maximum(steps, 0)).sum(axis=1))
     converged = (residual < tolerance) & ~np.isnan(length)
     results = points, length, n * steps.sum(axis=1), residual, converged, iterations
-    return Curves(*(_back(x.reshape((*batch, *x.shape[1:])), start) for x in results))
+    return Curves(*(_arrays.as_given(x.reshape((*batch, *x.shape[1:])), start) for x in results))
 
 
 def curve_length(potential: Any, points: Any) -> Any:
@@ -198,13 +198,13 @@ def curve_length(potential: Any, points: Any) -> Any:
         >>> curve_length(lambda x: (x**2).sum(dim=-1) / 2, [[0.0, 0.0], [3.0, 4.0]]).round(9).tolist()
         5.0
     """
-    return _back(_lengths(potential, points).sum(axis=-1), points)
+    return _arrays.as_given(_lengths(potential, points).sum(axis=-1), points)
 
 
 def curve_energy(potential: Any, points: Any) -> Any:
     """(num_points - 1) sum of <dx, d eta> of polylines `[*batch, num_points, dim]`, `[*batch]`."""
     steps, _ = _steps(potential, points)
-    return _back(steps.shape[-1] * steps.sum(axis=-1), points)
+    return _arrays.as_given(steps.shape[-1] * steps.sum(axis=-1), points)
 
 
 def equidistant(potential: Any, points: Any, num: int = 10) -> Any:
@@ -225,7 +225,7 @@ def equidistant(potential: Any, points: Any, num: int = 10) -> Any:
         targets = np.linspace(0, place[-1], num)
         result[k] = np.stack([np.interp(targets, place, polyline[:, a]) for a in range(dim)], axis=-1)
         result[k, [0, -1]] = polyline[[0, -1]]  # which interpolation misses where segments beside them have no length
-    return _back(result.reshape(*batch, num, dim), points)
+    return _arrays.as_given(result.reshape(*batch, num, dim), points)
 
 
 def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -> Any:
@@ -270,7 +270,7 @@ def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -
         a3 = acceleration(x + h / 2 * v + h**2 / 4 * a1, v + h / 2 * a2)
         a4 = acceleration(x + h * v + h**2 / 2 * a2, v + h * a3)
         x, v = x + h * v + h**2 / 6 * (a1 + a2 + a3), v + h / 6 * (a1 + 2 * a2 + 2 * a3 + a4)
-    return _back(x.reshape(*batch, dim), start)
+    return _arrays.as_given(x.reshape(*batch, dim), start)
 
 
 def logmap(
@@ -308,14 +308,14 @@ def logmap(
     for _ in range(20):
         miss = expmap(potential, x, v, num_steps=num_steps) - goal
         if (np.abs(miss).max(axis=-1) <= tolerance * size).all():
-            return _back(v, start)
+            return _arrays.as_given(v, start)
         h = 1e-5 * np.abs(v).max(axis=-1, keepdims=True)
         columns = [(expmap(potential, x, v + h * e, num_steps=num_steps) - goal - miss) / h for e in np.eye(dim)]
         v = v - np.linalg.solve(np.stack(columns, axis=-1), miss[..., None])[..., 0]
     raise ArithmeticError(f"end must be within reach of shooting, missed by {np.abs(miss).max():.2g}.")
 
 
-def distance_map(table: Table, source: Any, shape: tuple[int, int] = (257, 257)) -> np.ndarray:
+def distance_map(table: Table, source: Any, shape: tuple[int, int] = (257, 257)) -> Any:
     """Distances from a point to the nodes of a grid over the table's box, `[*shape]`, by shortest paths on the grid.
 
     Each node is joined to the 48 nearest in different directions: distances are those of curves made of such steps, too
@@ -352,7 +352,8 @@ def distance_map(table: Table, source: Any, shape: tuple[int, int] = (257, 257))
     if np.isnan(np.concatenate([each.ravel() for each in lengths])).mean() > _POCKETS:
         raise ValueError("table must be of a convex potential, got edges of negative squared length.")
     nearest = np.ravel_multi_index([np.abs(axis - x).argmin() for axis, x in zip(axes, point, strict=True)], shape)
-    return dijkstra(_grid_paths.graph(shape, lengths), directed=False, indices=nearest).reshape(shape)
+    distances = dijkstra(_grid_paths.graph(shape, lengths), directed=False, indices=nearest).reshape(shape)
+    return _arrays.as_given(distances, source)
 
 
 def _double(potential: Any) -> Any:
@@ -427,11 +428,3 @@ def _lengths(potential: Any, points: Any) -> np.ndarray:
 def _concave(steps: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Which segments have a negative squared length, rounding aside."""
     return steps < -1e-9 * np.abs(steps).max(axis=-1, initial=0, keepdims=True) - noise
-
-
-def _back(values: np.ndarray, like: Any) -> Any:
-    """As a tensor on the device of `like` if that is one; floating point in its dtype, if that is one."""
-    if not _arrays.is_tensor(like):
-        return values
-    result = torch.as_tensor(values, device=like.device)
-    return result.to(like.dtype) if result.is_floating_point() and like.is_floating_point() else result

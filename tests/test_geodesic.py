@@ -164,6 +164,9 @@ def test_table_and_distance_map():
     distances = distance_map(table, a[0], (129, 129))
     nodes = np.stack(np.meshgrid(*[np.linspace(-3, 3, 129)] * 2, indexing="ij"), axis=-1)
     source = nodes.reshape(-1, 2)[distances.argmin()]
+    as_tensor = distance_map(table, torch.tensor(a[0], dtype=torch.float32), (129, 129))
+    assert as_tensor.dtype == torch.float32
+    np.testing.assert_allclose(as_tensor, distances, rtol=1e-6)
     right = sphere(np.broadcast_to(source, nodes.shape), nodes)
     far = right > 0.2
     assert (distances[far] > 0.999 * right[far]).all() and (distances[far] < 1.02 * right[far]).all()
