@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hessfast.derivatives import derivatives
-from hessfast.potentials import PaperPotential, SoftplusPotential
+from hessfast.potentials import LayerNormPotential, SoftplusPotential
 
 POINTS = 4096
 
@@ -14,7 +14,7 @@ def network(name):
     torch.manual_seed(0)
     return {
         "softplus": lambda: SoftplusPotential(2, 512, 5),
-        "paper": lambda: PaperPotential(2),
+        "paper": lambda: LayerNormPotential(2),
         "gelu": lambda: nn.Sequential(
             *(layer for k in range(5) for layer in (nn.Linear(512 if k else 2, 512), nn.GELU())), nn.Linear(512, 1)
         ),

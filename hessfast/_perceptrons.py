@@ -9,7 +9,7 @@ from torch.nn import functional
 from hessfast import potentials
 
 _ACTIVATIONS = {nn.ReLU: "relu", nn.Softplus: "softplus", nn.SiLU: "silu", nn.Tanh: "tanh", nn.GELU: "gelu"}
-_SEQUENCES = nn.Sequential, potentials.SoftplusPotential, potentials.PaperPotential
+_SEQUENCES = nn.Sequential, potentials.SoftplusPotential, potentials.LayerNormPotential
 
 # weight, skip, bias, norm of every hidden layer and of the last, as in hessfast.kernels.mlp_hessian.Layer
 Perceptron = tuple[list[tuple], tuple, str]

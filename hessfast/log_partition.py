@@ -37,8 +37,8 @@ class LogPartition:
     centres; the metric keeps a relative bias of about -power, as long as the widened rows fit on the grid.
 
     Args:
-        potential: "convex" (positive semi-definite metric by construction), "softplus", "paper" (LayerNorm and ReLU,
-            for parity), or a torch module that maps `[..., dim]` to `[...]`; a copy of it is fitted.
+        potential: "convex" (positive semi-definite metric by construction), "softplus", "layernorm" (the paper's
+            network, for parity), or a torch module that maps `[..., dim]` to `[...]`; a copy of it is fitted.
         scale: what phi is divided by: samples a bundle times sites a sample gives log Z per site.
         power: of both rows before they are compared, in (0, 1].
         loss: "jensen-shannon" or "mse" between the rows.
@@ -232,7 +232,7 @@ class LogPartition:
         Warns if the metric is not positive definite somewhere, with the fraction of points and the smallest eigenvalue.
         """
         metric = self._map(partial(derivatives.fisher_metric, self._fitted()), theta)
-        smallest = np.linalg.eigvalsh(_arrays.to_numpy(metric))[..., 0]
+        smallest = np.linalg.eigvalsh(_arrays.to_numpy(metric).astype(np.float64))[..., 0]
         if (smallest <= 0).any():
             share = float((smallest <= 0).mean())
             warnings.warn(
@@ -294,9 +294,7 @@ class LogPartition:
         return fitted
 
     def _fitted(self) -> nn.Module:
-        if not hasattr(self, "potential_"):
-            raise ValueError("fit must be called first.")
-        return self.potential_
+        return _checks.fitted(self, "potential_")
 
     def _natural(self, points: np.ndarray) -> Tensor:
         theta = points if self.to_natural is None else _checks.float_array("to_natural", self.to_natural(points))
@@ -314,8 +312,8 @@ class LogPartition:
         flat = torch.as_tensor(points.reshape(-1, dim), dtype=centre.dtype)
         some = flat if len(flat) else flat.new_zeros(1, dim)  # vmap takes no empty batch
         result = function(some)[: len(flat)].detach()
-        result = result.reshape(*points.shape[:-1], *result.shape[1:]).double()
-        return result.to(theta.device) if _arrays.is_tensor(theta) else result.numpy()
+        result = result.reshape((*points.shape[:-1], *result.shape[1:])).double()
+        return _arrays.as_given(result, theta)
 
 
 def _in_own_units(potential: nn.Module, dim: int) -> potentials.Standardised:
@@ -348,7 +346,7 @@ def _divergence(loss: str, target: Tensor, log_model: Tensor) -> Tensor:
     return (entropy - (target + model) * middle).sum(dim=1).mean() / 2
 
 
-def align(values: Any, theta: Any, reference: Any) -> np.ndarray:
+def align(values: Any, theta: Any, reference: Any) -> Any:
     """`values` plus the affine function of theta that brings them closest to `reference`, by least squares.
 
     Args:
@@ -361,6 +359,7 @@ def align(values: Any, theta: Any, reference: Any) -> np.ndarray:
         >>> align(theta[:, 0] ** 2, theta, theta[:, 0] ** 2 - 7 * theta[:, 0] + 2).round(9).tolist()
         [2.0, -4.0, -8.0, -10.0]
     """
+    given = values
     values, theta, reference = (
         _checks.float_array(*x) for x in (("values", values), ("theta", theta), ("reference", reference))
     )
@@ -370,7 +369,7 @@ def align(values: Any, theta: Any, reference: Any) -> np.ndarray:
             f"got {values.shape}, {theta.shape} and {reference.shape}."
         )
     constant, slope = affine_fit(reference - values, theta)
-    return values + constant + theta @ slope
+    return _arrays.as_given(values + constant + theta @ slope, given)
 
 
 def affine_fit(values: np.ndarray, theta: np.ndarray) -> tuple[float, np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-KINDS = ("convex", "softplus", "paper")
+KINDS = ("convex", "softplus", "layernorm")
 
 
 class ConvexPotential(nn.Module):
@@ -52,7 +52,7 @@ class SoftplusPotential(_Perceptron):
         super().__init__(dim, width, depth, lambda _: [nn.Softplus()])
 
 
-class PaperPotential(_Perceptron):
+class LayerNormPotential(_Perceptron):
     """The network of Lobashev et al. (2025): dim -> 512 x 4 -> 1, LayerNorm before every ReLU.
 
     For parity: its second derivatives come from LayerNorm alone, and those at the kinks of ReLU are lost to autograd.
@@ -62,7 +62,7 @@ class PaperPotential(_Perceptron):
         super().__init__(dim, width, depth, lambda outputs: [nn.LayerNorm(outputs), nn.ReLU()])
 
 
-def load_released(path: str | Path) -> PaperPotential:
+def load_released(path: str | Path) -> LayerNormPotential:
     """phi of the paper's released scripts, from the checkpoint of their network: fc1 .. fc5, norm1 .. norm4.
 
     Their log partition function is minus what the network gives: here the last layer carries the sign, so that this is
@@ -105,7 +105,7 @@ def load_released(path: str | Path) -> PaperPotential:
     for name, shape in shapes.items():
         if state[name].shape != shape:
             raise ValueError(f"path must hold {name} of shape {shape}, got {tuple(state[name].shape)}.")
-    potential = PaperPotential(dim, width)
+    potential = LayerNormPotential(dim, width)
     with torch.no_grad():
         for name, own in zip(shapes, potential.parameters(), strict=True):
             own.copy_(-state[name] if name.startswith("fc5") else state[name])
@@ -115,7 +115,7 @@ def load_released(path: str | Path) -> PaperPotential:
 
 
 def _released_shapes(dim: int, width: int) -> dict[str, tuple[int, ...]]:
-    """Of the released network's tensors, in the order of the parameters of a PaperPotential."""
+    """Of the released network's tensors, in the order of the parameters of a LayerNormPotential."""
     shapes: dict[str, tuple[int, ...]] = {}
     for k in range(1, 5):
         shapes |= {f"fc{k}.weight": (width, dim if k == 1 else width), f"fc{k}.bias": (width,)}
@@ -271,4 +271,4 @@ class Standardised(nn.Module):
 def build(kind: str, dim: int, width: int | None = None, depth: int | None = None) -> nn.Module:
     """A potential by its name in KINDS; sizes None: its own."""
     sizes = {name: value for name, value in (("width", width), ("depth", depth)) if value is not None}
-    return {"convex": ConvexPotential, "softplus": SoftplusPotential, "paper": PaperPotential}[kind](dim, **sizes)
+    return dict(zip(KINDS, (ConvexPotential, SoftplusPotential, LayerNormPotential), strict=True))[kind](dim, **sizes)

@@ -8,7 +8,7 @@ import numpy as np
 from hessfast._dispatch import kernel
 from hessfast.derivatives import derivatives
 from hessfast.posterior import Grid
-from hessfast.potentials import PaperPotential, SoftplusPotential
+from hessfast.potentials import LayerNormPotential, SoftplusPotential
 
 from .measure import Row, rate
 
@@ -52,7 +52,7 @@ def _networks():
 
     torch.manual_seed(0)
     yield "softplus", SoftplusPotential(2, 512, 5).cuda()
-    yield "paper's LayerNorm", PaperPotential(2).cuda()
+    yield "paper's LayerNorm", LayerNormPotential(2).cuda()
     yield "gelu", _perceptron(nn.GELU).cuda()
     yield "silu", _perceptron(nn.SiLU).cuda()
     yield "tanh", _perceptron(nn.Tanh).cuda()
