@@ -66,6 +66,13 @@ def positive(name: str, value: Any) -> float:
     return checked
 
 
+def fitted(model: Any, attribute: str) -> Any:
+    """The attribute that `fit` gives a model."""
+    if not hasattr(model, attribute):
+        raise ValueError(f"fit must be called first, got {type(model).__name__} without it. Call fit.")
+    return getattr(model, attribute)
+
+
 def interval(name: str, ends: Any, positive: bool = False) -> tuple[float, float]:
     """Two ascending numbers, or two ascending positive ones."""
     pair = float_array(name, ends)

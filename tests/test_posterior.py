@@ -95,7 +95,7 @@ def test_paper_kernel_and_backends():
     new, _ = unit_features(20, seed=3)
     answers = []
     for backend in ("cpu", "reference"):
-        fitted = FeaturePosterior(kernel="paper", scale=0.4, backend=backend).fit(3 * features, parameters)
+        fitted = FeaturePosterior(kernel="gaussian", scale=0.4, backend=backend).fit(3 * features, parameters)
         answers.append(fitted.log_posterior(3 * new, UNIT).log_mass)
     cells, weights, offsets = UNIT.corners(parameters)
     expected = np.zeros((20, UNIT.num_nodes))
@@ -125,11 +125,11 @@ def test_features_are_computed_and_tensors_are_taken():
 
 def test_what_feature_posteriors_refuse():
     features, parameters = unit_features(10)
-    with pytest.raises(ValueError, match="kernel must be one of paper, released"):
+    with pytest.raises(ValueError, match="kernel must be one of gaussian, laplace"):
         FeaturePosterior(kernel="gauss")
     with pytest.raises(ValueError, match="scale must be > 0"):
         FeaturePosterior(scale=0)
-    with pytest.raises(ValueError, match="fit must be called"):
+    with pytest.raises(ValueError, match="fit must be called first, got FeaturePosterior without it"):
         FeaturePosterior().log_posterior(features, UNIT)
     with pytest.raises(ValueError, match="one row a sample"):
         FeaturePosterior().fit(features, parameters[:5])
@@ -139,11 +139,13 @@ def test_what_feature_posteriors_refuse():
         FeaturePosterior().fit(features * np.nan, parameters)
     with pytest.raises(ValueError, match="samples must not be empty"):
         FeaturePosterior().fit(features[:0], parameters[:0])
-    fitted = FeaturePosterior(kernel="paper").fit(features, parameters)
+    fitted = FeaturePosterior(kernel="gaussian").fit(features, parameters)
     with pytest.raises(ValueError, match="12 features as in fit, got 3"):
         fitted.log_posterior(features[:, :3], UNIT)
     with pytest.raises(ValueError, match="Use a smaller scale"):
-        FeaturePosterior(kernel="paper", scale=1e6).fit(features, parameters).log_posterior(features + 1, UNIT)
+        FeaturePosterior(kernel="gaussian", scale=1e6).fit(features, parameters).log_posterior(features + 1, UNIT)
+    with pytest.raises(ValueError, match="bundle must be >= 1 and <= 1, got 5"):
+        fitted.log_posterior(features, UNIT, bundle=5)
     with pytest.raises(ValueError, match="must lie in the box"):
         fitted.log_posterior(features, Grid((0.4, 0.4), (0.6, 0.6), (3, 3)))
 
@@ -280,14 +282,12 @@ def test_the_table_is_for_one_size():
 def test_features_that_overflow_are_refused():
     features, parameters = unit_features(10)
     with pytest.raises(ValueError, match="samples must have features whose squares fit in float32, got a sum of inf"):
-        FeaturePosterior(kernel="paper").fit(features * 1e20, parameters)
+        FeaturePosterior(kernel="gaussian").fit(features * 1e20, parameters)
     with pytest.raises(ValueError, match="squares fit in float32"):
-        FeaturePosterior(kernel="paper").fit(features * 1e300, parameters)
-    fitted = FeaturePosterior(kernel="paper").fit(features, parameters)
+        FeaturePosterior(kernel="gaussian").fit(features * 1e300, parameters)
+    fitted = FeaturePosterior(kernel="gaussian").fit(features, parameters)
     with pytest.raises(ValueError, match="squares fit in float32"):
         fitted.log_posterior(-1.5e19 * features, UNIT)  # fits, but not its difference from another
-    with pytest.raises(ValueError, match="grid must be given"):
-        fitted.log_posterior(features)
 
 
 def test_masses_that_are_not_numbers_are_refused(monkeypatch):

@@ -36,7 +36,7 @@ def test_normal_family_has_a_constant_metric():
     points = inner(theta)
     np.testing.assert_allclose(posterior.fisher_metric(points).mean(axis=0), covariance, atol=0.06)
     truth = np.einsum("ni,ij,nj->n", points, covariance, points) / 2
-    assert np.std(affine_rest(posterior.phi(points) - truth, points)) < 0.05 * np.std(affine_rest(truth, points))
+    assert np.std(affine_rest(posterior.log_z(points) - truth, points)) < 0.05 * np.std(affine_rest(truth, points))
     np.testing.assert_allclose(posterior.directions_[:2], np.eye(2), atol=0.1)
     np.testing.assert_allclose(posterior.directions_[2:], 0, atol=0.1)
 
@@ -46,7 +46,7 @@ def test_mean_is_the_gradient_of_phi_and_the_metric_its_derivative():
     posterior = ExponentialFamilyPosterior().fit(z, theta)
     points, step = inner(theta, 20), 1e-5
     for a, shift in enumerate(step * np.eye(2)):
-        slope = (posterior.phi(points + shift) - posterior.phi(points - shift)) / (2 * step)
+        slope = (posterior.log_z(points + shift) - posterior.log_z(points - shift)) / (2 * step)
         np.testing.assert_allclose(posterior.mean(points)[:, a], slope, atol=1e-7)
         bend = (posterior.mean(points + shift) - posterior.mean(points - shift)) / (2 * step)
         np.testing.assert_allclose(posterior.fisher_metric(points)[:, a], bend, atol=1e-4)
@@ -64,7 +64,7 @@ def test_its_log_partition_is_the_same_function_saved_or_not(tmp_path):
         assert (posterior.kink_ is not None) == (dim == 2)
         LogPartition.from_posterior(posterior).save(tmp_path / str(dim))
         loaded, points = LogPartition.load(tmp_path / str(dim)), inner(theta, 100)
-        np.testing.assert_allclose(loaded.log_z(points), posterior.phi(points), atol=1e-11)
+        np.testing.assert_allclose(loaded.log_z(points), posterior.log_z(points), atol=1e-11)
         np.testing.assert_allclose(loaded.mean(points), posterior.mean(points), atol=1e-10)
         np.testing.assert_allclose(loaded.fisher_metric(points), posterior.fisher_metric(points), atol=1e-8)
         with pytest.raises(ValueError, match="potential must have weights to be fitted, got none"):
@@ -80,7 +80,7 @@ def test_bernoulli_products_of_100_factors():
     posterior = ExponentialFamilyPosterior(100).fit(z, theta)
     points = inner(theta)
     truth = 0.5 * np.log1p(np.exp(points)).sum(axis=1)
-    assert np.std(affine_rest(posterior.phi(points) - truth, points)) < 0.03 * np.std(affine_rest(truth, points))
+    assert np.std(affine_rest(posterior.log_z(points) - truth, points)) < 0.03 * np.std(affine_rest(truth, points))
     p = 1 / (1 + np.exp(-points))
     error = np.diagonal(posterior.fisher_metric(points), axis1=1, axis2=2) - 0.5 * p * (1 - p)
     assert np.sqrt((error**2).mean()) < 0.01  # of 0.125 at most
@@ -96,7 +96,7 @@ def test_softmax_family(dim):
     posterior = ExponentialFamilyPosterior(40).fit(z, theta)
     points = inner(theta)
     truth = np.log1p(np.exp(points).sum(axis=1))
-    assert np.std(affine_rest(posterior.phi(points) - truth, points)) < 0.08 * np.std(affine_rest(truth, points))
+    assert np.std(affine_rest(posterior.log_z(points) - truth, points)) < 0.08 * np.std(affine_rest(truth, points))
     p = np.exp(points) / (1 + np.exp(points).sum(axis=1, keepdims=True))
     metric = np.eye(dim) * p[:, None] - p[:, :, None] * p[:, None, :]
     assert np.abs(posterior.fisher_metric(points).mean(axis=0) - metric.mean(axis=0)).max() < 0.02  # of 0.25 at most
@@ -157,7 +157,7 @@ def test_ising_32_against_the_exact_log_partition():
     T, H = grid.points.reshape(-1, 2).T
     theta = np.column_stack([1 / T, H / T])
     truth = ising.log_partition(T, H, size=32)
-    assert np.std(affine_rest(posterior.phi(theta) - truth, theta)) < 0.1 * np.std(affine_rest(truth, theta))
+    assert np.std(affine_rest(posterior.log_z(theta) - truth, theta)) < 0.1 * np.std(affine_rest(truth, theta))
     assert posterior.log_posterior(batch, grid).log_mass.shape == (4000, 4, 4)
 
 
@@ -248,7 +248,7 @@ def test_rare_events_and_skewed_noise_leave_the_mean_unbiased():
     points = np.linspace(0.5, 2.8, 20)[:, None]
     error = posterior.mean(-points)[:, 0] - 1 / points[:, 0]
     assert np.std(error) < 0.04  # of a range of 1.6
-    assert abs(posterior.phi(-rate).mean()) < 1e-9  # the affine part
+    assert abs(posterior.log_z(-rate).mean()) < 1e-9  # the affine part
     assert abs(posterior.mean(-rate).mean()) < 1e-9
 
 
@@ -266,7 +266,9 @@ def test_parameters_may_repeat(design):
     assert posterior.kink_ is None
     points = np.concatenate([posterior.box_, 0.5 * posterior.box_])
     np.testing.assert_allclose(posterior.fisher_metric(points), np.eye(theta.shape[1])[None].repeat(4, 0), atol=0.35)
-    np.testing.assert_allclose(LogPartition.from_posterior(posterior).log_z(points), posterior.phi(points), atol=1e-11)
+    np.testing.assert_allclose(
+        LogPartition.from_posterior(posterior).log_z(points), posterior.log_z(points), atol=1e-11
+    )
 
 
 def test_a_step_in_one_dimension_is_found():
@@ -289,9 +291,23 @@ def test_one_point_and_none():
     posterior = ExponentialFamilyPosterior(resolution=3, num_splits=1).fit(Z, THETA)
     one, none = np.zeros(2), np.empty((0, 2))
     for points, batch in ((one, ()), (none, (0,)), (np.zeros((4, 5, 2)), (4, 5))):
-        assert posterior.phi(points).shape == posterior.standard_error("phi", points).shape == batch
+        assert posterior.log_z(points).shape == posterior.standard_error("log_z", points).shape == batch
         assert posterior.mean(points).shape == (*batch, 2)
         assert posterior.fisher_metric(points).shape == (*batch, 2, 2)
+
+
+def test_tensors_come_back_as_tensors():
+    torch = pytest.importorskip("torch")
+    posterior = ExponentialFamilyPosterior(resolution=3, num_splits=1).fit(torch.tensor(Z), torch.tensor(THETA))
+    points = THETA[:4] / 2
+    for function in (
+        posterior.log_z, posterior.mean, posterior.fisher_metric, lambda x: posterior.standard_error("mean", x)
+    ):  # fmt: skip
+        got = function(torch.tensor(points, dtype=torch.float32))
+        assert got.dtype == torch.float32
+        np.testing.assert_allclose(got, function(points), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(posterior.statistics(torch.tensor(Z[:3])), posterior.statistics(Z[:3]))
+    assert isinstance(posterior.statistics(torch.tensor(Z[:3])), torch.Tensor)
 
 
 def test_features_of_known_configurations():
@@ -326,11 +342,11 @@ def test_bad_samples_are_refused(samples, parameters, message):
 
 
 def test_bad_points_are_refused():
-    with pytest.raises(ValueError, match="the posterior must be fitted"):
-        ExponentialFamilyPosterior().phi([0.0, 0.0])
+    with pytest.raises(ValueError, match="fit must be called first, got ExponentialFamilyPosterior"):
+        ExponentialFamilyPosterior().log_z([0.0, 0.0])
     posterior = ExponentialFamilyPosterior(resolution=3).fit(Z, THETA)
     with pytest.raises(ValueError, match="theta must be within"):
-        posterior.phi([5.0, 0.0])
+        posterior.log_z([5.0, 0.0])
     with pytest.raises(ValueError, match=r"theta must have shape \[\*batch, 2\]"):
         posterior.mean(np.zeros((4, 3)))
     with pytest.raises(ValueError, match="bundle must divide the number of samples, got 3 for 4"):
@@ -338,7 +354,7 @@ def test_bad_points_are_refused():
     with pytest.raises(ValueError, match="samples must have 4 features as in fit, got 2"):
         posterior.statistics(Z[:, :2])
     with pytest.raises(ValueError, match="num_splits must be >= 1 for errors, got 0"):
-        posterior.standard_error("phi", THETA)
+        posterior.standard_error("log_z", THETA)
     with pytest.raises(ValueError, match="width must be >= 1 and <= 5"):
         ising_patterns(ising.pack(np.ones((1, 8, 8))), 3, 6)
     with pytest.raises(TypeError, match="batch must be a TasepBatch, got int"):

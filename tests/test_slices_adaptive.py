@@ -145,7 +145,7 @@ def test_log_partition_from_a_fifth_of_the_images(found):
     theta, parameters = nodes.points.reshape(-1, 2), GRID.points.reshape(-1, 2)
 
     def log_z(features, seed=0):
-        posterior = FeaturePosterior().fit(features, parameters).log_posterior(grid=nodes)
+        posterior = FeaturePosterior().fit(features, parameters).log_posterior(None, nodes)
         return LogPartition(num_steps=60, seed=seed).fit(posterior, parameters).log_z(theta)
 
     reference, other = log_z(whole()), log_z(whole(), seed=1)
@@ -205,7 +205,7 @@ def test_a_fifth_of_the_digits_is_as_good_as_all_of_them(tmp_path):
     theta, parameters = nodes.points.reshape(-1, 2), digits.parameters
 
     def log_z(features, parameters=parameters):
-        posterior = FeaturePosterior(kernel="paper", scale=20).fit(features, parameters).log_posterior(grid=nodes)
+        posterior = FeaturePosterior(kernel="gaussian", scale=20).fit(features, parameters).log_posterior(None, nodes)
         return LogPartition(num_steps=600).fit(posterior, parameters).log_z(theta)
 
     reference, rng = log_z(features), np.random.default_rng(0)

@@ -122,10 +122,10 @@ def test_ours_is_fitted_to_the_held_out_posteriors_and_the_published_ones_as_pub
     powers, posteriors = zip(*given, strict=True)
     scores = [(each.log_likelihood(u) - prior).mean() for each in posteriors]
     assert powers == (0.05, 1, 1) and scores[0] == pytest.approx(chosen["nats"])
-    scales = {"ours": (chosen["kernel"], chosen["scale"]), "released": ("released", 10.0), "paper": ("paper", 0.5)}
+    scales = {"ours": (chosen["kernel"], chosen["scale"]), "released": ("laplace", 10.0), "paper": ("gaussian", 0.5)}
     for name, score, posterior in zip(FITS, scores, posteriors, strict=True):
         kernel, scale = scales[name]
-        among = FeaturePosterior(kernel=kernel, scale=scale).fit(features, u).log_posterior(grid=posterior.grid)
+        among = FeaturePosterior(kernel=kernel, scale=scale).fit(features, u).log_posterior(None, posterior.grid)
         if name == "ours":
             assert score < (among.log_likelihood(u) - prior).mean() - 0.02
         else:

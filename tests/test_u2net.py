@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_refused(images, parameters, message):
 
 def test_it_answers_on_its_own_grid_and_bundles_only():
     posterior = U2NetPosterior(box=BOX, size="tiny", num_steps=1, batch_size=2)
-    with pytest.raises(ValueError, match="fit must be called before log_posterior"):
+    with pytest.raises(ValueError, match="fit must be called first, got U2NetPosterior"):
         posterior.log_posterior(IMAGES, None)
     posterior.fit(IMAGES, PLACE)
     assert len(posterior.log_posterior(IMAGES[:0], posterior.grid_)) == 0
@@ -159,7 +159,7 @@ def test_an_interrupted_or_refused_fit_leaves_the_one_before(tmp_path, monkeypat
             each.fit(larger, PLACE)
     assert posterior.grid_ == grid
     np.testing.assert_array_equal(posterior.log_posterior(IMAGES, grid).log_mass, before)
-    with pytest.raises(ValueError, match="fit must be called before log_posterior"):
+    with pytest.raises(ValueError, match="fit must be called first, got U2NetPosterior"):
         fresh.log_posterior(IMAGES, grid)
 
 

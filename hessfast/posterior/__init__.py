@@ -1,8 +1,10 @@
 """p(t | x): where in parameter space a sample came from. Everything learned from samples starts here.
 
-Every method has `fit(samples, parameters)` and `log_posterior(samples, grid)`, with a uniform prior over the nodes of
-the grid; the answer is a `Posterior`, one distribution a sample (or a bundle of samples), never a matrix of samples by
-samples.
+Every method has `fit(samples, parameters)` and `log_posterior(samples, grid, *, bundle)`; the answer is a `Posterior`,
+one distribution a sample (or a bundle of consecutive samples of one parameter), never a matrix of samples by samples.
+The prior is uniform over the nodes of the grid where a likelihood is known or learned (`ExactPosterior`,
+`ExponentialFamilyPosterior`); by features and by U2-Net it is the distribution of the parameters of `fit`: draw these
+evenly where posteriors are to be compared. Those two bundle as they are made to: single samples, and those of training.
 """
 
 from .exact import ExactPosterior

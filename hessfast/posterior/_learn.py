@@ -26,7 +26,7 @@ class Fit:
     coefficients: np.ndarray
     mixing: np.ndarray
 
-    def phi(self, theta: np.ndarray) -> np.ndarray:
+    def log_z(self, theta: np.ndarray) -> np.ndarray:
         return self.basis.values(theta) @ self.coefficients
 
     def mean(self, theta: np.ndarray) -> np.ndarray:

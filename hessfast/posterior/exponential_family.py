@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from hessfast import _checks
+from hessfast import _arrays, _checks
 
 from ._basis import Hyperplane
 from ._learn import Fit, learn, sharpen
@@ -150,20 +150,20 @@ class ExponentialFamilyPosterior:
         self.convexity_, self.smallest_eigenvalue_ = float((eigenvalues > 0).mean()), float(eigenvalues.min())
         return self
 
-    def statistics(self, samples: Any) -> np.ndarray:
-        """f(x), float64 [n, dim], per site."""
-        return self._statistics(samples, self._fitted())
+    def statistics(self, samples: Any) -> Any:
+        """f(x), `[n, dim]`, per site."""
+        return _arrays.as_given(self._statistics(samples, self._fitted()), samples)
 
-    def phi(self, theta: Any) -> np.ndarray:
-        """log Z / N up to an affine function, at natural parameters [*batch, dim]: float64 [*batch]."""
-        return self._evaluate("phi", theta)
+    def log_z(self, theta: Any) -> Any:
+        """phi = log Z / N up to an affine function, at natural parameters `[*batch, dim]`: `[*batch]`."""
+        return self._evaluate("log_z", theta)
 
-    def mean(self, theta: Any) -> np.ndarray:
-        """E[f | t] = grad phi, float64 [*batch, dim]."""
+    def mean(self, theta: Any) -> Any:
+        """E[f | t] = grad phi, `[*batch, dim]`."""
         return self._evaluate("mean", theta)
 
-    def fisher_metric(self, theta: Any) -> np.ndarray:
-        """The Hessian of phi, float64 [*batch, dim, dim]: per site; N times as much for the whole."""
+    def fisher_metric(self, theta: Any) -> Any:
+        """The Hessian of phi, `[*batch, dim, dim]`: per site; N times as much for the whole."""
         return self._evaluate("fisher_metric", theta)
 
     def potential(self) -> Any:
@@ -171,13 +171,14 @@ class ExponentialFamilyPosterior:
         fit = self._fitted()
         return fit.basis.potential(fit.coefficients)
 
-    def standard_error(self, quantity: str, theta: Any) -> np.ndarray:
-        """The statistical error of "phi", "mean" or "fisher_metric" at theta: half the difference of two halves' fits.
+    def standard_error(self, quantity: str, theta: Any) -> Any:
+        """The statistical error of "log_z", "mean" or "fisher_metric" at theta.
 
-        Root mean square over the splits; with one split it has itself an error of its own size.
+        Half the difference of two halves' fits, root mean square over the splits; with one split it has itself an error
+        of its own size.
         """
         self._fitted()
-        _checks.choice("quantity", quantity, ("phi", "mean", "fisher_metric"))
+        _checks.choice("quantity", quantity, ("log_z", "mean", "fisher_metric"))
         if not self._halves:
             raise ValueError("num_splits must be >= 1 for errors, got 0. Fit with num_splits=4.")
 
@@ -214,7 +215,7 @@ class ExponentialFamilyPosterior:
         if len(theta) != len(exponents):
             raise ValueError(f"parameters must be one row for each of the {len(exponents)} bundles, got {len(theta)}.")
         f = bundled(self._statistics(samples, self._sharp), bundle)
-        own = self.num_sites * ((f * theta).sum(axis=1) - bundle * self._sharp.phi(theta))
+        own = self.num_sites * ((f * theta).sum(axis=1) - bundle * self._sharp.log_z(theta))
         return float(np.mean(own - logsumexp(exponents, axis=1) + math.log(exponents.shape[1])))
 
     def _statistics(self, samples: Any, fit: Fit) -> np.ndarray:
@@ -256,14 +257,14 @@ class ExponentialFamilyPosterior:
             )
         return theta
 
-    def _evaluate(self, quantity: str, theta: Any) -> np.ndarray:
+    def _evaluate(self, quantity: str, theta: Any) -> Any:
         return self._at(theta, getattr(self._fitted(), quantity))
 
-    def _at(self, theta: Any, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """`function` of a flat batch of natural parameters, in the shape in which they came."""
-        theta = self._inside("theta", np.atleast_1d(_checks.float_array("theta", theta)))
-        values = function(theta.reshape(-1, theta.shape[-1]))
-        return values.reshape((*theta.shape[:-1], *values.shape[1:]))
+    def _at(self, theta: Any, function: Callable[[np.ndarray], np.ndarray]) -> Any:
+        """`function` of a flat batch of natural parameters, in the shape and the kind of array in which they came."""
+        points = self._inside("theta", np.atleast_1d(_checks.float_array("theta", theta)))
+        values = function(points.reshape(-1, points.shape[-1]))
+        return _arrays.as_given(values.reshape((*points.shape[:-1], *values.shape[1:])), theta)
 
     def _exponents(self, samples: Any, points: Any, bundle: int) -> np.ndarray:
         """N (<sum f, t> - bundle phi(t)) for each bundle and point, `[n / bundle, points]`."""
@@ -272,9 +273,7 @@ class ExponentialFamilyPosterior:
         theta = self._inside("points", self._natural("points", self._given("points", points)))
         f = bundled(self._statistics(samples, self._sharp), bundle)
         flat = theta.reshape(-1, theta.shape[-1])
-        return self.num_sites * (f @ flat.T - bundle * self._sharp.phi(flat))
+        return self.num_sites * (f @ flat.T - bundle * self._sharp.log_z(flat))
 
     def _fitted(self) -> Fit:
-        if not hasattr(self, "_fit"):
-            raise ValueError("the posterior must be fitted, got none of its samples. Call fit(samples, parameters).")
-        return self._fit
+        return _checks.fitted(self, "_fit")

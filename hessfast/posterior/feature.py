@@ -10,7 +10,7 @@ from hessfast import _arrays, _checks, _dispatch
 from .grid import Grid
 from .result import Posterior
 
-KERNELS = ("paper", "released")
+KERNELS = ("gaussian", "laplace")
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -22,15 +22,17 @@ class FeaturePosterior:
     """p(t | x) ~ sum_j k(e(x), e(x_j)) delta(t - t_j), spread over a grid by multilinear weights.
 
     Two kernels have been published, and both are here by name:
-        "paper"     k = exp(-scale |e - e'|^2); the paper's scale is N/2, N the dimension of the images. Default 1/2.
-        "released"  k = exp(-scale sqrt(|e - e'|^2 + 2e-5)), default scale 10, on features of length 1; what gathers on
+        "gaussian"  k = exp(-scale |e - e'|^2), the formula of the paper, whose scale is N/2, N the dimension of the
+                    images. Default 1/2.
+        "laplace"   k = exp(-scale sqrt(|e - e'|^2 + 2e-5)), default scale 10, on features of length 1; what gathers on
                     a node is capped at 1 before the distribution is normalised. This is the authors' script.
-    A smoother: the posterior is as wide as the kernel and the spacing of the samples. Cost: one inner product a pair of
-    samples, never stored; see the kernel `posterior_accumulate`.
+    The prior is the distribution of the parameters of `fit`. A smoother: the posterior is as wide as the kernel and the
+    spacing of the samples. Cost: one inner product a pair of samples, never stored; see the kernel
+    `posterior_accumulate`.
 
     Args:
         features: maps samples to features `[n, d]`; None if the samples are features.
-        kernel: "paper" or "released".
+        kernel: "gaussian" or "laplace".
         scale: of the kernel, > 0; None for the default.
         backend: of the kernel `posterior_accumulate`; None: the device of the features decides.
 
@@ -40,7 +42,7 @@ class FeaturePosterior:
 
     Example:
         >>> features = np.array([[1.0, 0.0], [0.0, 1.0]])
-        >>> posterior = FeaturePosterior(kernel="paper", scale=np.log(3) / 2).fit(features, [[0.0], [1.0]])
+        >>> posterior = FeaturePosterior(kernel="gaussian", scale=np.log(3) / 2).fit(features, [[0.0], [1.0]])
         >>> mass = np.exp(posterior.log_posterior(features, Grid((0.0,), (1.0,), (2,))).log_mass)
         >>> mass.round(4).tolist()  # |e - e'|^2 = 2, so that the other sample weighs a third
         [[0.75, 0.25], [0.25, 0.75]]
@@ -50,13 +52,13 @@ class FeaturePosterior:
         self,
         features: Callable[[Any], Any] | None = None,
         *,
-        kernel: str = "released",
+        kernel: str = "laplace",
         scale: float | None = None,
         backend: str | None = None,
     ):
         self.features = features
         self.kernel = _checks.choice("kernel", kernel, KERNELS)
-        self.scale = _checks.positive("scale", {"paper": 0.5, "released": 10.0}[kernel] if scale is None else scale)
+        self.scale = _checks.positive("scale", {"gaussian": 0.5, "laplace": 10.0}[kernel] if scale is None else scale)
         self.backend = backend
 
     def fit(self, samples: Any, parameters: Any) -> "FeaturePosterior":
@@ -71,33 +73,37 @@ class FeaturePosterior:
         self.features_, self.parameters_ = features, parameters
         return self
 
-    def log_posterior(self, samples: Any = None, grid: Grid | None = None) -> Posterior:
-        """The posterior of samples `[n, ...]`; of the samples of `fit` if None, which takes half the time.
+    def log_posterior(self, samples: Any, grid: Grid, *, bundle: int = 1) -> Posterior:
+        """The posterior of every sample.
+
+        Args:
+            samples: `[n, ...]`; None: those of `fit`, which takes half the time.
+            grid: its box holds the parameters of `fit`.
+            bundle: 1. Similarity is of one sample to another, and knows no likelihood that could be multiplied.
 
         Raises:
-            ValueError: if features have another length than in `fit`, or a parameter of `fit` lies outside the grid.
+            ValueError: if features have another length than in `fit`, a parameter of `fit` lies outside the grid, or
+                for another bundle.
         """
-        if not hasattr(self, "features_"):
-            raise ValueError("fit must be called before log_posterior.")
-        if grid is None:
-            raise ValueError("grid must be given; for example Grid((0, 0), (1, 1), (128, 128)).")
+        _checks.fitted(self, "features_")
+        _checks.integer("bundle", bundle, 1, 1)
         queries = None if samples is None else self._features(samples)
         if queries is not None and queries.shape[1] != self.features_.shape[1]:
             raise ValueError(f"samples must have {self.features_.shape[1]} features as in fit, got {queries.shape[1]}.")
-        released = self.kernel == "released"
+        laplace = self.kernel == "laplace"
         cells, weights, offsets = grid.corners(self.parameters_)
         tables: list[Any] = [cells, weights.astype(np.float32), offsets]
         if _arrays.is_tensor(self.features_):
             tables = [_arrays.tensor(table, self.features_.device) for table in tables]
         accumulate = _dispatch.kernel("posterior_accumulate", _arrays.device_of(self.features_), self.backend)
         mass = accumulate(
-            queries, self.features_, *tables, grid.num_nodes, released, self.scale, 2e-5 if released else 0.0
+            queries, self.features_, *tables, grid.num_nodes, laplace, self.scale, 2e-5 if laplace else 0.0
         )
         return Posterior(self._log_distribution(_arrays.to_numpy(mass)).reshape(-1, *grid.shape), grid)
 
     def _log_distribution(self, mass: np.ndarray) -> np.ndarray:
         """Rows normalised, then their logarithms, in place: they are as large as everything else together."""
-        if self.kernel == "released":
+        if self.kernel == "laplace":
             np.minimum(mass, 1, out=mass)
         total = mass.sum(axis=1, keepdims=True, dtype=np.float64)
         if not (total > 0).all():  # nor NaN
@@ -124,6 +130,6 @@ class FeaturePosterior:
         largest = float(squares.max()) if len(features) else 0.0
         if not 4 * largest < _LARGEST:  # of |e - e'|^2; nor NaN
             raise ValueError(f"samples must have features whose squares fit in float32, got a sum of {largest:.3g}.")
-        if self.kernel == "released" and len(features) and abs(squares**0.5 - 1).max() > 1e-3:
-            raise ValueError('samples must be features of length 1 for kernel="released". Divide them by their norms.')
+        if self.kernel == "laplace" and len(features) and abs(squares**0.5 - 1).max() > 1e-3:
+            raise ValueError('samples must be features of length 1 for kernel="laplace". Divide them by their norms.')
         return features

@@ -173,13 +173,17 @@ class U2NetPosterior:
     def log_posterior(self, samples: Any, grid: Grid, *, bundle: int | None = None) -> Posterior:
         """The posterior of every K consecutive samples of one parameter.
 
+        Args:
+            samples: as in `fit`.
+            grid: `grid_`.
+            bundle: K; also if None.
+
         Raises:
             ValueError: for another grid than `grid_`, another bundle than K, or a number of samples K does not divide.
         """
         import torch
 
-        if not hasattr(self, "_network"):
-            raise ValueError("fit must be called before log_posterior.")
+        network = _checks.fitted(self, "_network")
         if grid != self.grid_:
             raise ValueError("grid must be grid_, the pixels of the network's output. Pass posterior.grid_.")
         if bundle not in (None, self.bundle):
@@ -191,7 +195,7 @@ class U2NetPosterior:
             raise ValueError(f"bundle must divide the number of samples, got {self.bundle} for {len(images)}.")
         bundles = torch.as_tensor(images.reshape(-1, self.bundle, *grid.shape))
         with torch.no_grad():
-            maps = [self._network(few.to(self.device)).cpu() for few in bundles.split(_EVALUATED)]
+            maps = [network(few.to(self.device)).cpu() for few in bundles.split(_EVALUATED)]
         flat = torch.cat([*maps, torch.empty(0, *grid.shape)]).flatten(1)
         return Posterior(torch.log_softmax(flat, dim=1).numpy().reshape(-1, *grid.shape), grid)
 

@@ -143,7 +143,7 @@ def ours(study: Study) -> Learned:
         num_splits=study.preset.splits,
         seed=study.seed,
     ).fit(study.features, study.parameters)
-    truth = study.model.means + affine_fit(posterior.phi(study.theta) - study.model.log_z, study.theta)[1]
+    truth = study.model.means + affine_fit(posterior.log_z(study.theta) - study.model.log_z, study.theta)[1]
     error = np.abs(posterior.mean(study.theta) - truth) / posterior.standard_error("mean", study.theta)
     samples, exact = study.held_out(study.model.grid, 1)
     gap = divergence(exact, posterior.log_posterior(study.model.features(samples), study.model.grid))
@@ -152,7 +152,8 @@ def ours(study: Study) -> Learned:
         "metric positive definite at": posterior.convexity_,
         "within two standard errors": float((error < 2).mean()),
     }
-    return Learned(posterior.phi(study.theta), posterior.mean(study.theta), len(study.parameters), gap=gap, notes=notes)
+    log_z, means = posterior.log_z(study.theta), posterior.mean(study.theta)
+    return Learned(log_z, means, len(study.parameters), gap=gap, notes=notes)
 
 
 def exact(study: Study) -> Learned:
@@ -161,7 +162,7 @@ def exact(study: Study) -> Learned:
     posterior.fit(study.known, study.parameters)
     samples, truth = study.held_out(study.model.grid, 1)
     gap = divergence(truth, posterior.log_posterior(study.model.known_statistics(samples), study.model.grid))
-    return Learned(posterior.phi(study.theta), posterior.mean(study.theta), len(study.parameters), gap=gap)
+    return Learned(posterior.log_z(study.theta), posterior.mean(study.theta), len(study.parameters), gap=gap)
 
 
 def paper_method(study: Study) -> Learned:

@@ -28,8 +28,8 @@ from . import _windows
 
 FITS = ("ours", "released", "paper")
 # Twice the scale from one to the next. The paper's 1/2 is for features without a norm, the script's 10 for length 1.
-LADDERS = {"released": tuple(2.5 * 2.0**k for k in range(10)), "paper": tuple(0.5 * 2.0**k for k in range(14))}
-PUBLISHED = {"released": 10.0, "paper": 0.5}
+LADDERS = {"laplace": tuple(2.5 * 2.0**k for k in range(10)), "gaussian": tuple(0.5 * 2.0**k for k in range(14))}
+PUBLISHED = {"released": ("laplace", 10.0), "paper": ("gaussian", 0.5)}
 _CLOSE = 1.5  # cells: as far from a boundary as a ridge between nodes can be
 
 
@@ -135,8 +135,9 @@ def fit(
             posterior = _crossed(features, parameters, grid, chosen["kernel"], chosen["scale"], seed)
             learned = LogPartition(num_steps=num_steps, seed=seed)
         else:
-            known = FeaturePosterior(kernel=name, scale=PUBLISHED[name]).fit(features, parameters)
-            posterior = known.log_posterior(grid=grid)
+            kernel, scale = PUBLISHED[name]
+            known = FeaturePosterior(kernel=kernel, scale=scale).fit(features, parameters)
+            posterior = known.log_posterior(None, grid)
             learned = LogPartition(num_steps=num_steps, seed=seed, power=1.0)
         learned.fit(posterior, parameters).save(folder)
         fitted[name] = LogPartition.load(folder)  # as it will be read: the same bytes for the first run and the next
