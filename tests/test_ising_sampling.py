@@ -102,14 +102,18 @@ def test_auto_is_the_method_it_names():
     batch = draw()
     for name in ("cftp", "fk-cftp"):
         chosen = batch.certificate == name
-        alone = [sample(TEMPERATURES[i], FIELDS[i], 12, 3, method=name, first_id=int(i)) for i in np.flatnonzero(chosen)]
+        alone = [
+            sample(TEMPERATURES[i], FIELDS[i], 12, 3, method=name, first_id=int(i)) for i in np.flatnonzero(chosen)
+        ]
         np.testing.assert_array_equal(np.concatenate([each.words for each in alone]), batch.words[chosen])
 
 
 @pytest.mark.parametrize("method", ["cftp", "fk-cftp", "mcmc"])
 def test_seed_and_number_change_every_sample(method):
     temperature = np.full(20, 3.0)
-    words = [sample(temperature, 0.1, 32, seed, method=method, first_id=i).words for seed, i in ((0, 0), (1, 0), (0, 20))]
+    words = [
+        sample(temperature, 0.1, 32, seed, method=method, first_id=i).words for seed, i in ((0, 0), (1, 0), (0, 20))
+    ]
     words.append(sample(temperature, 0.1, 32, 2**64 - 1, method=method).words)
     lattices = np.concatenate(words).reshape(80, -1)
     assert len(np.unique(lattices, axis=0)) == 80

@@ -102,6 +102,57 @@ def test_softmax_family(dim):
     assert np.abs(posterior.fisher_metric(points).mean(axis=0) - metric.mean(axis=0)).max() < 0.02  # of 0.25 at most
 
 
+def ring(coupling, field):
+    """Transfer matrix of a ring of spins of three states: K for equal neighbours, h for spins in state 0."""
+    equal, marked = np.eye(3), (np.arange(3) == 0) / 2
+    return np.exp(coupling[..., None, None] * equal + field[..., None, None] * (marked[:, None] + marked))
+
+
+def ring_log_z(theta, num_sites):
+    """log Z per spin."""
+    values = np.sort(np.linalg.eigvalsh(ring(theta[..., 0], theta[..., 1])), axis=-1)
+    return np.log(values[..., -1]) + np.log1p(((values[..., :2] / values[..., -1:]) ** num_sites).sum(-1)) / num_sites
+
+
+def ring_statistics(theta, num_sites, rng):
+    """Frequencies of equal neighbours and of state 0, of exact samples: one spin after another, given the first."""
+    num, weights = len(theta), ring(*theta.T)
+    weights = weights / np.linalg.eigvalsh(weights)[:, -1, None, None]
+    powers = [np.broadcast_to(np.eye(3), weights.shape)]
+    for _ in range(num_sites):
+        powers.append(powers[-1] @ weights)
+
+    def draw(chances):
+        return (np.cumsum(chances, axis=1) < rng.random((num, 1)) * chances.sum(axis=1, keepdims=True)).sum(axis=1)
+
+    spins, rows = np.empty((num, num_sites), int), np.arange(num)
+    spins[:, 0] = draw(np.diagonal(powers[-1], axis1=1, axis2=2))
+    for k in range(1, num_sites):
+        spins[:, k] = draw(weights[rows, spins[:, k - 1]] * powers[num_sites - k][rows, :, spins[:, 0]])
+    return np.stack([(spins == np.roll(spins, 1, axis=1)).mean(axis=1), (spins == 0).mean(axis=1)], axis=1)
+
+
+def test_metric_of_a_ring_of_potts_spins():
+    """It varies tenfold over the box: ten times the smoothness of cross-validation, or none, would be far off."""
+    rng = np.random.default_rng(0)
+    theta = np.stack([rng.uniform(0, 1.5, 5000), rng.uniform(-1, 1, 5000)], axis=1)
+    posterior = ExponentialFamilyPosterior(64, sufficient=True, num_splits=2)
+    posterior.fit(ring_statistics(theta, 64, rng), theta)
+    points = np.stack([rng.uniform(0.05, 1.45, 600), rng.uniform(-0.95, 0.95, 600)], axis=1)
+    step = 1e-3 * np.eye(2)
+    truth = np.empty((600, 2, 2))
+    for a, b in np.ndindex(2, 2):
+        signs = [(i, j, ring_log_z(points + i * step[a] + j * step[b], 64)) for i in (-1, 1) for j in (-1, 1)]
+        truth[:, a, b] = sum(i * j * value for i, j, value in signs) / 4e-6
+    learned = posterior.fisher_metric(points)
+    relative = np.linalg.norm(learned - truth, axis=(1, 2)) / np.linalg.norm(truth, axis=(1, 2))
+    assert np.median(relative) < 0.085 and np.quantile(relative, 0.9) < 0.15
+    ratios = np.linalg.eigvals(np.linalg.solve(truth, learned)).real
+    assert np.quantile(ratios, 0.05) > 0.87 and np.quantile(ratios, 0.95) < 1.3
+    pull = (learned - truth) / posterior.standard_error("fisher_metric", points)
+    assert np.median(np.abs(pull)) < 1.2  # of a normal variable .67; errors of two splits are themselves uncertain
+
+
 def test_bundles_and_the_posterior_of_a_normal_family():
     z, theta, covariance = normal_family()
     posterior = ExponentialFamilyPosterior().fit(z, theta)
@@ -235,7 +286,9 @@ def test_mixed_statistics_are_set_right_by_their_curl():
     z = rng.binomial(50, 1 / (1 + np.exp(-theta))) / 50
     z = z - z.mean(axis=0)
     mixed = np.array([[1.0, 0.0], [0.4, 1.0]])  # f_1 + 0.4 f_2 stands for f_1
-    kept, right = (_learn._with_potential(z, theta, theta, theta, 50, None, None, 50 * mixed, b) for b in (False, True))
+    (kept,), (right,) = (
+        _learn._with_potential(z, theta, theta, theta, 50, None, None, 50 * mixed, allowed) for allowed in (False, True)
+    )
     np.testing.assert_allclose(kept.directions, mixed)
     assert np.abs(right.directions - np.eye(2)).max() < 0.3
 

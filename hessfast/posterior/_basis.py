@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.polynomial import legendre
@@ -208,13 +208,13 @@ def scaled(A: sparse.csr_array, factors: np.ndarray) -> sparse.csr_array:
 
 
 def penalized_least_squares(
-    gram: np.ndarray, moment: np.ndarray, square: np.ndarray, num: int, roughness: np.ndarray, smoother: float = 1.0
+    gram: np.ndarray, moment: np.ndarray, square: np.ndarray, num: int, roughness: np.ndarray, smoother: Any = 1.0
 ) -> np.ndarray:
     """Coefficients c that minimise |y - A c|^2 + penalty c^T roughness c, the penalty by generalised cross-validation.
 
     Args:
         gram: A^T A. moment: A^T y, a column for each right-hand side. square: y^T y of each. num: rows of A.
-        smoother: times the penalty so found.
+        smoother: times the penalty so found; a number, or one for each right-hand side.
     """
     size = np.sqrt(np.diag(gram)) + 1e-12 * np.sqrt(np.trace(gram))
     rough = np.diag(roughness)

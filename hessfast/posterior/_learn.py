@@ -11,8 +11,9 @@ from ._basis import Basis, JumpingBasis, smooth
 from ._kink import find_kink
 from ._normaliser import calibrate
 from ._potential import fit_potential
+from ._smoothness import with_best_metric
 
-_SMOOTHER = 10.0  # than cross-validation of the means asks: hardly worse for these, twice as good for the metric
+_SMOOTHERS = (1.0, 3.0, 10.0, 30.0, 100.0)  # than cross-validation of the means asks; hardly worse for these
 _MOST_FUNCTIONS = 1000  # of a basis; their pencil is diagonalised a few times
 
 
@@ -58,7 +59,8 @@ def learn(
     """
     plane = find_kink(z, u, theta) if kink else None
     S = num_sites * np.eye(z.shape[1]) if sufficient else _pairs.near(z, u, theta, np.random.default_rng([seed, 0]))
-    return _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, not sufficient, _SMOOTHER)
+    fits = _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, not sufficient, _SMOOTHERS)
+    return with_best_metric(fits, z, u, theta, num_sites)
 
 
 def sharpen(
@@ -79,14 +81,16 @@ def sharpen(
     """
     S = fit.directions * num_sites
     S = S if sufficient else _pairs.far(z, u, theta, S, np.random.default_rng([seed, 1]))
-    fit = _with_potential(z, u, theta, theta, num_sites, fit.basis.kink, resolution, S, not sufficient, robust=True)
+    (fit,) = _with_potential(z, u, theta, theta, num_sites, fit.basis.kink, resolution, S, not sufficient, robust=True)
     f = z @ fit.directions + fit.offset
     c = calibrate(fit.basis, theta, f, fit.coefficients, num_sites, np.random.default_rng([seed, 2]))
     return dataclasses.replace(fit, coefficients=c)
 
 
-def _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, mixed, smoother=1.0, robust=False) -> Fit:
-    """The fit of phi to the statistics S^T z, which `mixed` allows to be mixed with one another."""
+def _with_potential(
+    z, u, theta, gauge, num_sites, plane, resolution, S, mixed, smoothers=(1.0,), robust=False
+) -> list[Fit]:
+    """Fits of phi to the statistics S^T z, which `mixed` allows to be mixed with one another, by smoother."""
     dim, means, error = theta.shape[1], None, 0.0
     if mixed:
         coarse = resolution or _resolution(len(gauge), dim, 1)
@@ -97,13 +101,15 @@ def _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, mixed, 
         error = math.sqrt(z.shape[1] / len(z))  # of a regression on so many features
     resolution = resolution or _resolution(len(gauge), dim, 2)
     basis = Basis(theta, plane, resolution, max(resolution // 2, 2))
-    c, B = fit_potential(basis, theta, z @ S, means, error, smoother, robust)
-    directions = S @ (np.eye(dim) + B).T
-    slope = np.array([(basis.gradient(gauge, a) @ c).mean() for a in range(dim)])
-    linear, constant = basis.affine()
-    c = c - linear @ slope
-    c = c - constant * (basis.values(gauge) @ c).mean()
-    return Fit(directions / num_sites, -slope / num_sites, basis, c / num_sites, B)
+    gradients = np.stack([np.asarray(basis.gradient(gauge, a).mean(axis=0)) for a in range(dim)])
+    values, (linear, constant) = np.asarray(basis.values(gauge).mean(axis=0)), basis.affine()
+    fits = []
+    for c, B in fit_potential(basis, theta, z @ S, means, error, smoothers, robust):
+        slope = gradients @ c
+        c = c - linear @ slope
+        c = c - constant * (values @ c)
+        fits.append(Fit(S @ (np.eye(dim) + B).T / num_sites, -slope / num_sites, basis, c / num_sites, B))
+    return fits
 
 
 def _resolution(num: int, dim: int, factor: int) -> int:

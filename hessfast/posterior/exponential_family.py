@@ -32,7 +32,8 @@ class ExponentialFamilyPosterior:
     if neighbours jump across a hyperplane, phi has a kink there.
 
     phi is a product of cubic splines in each coordinate, with knots at quantiles, in one to three dimensions (a
-    minute for 20,000 samples in two; coarse in three), a polynomial of total degree four or less beyond. The bias
+    minute for 20,000 samples in two; coarse in three), a polynomial of total degree four or less beyond. It is as
+    smooth as makes its Hessian closest to the covariance of the statistics, which the metric is, too. The bias
     is that of features whose linear functions miss the sufficient statistics, and of means that bend within a few
     neighbours; the errors from halves do not see it, held-out samples (`score`) do.
 
