@@ -17,6 +17,8 @@ from hessfast.slices import (
     from_pretrained,
     generate,
     lipschitz,
+    maker,
+    noise_floor,
     random_anchors,
 )
 from hessfast.slices.loops import own_steps
@@ -278,10 +280,64 @@ def test_half_precision_keeps_latents_in_single(generator):
     assert 0 < (single - half).norm() / single.norm() < 0.05
 
 
+ROUNDING = ("EulerDiscrete", "EulerAncestralDiscrete", "DPMSolverMultistep")  # their step() casts x to float32
+OTHERS = ("DDIM", "DDPM", "DEISMultistep", "DPMSolverSinglestep", "HeunDiscrete", "KDPM2Discrete", "LMSDiscrete",
+          "PNDM", "UniPCMultistep")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", (*ROUNDING, *OTHERS, "FlowMatchEulerDiscrete"))
+def test_steps_in_float64_have_its_digits(name):
+    """The network is linear, so the loop is: a change of 2^-40 of x changes what comes out by 2^-40 of it."""
+    scheduler = getattr(diffusers, f"{name}Scheduler")
+    scheduler = scheduler(clip_sample=False) if name in ("DDIM", "DDPM") else scheduler()
+    x = torch.randn((2, 1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def run(x):
+        return own_steps(scheduler, 6, linear, x, 0.0, [torch.Generator().manual_seed(k) for k in range(2)])
+
+    small, whole = (run(x * (1 + 2.0**-40)) - run(x)) * 2.0**40, run(2 * x) - run(x)
+    assert (small - whole).norm() / whole.norm() < 0.01  # in float32 it is 1, or any number: all changes are lost
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+def test_steps_in_float64_are_diffusers_own_but_for_rounding(name):
+    scheduler = getattr(diffusers, f"{name}Scheduler")()
+    x = torch.randn((2, 1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for dtype, tolerance in ((torch.float64, 1e-6), (torch.float32, 0.0)):
+        given = x.to(dtype)
+        got = own_steps(scheduler, 6, linear, given, 0.0, [torch.Generator().manual_seed(k) for k in range(2)])
+        own = getattr(diffusers, f"{name}Scheduler")()
+        own.set_timesteps(6)
+        generators = {"generator": [torch.Generator().manual_seed(k) for k in range(2)]}
+        given = given * own.init_noise_sigma
+        for t in own.timesteps:
+            given = own.step(linear(own.scale_model_input(given, t), t), t, given, **generators).prev_sample
+        assert got.dtype == dtype
+        torch.testing.assert_close(got, given.to(dtype), atol=tolerance * float(given.abs().max()), rtol=0)
+
+
+def test_a_store_of_rounded_steps_is_not_gone_on_with(generator):
+    """Only stores whose bytes have changed have another plan."""
+    job = {
+        (scheduler, dtype): maker(text_plan(scheduler=scheduler, dtype=dtype), generator)[0].parameters.get("steps")
+        for scheduler in ("ddim", "EulerDiscreteScheduler")
+        for dtype in ("float32", "float64")
+    }
+    assert [key for key, steps in job.items() if steps] == [("EulerDiscreteScheduler", "float64")]
+
+
+@pytest.mark.parametrize("scheduler", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_the_floor_of_float64_is_its_own_with_any_scheduler(generator, scheduler):
+    """The other last bits of z are seen: not swallowed by steps in float32, nor 1e-7 where they cross a rounding."""
+    plan = text_plan(scheduler=scheduler, num_steps=3, dtype="float64").at(np.random.default_rng(0).random((5, 2)))
+    found = noise_floor(plan, generator)
+    assert found.rounding.min() > 1e-17 and found.rounding.max() < 1e-12
+
+
 @pytest.mark.parametrize(
     ("scheduler", "tolerance"),
-    [("released", 1e-5), ("DPMSolverMultistepScheduler", 5e-3)],  # whose step() rounds to float32
-    ids=["released", "DPM"],
+    [("released", 1e-5), ("DPMSolverMultistepScheduler", 1e-5), ("EulerDiscreteScheduler", 1e-5)],
+    ids=["released", "DPM", "Euler"],
 )
 def test_forward_mode_passes_guidance_cross_attention_and_decoder(generator, scheduler, tolerance):
     plan = text_plan(scheduler=scheduler, eta=0.1, num_steps=3, dtype="float64")

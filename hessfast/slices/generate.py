@@ -100,6 +100,8 @@ def maker(
         raise ValueError(f"keep must not name {missing[0]} for this generator, got {kept}. It makes no such arrays.")
     parameters = {"slice": plan.to_dict(), "generator": generator.identity, "revision": REVISION}
     parameters |= {"features": None if described is None else described.identity}
+    if plan.dtype == "float64" and plan.scheduler not in ("ddim", "released"):
+        parameters["steps"] = "float64"  # before, some schedulers rounded them: those stores must not be gone on with
 
     def make(start: int, stop: int) -> dict[str, np.ndarray]:
         made = compute(np.arange(start, stop))

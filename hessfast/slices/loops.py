@@ -7,7 +7,6 @@ Whatever a network predicts, x0 and epsilon are affine in x and its output, so a
 two numbers a step, made in float64 beforehand and put on the device: nothing in the loop waits for the host.
 """
 
-import copy
 import inspect
 import json
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from hessfast import _checks
 
+from ._double_steps import stepping
 from ._extra import diffusers
 
 Predict = Callable[[Tensor, Tensor], Tensor]
@@ -150,11 +150,8 @@ class Captured:
 def own_steps(
     scheduler: Any, num_steps: int, predict: Predict, x: Tensor, eta: float, generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """The loop through a scheduler's own step(), with one generator a point where it draws random numbers.
-
-    Some of diffusers' schedulers round to float32 in step(), whatever the dtype of x.
-    """
-    scheduler = copy.deepcopy(scheduler)  # step() counts
+    """The loop through a scheduler's own step(), with one generator a point where it draws random numbers."""
+    scheduler = stepping(scheduler, x.dtype)
     scheduler.set_timesteps(num_steps, device=x.device)
     accepted = inspect.signature(scheduler.step).parameters
     more = {"eta": eta, "generator": list(generators)}

@@ -1,6 +1,5 @@
 """Pipelines of diffusers, from a local folder or file."""
 
-import copy
 import importlib.util
 import inspect
 import json
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from hessfast import _checks
 
 from . import loops
+from ._double_steps import stepping
 from ._extra import diffusers, transformers
 from .diffusion import DiffusionGenerator, dtype_of
 from .generators import Generator, Prepared, fingerprint
@@ -145,7 +145,7 @@ class PipelineGenerator(Generator):
             if "num_images_per_prompt" not in self.accepts:
                 per_point.pop("num_images_per_prompt")
             with self._one_at_a_time:  # a pipeline has one scheduler, which counts its steps
-                self.pipeline.scheduler = copy.deepcopy(scheduler)
+                self.pipeline.scheduler = stepping(scheduler, dtype)
                 return 2 * self.pipeline(latents=z.to(self.device, dtype), **settings, **per_point).images - 1
 
         return Prepared(latents, lambda x: x, self.device)
