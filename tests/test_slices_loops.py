@@ -17,6 +17,7 @@ from hessfast.slices import (
     from_pretrained,
     generate,
     lipschitz,
+    loops,
     maker,
     noise_floor,
     random_anchors,
@@ -364,6 +365,47 @@ def test_forward_mode_passes_guidance_cross_attention_and_decoder(generator, sch
 def test_plans_that_the_loop_refuses(generator, changes, message):
     with pytest.raises(ValueError, match=message):
         generator.prepare(text_plan(**changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("FlowMatchEulerDiscrete", "scheduler must be for what the model was trained on, noise that preserves the "
+         "variance predicting epsilon, got FlowMatchEulerDiscreteScheduler for flow matching: its images would be"),
+        ("FlowMatchHeunDiscrete", "for flow matching"),
+        ("EDMEuler", "got EDMEulerScheduler for EDM's preconditioned noise"),
+        ("EDMDPMSolverMultistep", "for EDM's preconditioned noise"),
+        ("CMStochasticIterative", "for the noise of CMStochasticIterativeScheduler"),
+        ("KarrasVe", "for the noise of KarrasVeScheduler"),
+        ("ScoreSdeVe", "for the noise of ScoreSdeVeScheduler"),
+        ("DDPMWuerstchen", "for the noise of DDPMWuerstchenScheduler"),
+        ("RePaint", "scheduler must step from model_output, timestep and sample, got RePaintScheduler"),
+        ("VQDiffusion", "scheduler must be made of the model's configuration, got VQDiffusionScheduler: .*num_vec"),
+        ("DDIMInverse", "scheduler must go from noise to images, got DDIMInverseScheduler, which goes back"),
+        ("CogVideoXDDIM", "scheduler must keep the model's noise levels, got CogVideoXDDIMScheduler, which makes its"),
+    ],
+)  # fmt: skip
+def test_schedulers_for_models_of_another_kind(generator, name, message):
+    """They would run: the first of them to images that are three quarters off."""
+    with pytest.raises(ValueError, match=message):
+        generator.prepare(text_plan(scheduler=f"{name}Scheduler"))
+
+
+def test_a_schedulers_own_configuration_must_fit_too(generator):
+    changed = {**generator.scheduler.config, "prediction_type": "v_prediction"}
+    with pytest.raises(ValueError, match=r"predicting epsilon, got DDIMScheduler for .* predicting v_prediction"):
+        generator.prepare(text_plan(scheduler=diffusers.DDIMScheduler.from_config(changed)))
+    changed = diffusers.DDIMScheduler.from_config(generator.scheduler.config, beta_end=0.02)  # on purpose
+    assert generator.prepare(text_plan(scheduler=changed, num_steps=2)).latent_shape == (4, 8, 8)
+    flow = diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
+    match = loops.scheduler_of("FlowMatchEulerDiscreteScheduler", flow)
+    assert type(match).__name__ == "FlowMatchEulerDiscreteScheduler"
+
+
+def test_a_models_own_scheduler_may_be_none_for_this_loop(generator):
+    painting = DiffusionGenerator(tiny_diffusion.unet(), diffusers.RePaintScheduler(), pipeline=generator.pipeline)
+    with pytest.raises(ValueError, match="scheduler must step from model_output, timestep and sample, got RePaint"):
+        painting.prepare(text_plan(scheduler="pipeline"))
 
 
 def test_schedulers_that_are_not_ddim():

@@ -83,8 +83,9 @@ class DiffusionGenerator(Generator):
             schedule = loops.ddim(scheduler, plan.num_steps, plan.eta, released=released, device=self.device)
         elif self.graph:
             raise ValueError(f'scheduler must be "ddim" or "released" for graph=True, got {plan.scheduler!r}.')
-        elif plan.scheduler != "pipeline":
-            scheduler = loops.scheduler_of(plan.scheduler, scheduler.config)
+        else:
+            own = plan.scheduler == "pipeline"
+            scheduler = loops.steppable(scheduler) if own else loops.scheduler_of(plan.scheduler, scheduler)
 
         def loop(x: Tensor, *noise: Tensor) -> Tensor:
             assert schedule is not None

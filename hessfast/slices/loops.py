@@ -163,11 +163,15 @@ def own_steps(
     return x
 
 
-def scheduler_of(description: str | dict[str, Any], config: Any) -> Any:
+def scheduler_of(description: str | dict[str, Any], trained: Any) -> Any:
     """A scheduler of diffusers by name, with the model's configuration, or by class name and configuration.
 
+    Args:
+        description: of it.
+        trained: the model's own scheduler.
+
     Raises:
-        ValueError: for a name that diffusers does not have.
+        ValueError: for a name that diffusers does not have, or a scheduler for models of another kind.
     """
     own = isinstance(description, dict)
     name = description["_class_name"] if own else description
@@ -177,7 +181,51 @@ def scheduler_of(description: str | dict[str, Any], config: Any) -> Any:
             f"scheduler must be ddim, released, or the name of a scheduler of diffusers, such as "
             f"EulerDiscreteScheduler, got {name!r}."
         )
-    return found.from_config(description if own else config)
+    try:
+        scheduler = found.from_config(description if own else trained.config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"scheduler must be made of the model's configuration, got {name}: {error}.") from None
+    kinds = _kind(trained), _kind(scheduler)
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"scheduler must be for what the model was trained on, {kinds[0]}, got {name} for {kinds[1]}: "
+            "its images would be wrong."
+        )
+    # A configuration of one's own may change the noise levels on purpose; a name only says how to step between them.
+    if not own and not _same(getattr(trained, "alphas_cumprod", None), getattr(scheduler, "alphas_cumprod", None)):
+        raise ValueError(f"scheduler must keep the model's noise levels, got {name}, which makes its own.")
+    return steppable(scheduler)
+
+
+def _same(before: Tensor | None, after: Tensor | None) -> bool:
+    """Noise levels, but for what a schedule of no signal at its end is rounded to."""
+    if before is None or after is None:
+        return True
+    return before.shape == after.shape and torch.allclose(before.double(), after.double(), rtol=0, atol=1e-5)
+
+
+def steppable(scheduler: Any) -> Any:
+    """The scheduler, if it goes from noise to images by ``step(output, time, x)``."""
+    name, parameters = type(scheduler).__name__, inspect.signature(scheduler.step).parameters
+    needed = [each for each, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if needed != ["model_output", "timestep", "sample"]:
+        raise ValueError(f"scheduler must step from model_output, timestep and sample, got {name}, with {needed}.")
+    if "Inverse" in name:
+        raise ValueError(f"scheduler must go from noise to images, got {name}, which goes back.")
+    return scheduler
+
+
+def _kind(scheduler: Any) -> str:
+    """The noise that a scheduler takes away, and the prediction that it takes for it."""
+    name, config = type(scheduler).__name__, scheduler.config
+    prediction = config.get("prediction_type")
+    if name.startswith("FlowMatch") or config.get("use_flow_sigmas") or str(prediction).startswith("flow"):
+        return "flow matching"
+    if name.startswith("EDM"):
+        return f"EDM's preconditioned noise predicting {prediction}"
+    if getattr(scheduler, "alphas_cumprod", None) is None:
+        return f"the noise of {name}"
+    return f"noise that preserves the variance predicting {prediction}"
 
 
 def configuration(scheduler: Any) -> dict[str, Any]:

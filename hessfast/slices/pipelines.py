@@ -134,7 +134,7 @@ class PipelineGenerator(Generator):
             raise ValueError(f"dtype must be the pipeline's, got {plan.dtype}. Load the pipeline with that dtype.")
         scheduler = self.pipeline.scheduler
         if plan.scheduler != "pipeline":
-            scheduler = loops.scheduler_of(plan.scheduler, scheduler.config)
+            scheduler = loops.scheduler_of(plan.scheduler, scheduler)
         settings = {"guidance_scale": plan.guidance, "num_inference_steps": plan.num_steps, "output_type": "pt"}
         settings |= {"prompt": plan.prompt, "eta": plan.eta}
         settings |= {"negative_prompt": plan.negative_prompt} if plan.negative_prompt else {}
