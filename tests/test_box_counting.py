@@ -28,6 +28,31 @@ def test_a_straight_boundary_has_dimension_one(slope):
     assert abs(found.dimension - 1) < 0.05 and found.sem < 0.05 and found.fitted.sum() >= 5
 
 
+@pytest.mark.parametrize("side", [128, 512])
+@pytest.mark.parametrize("slope", [0.0, 0.37, 1.0, 2.7])
+def test_the_dimension_of_a_line_does_not_depend_on_its_direction(side, slope):
+    """The same line in the four quadrants; a falling diagonal joined by corners only would have dimension 0.88."""
+    rows, columns = np.mgrid[:side, :side] - side / 2 + 0.25
+    for down, right in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        found = box_counting(boundary(down * rows > slope * right * columns))
+        assert abs(found.dimension - 1) < 0.05, (down, right)
+
+
+def test_a_slanted_boundary_is_connected_by_sides():
+    rows, columns = np.mgrid[:4, :4]
+    falling = [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 1, 0]]
+    assert boundary(rows + columns > 3).astype(int).tolist() == falling
+    rising = [[0, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    assert boundary(rows > columns).astype(int).tolist() == rising
+
+
+def test_a_boundary_in_three_dimensions_is_a_surface():
+    """Of the cube, with the block of eight: the marks of a plane across all axes lie three cubes deep."""
+    sums = np.indices((4, 4, 4)).sum(axis=0)
+    marks = boundary(sums > 4)
+    assert (marks == ((sums > 4) & (sums < 8)))[1:, 1:, 1:].all()
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.37, 1.0])
 def test_sizes_near_to_each_other_are_not_taken_for_saturated(slope):
     """From one size to the next counts of a line fall by a few per cent, as they should."""

@@ -44,7 +44,9 @@ class BoxDimension:
 
 
 def boundary(values: Any, threshold: float | None = None) -> np.ndarray:
-    """Pixels that differ from the one before along some axis; a slanted boundary is connected by sides, not corners.
+    """Pixels at which a boundary goes through the block of the pixel and those before it along the axes.
+
+    So a slanted boundary is connected by sides, not corners, whichever way it slants, and a straight one is one wide.
 
     Args:
         values: a map of classes, integers or bool of any shape, or with a `threshold` features `[*shape, d]`.
@@ -70,8 +72,16 @@ def boundary(values: Any, threshold: float | None = None) -> np.ndarray:
         one = np.take(array, range(shape[axis] - 1), axis)
         other = np.take(array, range(1, shape[axis]), axis)
         differs = one != other if threshold is None else np.linalg.norm(other - one, axis=-1) > threshold
-        marks[tuple(slice(int(k == axis), None) for k in range(len(shape)))] |= differs
+        found = np.zeros(shape, bool)
+        found[_part(len(shape), axis, slice(1, None))] = differs
+        for beside in set(range(len(shape))) - {axis}:  # the pair may be any of the block
+            found[_part(len(shape), beside, slice(1, None))] |= found[_part(len(shape), beside, slice(-1))]
+        marks |= found
     return marks
+
+
+def _part(dim: int, axis: int, part: slice) -> tuple[slice, ...]:
+    return tuple(part if k == axis else slice(None) for k in range(dim))
 
 
 def box_counting(marks: Any, sizes: Any = None) -> BoxDimension:
