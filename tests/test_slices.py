@@ -442,12 +442,12 @@ def test_lipschitz_refuses(more, message):
 def test_the_noise_floor_of_digits_lies_far_below_its_boundaries(generator):
     plan = SlicePlan(random_anchors((1, 8, 8), seed=1), Grid((0, 0), (1, 1), (5, 5)), num_steps=6, micro_batch=8)
     floor = noise_floor(plan, generator, "digits", num_repeats=2)
-    assert floor.company.shape == floor.precision.shape == floor.jump.shape == (25,)
-    assert 0 < floor.precision.max() < 1e-3 and floor.company.max() < 1e-3
+    assert floor.batching.shape == floor.precision.shape == floor.jump.shape == (25,)
+    assert 0 < floor.precision.max() < 1e-3 and floor.batching.max() < 1e-3
     assert floor.resolved.all() and not floor.flip.any() and floor.jump.min() > 1e-3
     assert floor.boundary.sum() == (floor.jump > floor.threshold).sum()
     fine = noise_floor(plan.at(plan.points, dtype="float64"), generator, "digits", num_repeats=1)
-    assert fine.precision is None and fine.company.max() < 1e-11
+    assert fine.precision is None and fine.batching.max() < 1e-11
     assert fine.floor.min() > 1e-16 and fine.floor.max() < 1e-11  # nothing else tells of rounding in float64
 
 
@@ -457,7 +457,7 @@ def test_the_last_bits_of_z_are_a_part_of_the_floor():
     floor = noise_floor(plan, from_callable(lambda z: 1e6 * z, "steep"))
     size = 1e6 * np.linalg.norm(plan.z(plan.parameters).flatten(1).numpy(), axis=1)
     assert (floor.rounding <= 2.5 * np.finfo(np.float64).eps * size).all()
-    assert floor.rounding.max() > 0.1 * np.finfo(np.float64).eps * size.max() and not floor.company.any()
+    assert floor.rounding.max() > 0.1 * np.finfo(np.float64).eps * size.max() and not floor.batching.any()
     np.testing.assert_array_equal(floor.floor, floor.rounding)
 
 
@@ -466,20 +466,20 @@ def test_batches_of_another_size_are_a_part_of_the_floor(micro_batch, other):
     """What depends on how many are made together shows when it is another number, in every second repetition."""
     plan = SlicePlan(ANCHORS, GRID, dtype="float64", micro_batch=micro_batch)
     crowded = from_callable(lambda z: z + 1e-3 * len(z), "crowded")
-    np.testing.assert_allclose(noise_floor(plan, crowded, num_repeats=1).company, 0, atol=1e-12)
+    np.testing.assert_allclose(noise_floor(plan, crowded, num_repeats=1).batching, 0, atol=1e-12)
     expected = 1e-3 * abs(micro_batch - other) * 4  # of sixteen elements
-    np.testing.assert_allclose(noise_floor(plan, crowded, num_repeats=2).company, expected, rtol=1e-9)
+    np.testing.assert_allclose(noise_floor(plan, crowded, num_repeats=2).batching, expected, rtol=1e-9)
 
 
 def test_other_slots_are_a_part_of_the_floor():
     """What depends on the slot shows in every repetition, which are all in other orders."""
     plan = SlicePlan(ANCHORS, GRID, dtype="float64", micro_batch=8)
     seated = from_callable(lambda z: z + 1e-3 * torch.arange(len(z)).reshape(-1, 1, 1, 1), "seated")
-    companies = [noise_floor(plan, seated, num_repeats=num).company for num in (1, 2, 3)]
-    slots = np.rint(companies[0] / 4e-3)
-    np.testing.assert_allclose(companies[0], 4e-3 * slots, atol=1e-9)
+    floors = [noise_floor(plan, seated, num_repeats=num).batching for num in (1, 2, 3)]
+    slots = np.rint(floors[0] / 4e-3)
+    np.testing.assert_allclose(floors[0], 4e-3 * slots, atol=1e-9)
     assert 0 < slots.max() < 8 and (slots > 0).sum() > 6
-    assert (companies[2] >= companies[1]).all() and (companies[2] > companies[1] + 1e-6).any()
+    assert (floors[2] >= floors[1]).all() and (floors[2] > floors[1] + 1e-6).any()
 
 
 def test_jumps_are_those_to_the_nearest_nodes_of_a_grid():

@@ -64,7 +64,7 @@ def made(tmp_path_factory):
     compared = compare(
         PLAN, GENERATOR, SAME, geometry, folder / "slice", folder / "curves", classes=classes, num_pairs=4
     )
-    zoom(PLAN, GENERATOR, folder / "zoom-float32", SAME, num=5, max_levels=2, keep=["images"])
+    zoom(PLAN, GENERATOR, folder / "zoom-float32", SAME, points_per_axis=5, max_levels=2, keep=["images"])
     maps = report.measure_maps(PLAN, GENERATOR, SAME, folder / "maps", 5)
     path = report.write_report(
         folder, PLAN, store, geometry, maps=maps, compared=compared, curves=folder / "curves",

@@ -1,6 +1,7 @@
 """Zooms into steps, staircases and smooth flanks of known place and slope, and into the shipped digits."""
 
 import dataclasses
+import itertools
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from hessfast import shards
 from hessfast.posterior import Grid
 from hessfast.slices import SlicePlan, feature_map, from_callable, lipschitz, random_anchors
-from hessfast.slices._last_bits import Nudged
+from hessfast.slices._last_bits import Perturbed
 from hessfast.slices._windows import steepest
 from hessfast.slices.zoom import Zoom, zoom
 
@@ -33,10 +34,10 @@ def flank(z):
 
 @pytest.mark.parametrize(("dtype", "epsilon"), [("float32", 2.0**-23), ("float64", 2.0**-52)])
 def test_a_step_is_found_to_the_last_bit_and_stays_sharp(tmp_path, dtype, epsilon):
-    found = zoom(line(dtype), from_callable(step, "step"), tmp_path, num=17)
+    found = zoom(line(dtype), from_callable(step, "step"), tmp_path, points_per_axis=17)
     last = found.levels[-1]
     assert abs(last.place[0] - 1 / 3) < epsilon and found.dtype == dtype
-    assert all(level.resolved and level.largest == 1 and level.company == 0 for level in found.levels[:-1])
+    assert all(level.resolved and level.largest == 1 and level.batching == 0 for level in found.levels[:-1])
     assert epsilon / 2 < found.finest < 64 * epsilon
     ratios = np.divide([level.spacing for level in found.levels[:-1]], [level.spacing for level in found.levels[1:]])
     np.testing.assert_allclose(ratios[:4], 8, rtol=1e-9)
@@ -49,7 +50,7 @@ def test_a_step_is_found_to_the_last_bit_and_stays_sharp(tmp_path, dtype, epsilo
 
 @pytest.mark.parametrize(("dtype", "epsilon"), [("float32", 2.0**-23), ("float64", 2.0**-52)])
 def test_a_smooth_flank_ends_as_a_slope(tmp_path, dtype, epsilon):
-    found = zoom(line(dtype), from_callable(flank, "flank"), tmp_path, num=17)
+    found = zoom(line(dtype), from_callable(flank, "flank"), tmp_path, points_per_axis=17)
     smooth = [level for level in found.levels if level.resolved and level.smooth]
     assert not found.levels[0].smooth and len(smooth) >= 2
     assert smooth[len(smooth) // 2].lipschitz == pytest.approx(1000, rel=0.01)
@@ -83,7 +84,7 @@ def test_levels_of_cantors_staircase_keep_jumping(tmp_path):
             x = 3 * x - digit
         return y
 
-    found = zoom(line("float64"), from_callable(staircase, "staircase"), tmp_path, num=7)  # thirds
+    found = zoom(line("float64"), from_callable(staircase, "staircase"), tmp_path, points_per_axis=7)  # thirds
     levels = [level for level in found.levels if level.spacing > 1e-10]
     slope = np.polyfit(np.log([level.spacing for level in levels]), np.log([level.largest for level in levels]), 1)
     assert len(levels) > 15 and slope[0] == pytest.approx(np.log(2) / np.log(3), abs=0.05)  # Hoelder's exponent
@@ -95,8 +96,10 @@ def test_batches_of_another_size_are_a_floor(tmp_path, micro_batch, other):
     """What depends on how many points are made together is not of the slice."""
     plan = SlicePlan(LINE, [[0.0], [1.0]], normalise=False, dtype="float64", micro_batch=micro_batch)
     crowded = from_callable(lambda z: z + 1e-3 * len(z), "crowded")
-    level = zoom(plan, crowded, tmp_path / "size", num=7, max_levels=1).levels[0]
-    assert level.company == pytest.approx(1e-3 * abs(micro_batch - other) * 2**0.5, rel=1e-9) and level.rounding < 1e-14
+    level = zoom(plan, crowded, tmp_path / "size", points_per_axis=7, max_levels=1).levels[0]
+    assert (
+        level.batching == pytest.approx(1e-3 * abs(micro_batch - other) * 2**0.5, rel=1e-9) and level.rounding < 1e-14
+    )
     assert level.largest == pytest.approx(1 / 6) and level.resolved
 
 
@@ -106,9 +109,37 @@ def test_noise_of_the_loop_is_a_floor(tmp_path):
     anchors = random_anchors((1, 4, 4), 2, seed=1)
     plan = SlicePlan(anchors, Grid((0.0,), (1.0,), (2,)), eta=0.5, num_steps=2)
     with_noise = Noisy(from_callable(lambda z: z, "identity"))
-    found = zoom(plan, with_noise, tmp_path, num=17)
+    found = zoom(plan, with_noise, tmp_path, points_per_axis=17)
     assert len(found.levels) == 2 and found.levels[0].resolved
-    assert found.levels[1].rounding < 1e-5 < 0.01 < found.levels[1].company
+    assert found.levels[1].rounding < 1e-5 < 0.01 < found.levels[1].batching
+    assert "noise floor" in found.reason and "which is the noise of the loop, of eta = 0.5: each point" in found.reason
+    assert "rounding" not in found.reason
+
+
+@pytest.mark.parametrize("more", [{}, {"dtype": "float64"}])
+def test_a_zoom_into_nothing_says_so(tmp_path, more):
+    found = zoom(line(**more), from_callable(lambda z: 0 * z, "constant"), tmp_path, points_per_axis=5)
+    assert found.reason == "At spacing 2.5e-01 all points are alike: nothing jumps. Nothing is resolved."
+
+
+def test_a_floor_of_batches_is_no_rounding(tmp_path):
+    found = zoom(line(), from_callable(lambda z: z + len(z), "crowded"), tmp_path, points_per_axis=5)
+    assert "which is what the same point differs by in another batch" in found.reason
+    assert "rounding" not in found.reason
+
+
+def test_windows_stay_in_the_box(tmp_path):
+    """The largest jump is at the edge: the next window ends there."""
+    plan = SlicePlan(PLANE, Grid((0.0, 0.0), (1.0, 2.0), (2, 2)), normalise=False, dtype="float64")
+    edge = from_callable(lambda z: z[..., :1] ** 40 + z[..., 1:], "edge")
+    found = zoom(plan, edge, tmp_path, max_levels=12)
+    for before, level in itertools.pairwise(found.levels):
+        window, wider = level.window, found.levels[0].window
+        assert window.lower >= wider.lower and window.upper[0] == 1.0 and window.upper[1] <= 2.0
+        np.testing.assert_allclose(np.subtract(window.upper, window.lower), 2 * before.spacing * np.array([1, 2]))
+    assert len(found.levels) == 12 and found.levels[-1].lipschitz == pytest.approx(40, rel=1e-3)
+    corner = steepest(Grid((0.0, 0.0), (1.0, 1.0), (5, 5)), np.eye(25)[0])
+    assert (corner.lower, corner.upper) == ((0.0, 0.0), (0.5, 0.5))
 
 
 class Noisy:
@@ -130,17 +161,17 @@ class Noisy:
 def test_last_bits_of_every_element_are_changed_by_chance(dtype, epsilon):
     plan = SlicePlan(random_anchors((4, 8, 8), 2), [[0.1], [0.3], [0.3]], dtype=dtype)
     z = plan.z(plan.parameters)
-    nudged = Nudged(from_callable(lambda z: z, "identity")).prepare(plan)
-    moved = nudged.latents(z, [0, 1, 2]).double() / z.to(getattr(torch, dtype)).double() - 1
+    perturbed = Perturbed(from_callable(lambda z: z, "identity")).prepare(plan)
+    moved = perturbed.latents(z, [0, 1, 2]).double() / z.to(getattr(torch, dtype)).double() - 1
     steps = (moved / epsilon).abs()
     assert steps.max() < 2.01 and 0.5 < (steps > 0).double().mean() < 0.8  # two thirds, but for rounding
     assert all(0.25 < (sign * moved > 0).double().mean() < 0.4 for sign in (-1, 1))
-    assert torch.equal(moved, nudged.latents(z, [0, 1, 2]).double() / z.to(getattr(torch, dtype)).double() - 1)
+    assert torch.equal(moved, perturbed.latents(z, [0, 1, 2]).double() / z.to(getattr(torch, dtype)).double() - 1)
     assert not torch.equal(moved[1], moved[2])
 
 
 def test_a_killed_zoom_goes_on(tmp_path, monkeypatch):
-    plan, whole = line(), zoom(line(), from_callable(flank, "flank"), tmp_path / "whole", num=17)
+    plan, whole = line(), zoom(line(), from_callable(flank, "flank"), tmp_path / "whole", points_per_axis=17)
     assert Zoom.load(tmp_path / "whole") == whole
     module, calls = sys.modules["hessfast.slices.zoom"], []
 
@@ -153,23 +184,26 @@ def test_a_killed_zoom_goes_on(tmp_path, monkeypatch):
     generate = module.generate
     monkeypatch.setattr(module, "generate", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        zoom(plan, from_callable(flank, "flank"), tmp_path / "again", num=17)
+        zoom(plan, from_callable(flank, "flank"), tmp_path / "again", points_per_axis=17)
     partly = Zoom.load(tmp_path / "again")
+    path = tmp_path / "again" / "zoom.json"
+    path.write_text(path.read_text().replace("batching", "company"))  # as earlier versions wrote it
+    assert Zoom.load(tmp_path / "again") == partly
     assert partly.levels == whole.levels[:2] and "not come to its end" in partly.reason
     monkeypatch.undo()
-    assert zoom(plan, from_callable(flank, "flank"), tmp_path / "again", num=17) == whole
+    assert zoom(plan, from_callable(flank, "flank"), tmp_path / "again", points_per_axis=17) == whole
     files = [path.relative_to(tmp_path / "whole") for path in sorted((tmp_path / "whole").rglob("*")) if path.is_file()]
     assert len(files) > 20
     for file in files:
         assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
     with pytest.raises(ValueError, match="holds another plan: it differs in"):
-        zoom(plan, from_callable(step, "step"), tmp_path / "again", num=17)
+        zoom(plan, from_callable(step, "step"), tmp_path / "again", points_per_axis=17)
 
 
 def test_levels_keep_what_is_asked_for(tmp_path):
     plan = SlicePlan(LINE, [[0.0], [0.25], [1.0]], normalise=False)
     bright = feature_map(lambda images: images.mean(dim=(1, 2, 3)).unsqueeze(1), "brightness")
-    found = zoom(plan, from_callable(step, "step"), tmp_path, bright, num=5, max_levels=2, keep=["images"])
+    found = zoom(plan, from_callable(step, "step"), tmp_path, bright, points_per_axis=5, max_levels=2, keep=["images"])
     store = shards.open(tmp_path / "level-01" / "points")
     assert set(store) == {"parameters", "features", "images"} and found.levels[1].window.shape == (5,)
     np.testing.assert_array_equal(store["parameters"][:], found.levels[1].window.points)
@@ -194,7 +228,7 @@ def digits():
 def test_the_zoom_into_digits_ends_at_the_floor_of_float32(tmp_path):
     """On a line between two anchors, in few steps: a boundary, then a smooth flank, then rounding."""
     plan = SlicePlan(random_anchors((1, 8, 8), 2, seed=1), Grid((0.0,), (1.0,), (2,)), num_steps=4, micro_batch=17)
-    found = zoom(plan, digits(), tmp_path, "digits", num=17)
+    found = zoom(plan, digits(), tmp_path, "digits", points_per_axis=17)
     assert 1e-8 < found.finest < 1e-5 and not found.levels[-1].resolved
     assert all(1e-9 < level.floor < 1e-4 for level in found.levels)
     smooth = [level for level in found.levels[:-1] if level.smooth]
@@ -206,7 +240,7 @@ def test_the_zoom_into_digits_ends_at_the_floor_of_float32(tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"num": 4}, "num must be >= 5, got 4"),
+        ({"points_per_axis": 4}, "points_per_axis must be >= 5, got 4"),
         ({"max_levels": 0}, "max_levels must be >= 1, got 0"),
         ({"keep": ["pixels"]}, "keep must be one of latents, features, images, got 'pixels'"),
         ({"plan": SlicePlan(LINE, [[0.5]])}, "plan must have points that differ on every axis, got"),

@@ -12,12 +12,12 @@ from .generators import Generator, Prepared
 from .plan import SlicePlan
 
 
-class Nudged(Generator):
+class Perturbed(Generator):
     """A generator whose every element of z is moved by -1, 0 or 1 machine epsilons, by chance and the point's id."""
 
     def __init__(self, generator: Generator):
         self.generator, self.device = generator, generator.device
-        self.identity = {"nudged": generator.identity}
+        self.identity = {"nudged": generator.identity}  # its name in stores
 
     def prepare(self, plan: SlicePlan) -> Prepared:
         prepared = self.generator.prepare(plan)

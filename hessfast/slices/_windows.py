@@ -10,13 +10,13 @@ from hessfast.posterior import Grid
 from .plan import SlicePlan
 
 
-def steepest(grid: Grid, values: Any, num: int = 9) -> Grid:
-    """The window of `num` nodes an axis, two spacings wide, around the neighbours whose values differ most.
+def steepest(grid: Grid, values: Any, points_per_axis: int = 9) -> Grid:
+    """The window, two spacings wide and in the box of the grid, around the neighbours whose values differ most.
 
     Args:
         grid: nodes.
         values: features of its nodes in order, `[num_nodes, ...]`.
-        num: nodes an axis of the window, >= 2.
+        points_per_axis: of the window, >= 2.
 
     Example:
         >>> steepest(Grid((0.0,), (1.0,), (5,)), [0.0, 0.0, 0.1, 0.9, 1.0], 5).axes[0].tolist()
@@ -25,7 +25,7 @@ def steepest(grid: Grid, values: Any, num: int = 9) -> Grid:
     values = _checks.float_array("values", values)
     if values.ndim < 1 or len(values) != grid.num_nodes:
         raise ValueError(f"values must have one row for each of {grid.num_nodes} nodes, got shape {values.shape}.")
-    return around(largest_jump(grid, values)[1], spacing(grid), (num,) * grid.dim)
+    return around(largest_jump(grid, values)[1], spacing(grid), (points_per_axis,) * grid.dim, grid)
 
 
 def largest_jump(grid: Grid, values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
@@ -49,18 +49,24 @@ def jumps(values: np.ndarray) -> np.ndarray:
     return jump
 
 
-def around(place: np.ndarray, half: np.ndarray, shape: tuple[int, ...]) -> Grid:
-    """Nodes in the window of that half width; where float64 has no room for it, between two of its numbers."""
+def around(place: np.ndarray, half: np.ndarray, shape: tuple[int, ...], within: Grid) -> Grid:
+    """Nodes in the window of that half width, moved into the box of `within`.
+
+    Where float64 has no room for it, it lies between two of its numbers.
+    """
     lower, upper = place - half, place + half
+    lowest, highest = np.array(within.lower), np.array(within.upper)
+    lower, upper = np.where(lower < lowest, lowest, lower), np.where(lower < lowest, lowest + 2 * half, upper)
+    lower, upper = np.where(upper > highest, highest - 2 * half, lower), np.where(upper > highest, highest, upper)
     return Grid(tuple(lower), tuple(np.maximum(upper, np.nextafter(lower, np.inf))), shape)
 
 
-def box(plan: SlicePlan, num: int) -> Grid:
-    """`num` nodes an axis in the box of a plan's points."""
+def box(plan: SlicePlan, points_per_axis: int) -> Grid:
+    """So many nodes an axis in the box of a plan's points."""
     lower, upper = plan.parameters.min(axis=0), plan.parameters.max(axis=0)
     if not (lower < upper).all():
-        raise ValueError(f"plan must have points that differ on every axis, got {lower} to {upper}.")
-    return Grid(tuple(lower), tuple(upper), (num,) * plan.dim)
+        raise ValueError(f"plan must have points that differ on every axis, got {lower.tolist()} to {upper.tolist()}.")
+    return Grid(tuple(lower), tuple(upper), (points_per_axis,) * plan.dim)
 
 
 def spacing(grid: Grid) -> np.ndarray:

@@ -9,7 +9,7 @@ from scipy.spatial import KDTree
 from hessfast import _checks, _random
 from hessfast.posterior import Grid
 
-from ._last_bits import Nudged, other_size
+from ._last_bits import Perturbed, other_size
 from ._windows import spacing
 from .features import feature_map
 from .generate import Compute
@@ -22,17 +22,17 @@ class NoiseFloor:
     """Distances between features, or latents where there are none, of points and of their repetitions `[num]`.
 
     Attributes:
-        company: greatest distance to the same point in another slot, among others, in a batch of another size.
+        batching: greatest distance to the same point in another slot, among others, in a batch of another size.
         rounding: distance to the same point with every element of z moved by -1, 0 or 1 machine epsilons.
         precision: distance to the same point in `reference_dtype`; None if that is the plan's.
         jump: greatest distance to the nearest points, two an axis; near by steps of the grid, if it is one.
         threshold: a jump above it is a boundary of the slice, a distance between repetitions above it a flip.
         dtype: of the plan.
         reference_dtype: that it was compared with.
-        num_repeats: how many repetitions `company` is the greatest of.
+        num_repeats: how many repetitions `batching` is the greatest of.
     """
 
-    company: np.ndarray
+    batching: np.ndarray
     rounding: np.ndarray
     precision: np.ndarray | None
     jump: np.ndarray
@@ -43,8 +43,8 @@ class NoiseFloor:
 
     @property
     def floor(self) -> np.ndarray:
-        """The greatest of `company`, `rounding` and `precision`, `[num]`."""
-        known = [self.company, self.rounding, *([] if self.precision is None else [self.precision])]
+        """The greatest of `batching`, `rounding` and `precision`, `[num]`."""
+        known = [self.batching, self.rounding, *([] if self.precision is None else [self.precision])]
         return np.max(known, axis=0)
 
     @property
@@ -102,13 +102,13 @@ def noise_floor(
 
     every = np.arange(plan.num)
     first = make(plan, every)
-    company = np.zeros(plan.num)
+    batching = np.zeros(plan.num)
     for repeat in range(num_repeats):
         mixed = np.argsort(_random.derive(plan.seed, *_random.ORDERS, repeat, every))
         size = plan.micro_batch if repeat % 2 == 0 else other_size(plan)
         again = make(plan.at(plan.points, micro_batch=size), mixed)
-        company = np.maximum(company, np.linalg.norm(again - first, axis=1))
-    rounding = np.linalg.norm(make(plan, every, Nudged(generator)) - first, axis=1)
+        batching = np.maximum(batching, np.linalg.norm(again - first, axis=1))
+    rounding = np.linalg.norm(make(plan, every, Perturbed(generator)) - first, axis=1)
     precision = None
     if reference_dtype != plan.dtype:
         precise = make(plan.at(plan.points, dtype=reference_dtype), every)
@@ -116,5 +116,5 @@ def noise_floor(
     places = plan.parameters / (spacing(plan.points) if isinstance(plan.points, Grid) else 1)
     near: Any = KDTree(places).query(places, k=2 * plan.dim + 1)[1]
     jump = np.linalg.norm(first[near[:, 1:]] - first[:, None], axis=2).max(axis=1)
-    limit = 5 * float(np.median(jump)) if threshold is None else float(_checks.float_array("threshold", threshold))
-    return NoiseFloor(company, rounding, precision, jump, limit, plan.dtype, reference_dtype, num_repeats)
+    limit = 5 * float(np.median(jump)) if threshold is None else _checks.number("threshold", threshold)
+    return NoiseFloor(batching, rounding, precision, jump, limit, plan.dtype, reference_dtype, num_repeats)

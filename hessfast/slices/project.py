@@ -197,14 +197,14 @@ class SliceProject:
             raise ValueError(f"{path} is damaged; delete {path.parent} and fit again.") from None
         return self.fit(*settings)
 
-    def zoom(self, dtype: str | None = None, window: int = 9, levels: int = 64) -> Zoom:
+    def zoom(self, dtype: str | None = None, points_per_axis: int = 9, levels: int = 64) -> Zoom:
         """A series of windows around the sharpest boundary, in `zoom-DTYPE`; see `hessfast.slices.zoom`."""
         dtype = dtype or self.plan.dtype
-        first = steepest(self.plan.points, np.asarray(self.store["features"][:]), window)
+        first = steepest(self.plan.points, np.asarray(self.store["features"][:]), points_per_axis)
         self.say(f"zoom in {dtype}")
         return zoom(
-            self.plan.at(first, dtype=dtype), self.generator, self.folder / f"zoom-{dtype}", self.features, num=window,
-            max_levels=levels, keep=["images"], progress=self.shows,
+            self.plan.at(first, dtype=dtype), self.generator, self.folder / f"zoom-{dtype}", self.features,
+            points_per_axis=points_per_axis, max_levels=levels, keep=["images"], progress=self.shows,
         )  # fmt: skip
 
     def report(self, pairs: int = 100, maps: int = 24, seed: int = 0) -> tuple[Path, str | None]:

@@ -268,6 +268,6 @@ def _maps_text(maps: dict[str, Any]) -> str:
     flips = int(np.sum(maps["noise"]["flip"]))
     return (
         f"Lipschitz constants {how}. The noise floor is the largest distance between features of one point made again "
-        f"in other company, from other last bits of z and in float64: {flips} of {maps['noise']['flip'].size} points "
+        f"in other batches, from other last bits of z and in float64: {flips} of {maps['noise']['flip'].size} points "
         "flip by rounding alone."
     )

@@ -21,7 +21,7 @@ from .plan import SlicePlan
 FILE = "zoom.json"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Level:
     """One window of a zoom: what jumps in it, and how much of that is rounding.
 
@@ -33,7 +33,7 @@ class Level:
         place: the point in the middle of that pair, `[dim]`.
         largest: jump of the window.
         median: of the jumps along `axis`.
-        company: greatest distance to the same point in another slot, among others, in a batch of another size and
+        batching: greatest distance to the same point in another slot, among others, in a batch of another size and
             with the noise of another id.
         rounding: greatest distance to the same point with every element of z moved by -1, 0 or 1 machine epsilons.
         unmoved: fraction of the elements of z that do not change, in the dtype, from a point to its neighbour.
@@ -44,7 +44,7 @@ class Level:
     place: tuple[float, ...]
     largest: float
     median: float
-    company: float
+    batching: float
     rounding: float
     unmoved: float
 
@@ -60,8 +60,8 @@ class Level:
 
     @property
     def floor(self) -> float:
-        """The greater of `company` and `rounding`."""
-        return max(self.company, self.rounding)
+        """The greater of `batching` and `rounding`."""
+        return max(self.batching, self.rounding)
 
     @property
     def resolved(self) -> bool:
@@ -74,7 +74,7 @@ class Level:
         return self.largest <= 2 * self.median
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Zoom:
     """A series of levels, the last of which says why it ends there.
 
@@ -105,6 +105,9 @@ class Zoom:
         try:
             fields = json.loads(path.read_bytes())
             levels = [{**level, "window": Grid(**level["window"])} for level in fields["levels"]]
+            for level in levels:
+                if "company" in level:  # as it was called before
+                    level["batching"] = level.pop("company")
             return cls(
                 tuple(Level(**{**level, "place": tuple(level["place"])}) for level in levels),
                 fields["reason"],
@@ -125,23 +128,24 @@ def zoom(
     out: str | Path,
     features: Any = None,
     *,
-    num: int = 9,
+    points_per_axis: int = 9,
     max_levels: int = 64,
     keep: Sequence[str] = (),
     progress: bool = False,
 ) -> Zoom:
     """Narrow a window around the largest jump of features, to the floor of the dtype.
 
-    Every level is a grid of `num` points an axis, made three times: as it is; in another order and batch size; and with
+    Every level is a grid of `points_per_axis`, made three times: as it is; in another order and batch size; and with
     the last bits of z changed at random. The next window is two spacings wide, around the middle of the pair of
-    neighbours whose features differ most, (num - 1) / 2 times smaller. The series ends where that jump is not above
-    twice the floor, the greatest distance between repetitions: from there on differences are rounding. A network of
-    finitely many smooth steps is Lipschitz, so its jumps shrink with the spacing in the end; `Level.smooth` says where
-    that begins, and a Lipschitz constant that grows again after it is the rounding of the dtype. Cost: 3 num^dim images
-    a level, in micro-batches: one that divides num^dim, such as 27 for 81, wastes nothing. 8 levels of 17 points or 12
-    of 9 lead to the floor of float32, about twice as many to that of float64.
+    neighbours whose features differ most but inside of the first window, (points_per_axis - 1) / 2 times smaller. The
+    series ends where that jump is not above twice the floor, the greatest distance between repetitions: from there on
+    differences are rounding, or the noise of the loop. A network of finitely many smooth steps is Lipschitz, so its
+    jumps shrink with the spacing in the end; `Level.smooth` says where that begins, and a Lipschitz constant that grows
+    again after it is the rounding of the dtype. Cost: 3 points_per_axis^dim images a level, in micro-batches: one that
+    divides a level, such as 27 for 81, wastes nothing. 8 levels of 17 points or 12 of 9 lead to the floor of float32,
+    about twice as many to that of float64.
 
-    Levels lie in `out` as stores of `generate`, `level-00/points`, `company` and `rounding`: a killed zoom goes on
+    Levels lie in `out` as stores of `generate`, `level-00/points`, `batching` and `rounding`: a killed zoom goes on
     where it was, and several processes share its work. `zoom.json` holds what is known so far, see `Zoom.load`.
 
     Args:
@@ -150,7 +154,7 @@ def zoom(
         generator: by which.
         out: folder, created if need be.
         features: see `feature_map`; None: compare latents.
-        num: points an axis, >= 5.
+        points_per_axis: of every window, >= 5.
         max_levels: at most so many.
         keep: arrays to keep of `level-*/points` beside what is compared, such as "images".
         progress: show a bar for each level on stderr, if that is a terminal.
@@ -168,12 +172,14 @@ def zoom(
         >>> bool(abs(found.levels[-1].place[0] - 1 / 3) < 2**-23), any(level.smooth for level in found.levels)
         (True, False)
     """
-    num, max_levels = _checks.integer("num", num, 5), _checks.integer("max_levels", max_levels, 1)
+    points_per_axis = _checks.integer("points_per_axis", points_per_axis, 5)
+    max_levels = _checks.integer("max_levels", max_levels, 1)
     folder, features = Path(out), None if features is None else feature_map(features)
-    window, levels, end = _windows.box(plan, num), [], f"max_levels allows no more than {max_levels} levels."
+    first = window = _windows.box(plan, points_per_axis)
+    levels, end = [], f"max_levels allows no more than {max_levels} levels."
     for number in range(max_levels):
         if number > 0:
-            window = _windows.around(np.array(levels[-1].place), _windows.spacing(window), window.shape)
+            window = _windows.around(np.array(levels[-1].place), _windows.spacing(window), window.shape, first)
             if any((np.diff(axis) <= 0).any() for axis in window.axes):
                 end = f"Below spacing {levels[-1].spacing:.1e} float64 does not tell the coordinates of points apart."
                 break
@@ -181,7 +187,7 @@ def zoom(
             _level(plan.at(window), generator, folder / f"level-{number:02d}", features, tuple(keep), progress)
         )
         if not levels[-1].resolved:
-            end = _rounding(levels[-1], plan.dtype)
+            end = _unresolved(levels[-1], plan)
             break
         if _distributed.workers()[0] == 0:
             Zoom(tuple(levels), "The zoom has not come to its end.", plan.dtype)._save(folder)
@@ -202,11 +208,11 @@ def _level(
         return np.asarray(store[name][:]).astype(np.float64).reshape(plan.num, -1)
 
     first = made("points", plan, generator, keep)
-    company = np.empty_like(first)
-    company[order] = made(
-        "company", plan.at(plan.parameters[order], micro_batch=_last_bits.other_size(plan)), generator
+    batching = np.empty_like(first)
+    batching[order] = made(
+        "batching", plan.at(plan.parameters[order], micro_batch=_last_bits.other_size(plan)), generator
     )
-    rounding = made("rounding", plan, _last_bits.Nudged(generator))
+    rounding = made("rounding", plan, _last_bits.Perturbed(generator))
     axis, place, jumps = _windows.largest_jump(plan.points, first)
     return Level(
         window=plan.points,
@@ -214,16 +220,27 @@ def _level(
         place=tuple(place.tolist()),
         largest=float(jumps.max()),
         median=float(np.median(jumps)),
-        company=float(np.linalg.norm(company - first, axis=1).max()),
+        batching=float(np.linalg.norm(batching - first, axis=1).max()),
         rounding=float(np.linalg.norm(rounding - first, axis=1).max()),
         unmoved=_last_bits.unmoved(plan),
     )
 
 
-def _rounding(last: Level, dtype: str) -> str:
+def _unresolved(last: Level, plan: SlicePlan) -> str:
+    """Why a level is not resolved."""
+    here = f"At spacing {last.spacing:.1e}"
+    if last.unmoved == 1:
+        return f"{here} z is the same for neighbours in {plan.dtype}: differences there are rounding."
+    if last.largest == 0:
+        return f"{here} all points are alike: nothing jumps."
+    below = f"{here} the largest jump, {last.largest:.1e}, is not above twice the noise floor, {last.floor:.1e}"
+    if last.rounding < last.batching:
+        noise = f"the noise of the loop, of eta = {plan.eta:g}: each point has its own" if plan.eta else (
+            "what the same point differs by in another batch and with other noise of the scheduler, if it draws some"
+        )  # fmt: skip
+        return f"{below}, which is {noise}."
     return (
-        f"At spacing {last.spacing:.1e} the largest jump, {last.largest:.1e}, is not above twice the noise floor, "
-        f"{last.floor:.1e}, and {last.unmoved:.0%} of the elements of z are the same for neighbours in {dtype}: "
+        f"{below}, and {last.unmoved:.0%} of the elements of z are the same for neighbours in {plan.dtype}: "
         "differences there are rounding."
     )
 
