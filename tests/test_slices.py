@@ -362,6 +362,22 @@ class NoForwardMode(torch.autograd.Function):
         raise NotImplementedError
 
 
+def test_differences_go_no_farther_than_the_points_are_apart():
+    """A sigmoid of width 1e-4 through NumPy has slope 2500 in its middle; a step of 1e-2 would leap over it."""
+
+    def sigmoid(z):
+        return torch.from_numpy(1 / (1 + np.exp((0.3141 - z.double().numpy()[..., :1]) / 1e-4)))
+
+    anchors = torch.tensor([[[[0.0, 1.0]]], [[[1.0, 1.0]]]])
+    points, generator = Grid((0.314,), (0.3142,), (9,)), from_callable(sigmoid, "sigmoid")
+    for of in (points, points.points.reshape(-1, 1)):
+        found = lipschitz(SlicePlan(anchors, of, normalise=False), generator, of="latents")
+        assert (found.method, found.step) == ("differences", pytest.approx(2.5e-5))
+        assert found.constant.max() == pytest.approx(2500, rel=0.02)  # 0.02 of that with the usual step
+    for of, step in (([[0.3]], 1e-2), ([[0.3], [0.9], [0.3]], 1e-2), (Grid((0.0,), (1.0,), (3,)), 1e-2)):
+        assert lipschitz(SlicePlan(anchors, of, normalise=False), generator, of="latents").step == step
+
+
 def test_differences_are_labelled_where_forward_mode_is_missing():
     plan = SlicePlan(ANCHORS, [[0.1, 0.2]], normalise=False, dtype="float64")
     squared = from_callable(NoForwardMode.apply, "squared")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from hessfast import _checks
 from hessfast.posterior import Grid
@@ -72,3 +73,14 @@ def box(plan: SlicePlan, points_per_axis: int) -> Grid:
 def spacing(grid: Grid) -> np.ndarray:
     """Distance between neighbours along each axis."""
     return (np.array(grid.upper) - grid.lower) / (np.array(grid.shape) - 1)
+
+
+def apart(plan: SlicePlan) -> float:
+    """How near neighbours are along the finest axis of a grid, or points of a list to the nearest other, by median."""
+    if isinstance(plan.points, Grid):
+        return float(spacing(plan.points).min())
+    places = np.unique(plan.parameters, axis=0)
+    if len(places) < 2:
+        return np.inf
+    nearest: np.ndarray = np.asarray(KDTree(places).query(places, k=2)[0])[:, 1]  # [0] is the point itself
+    return float(np.median(nearest))

@@ -1,4 +1,4 @@
-"""How strongly a slice is stretched: singular values of the Jacobian of images or features by the point."""
+"""How strongly a slice is stretched: singular values of the Jacobian with respect to the slice coordinates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hessfast import _checks
 
+from . import _windows
 from .features import feature_map
 from .generate import computing
 from .generators import Generator
@@ -65,7 +66,8 @@ def lipschitz(
         features: see `feature_map`.
         of: "latents", "images" or "features"; None: features if they are given, else images.
         method: "auto", "jvp" or "differences".
-        step: of differences, in coordinates; None: 1e-2 in float32 or less, 1e-5 in float64.
+        step: of differences, in coordinates; None: 1e-2 in float32 or less, 1e-5 in float64, but no more than the
+            points are apart: the plan says how fine its structure is.
 
     Raises:
         ValueError: for an unknown name, or "features" without any.
@@ -83,9 +85,8 @@ def lipschitz(
     if of == "features" and described is None:
         raise ValueError('features must be given for of="features", got None.')
     _checks.choice("method", method, METHODS)
-    step = (1e-5 if plan.dtype == "float64" else 1e-2) if step is None else float(_checks.float_array("step", step))
-    if not step > 0:
-        raise ValueError(f"step must be > 0, got {step}.")
+    usual = 1e-5 if plan.dtype == "float64" else 1e-2
+    step = min(usual, _windows.apart(plan)) if step is None else _checks.positive("step", step)
     prepared = generator.plain().prepare(plan)
     extract = None if described is None else described.prepare(plan.dtype, prepared.device)
 
