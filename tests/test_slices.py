@@ -28,6 +28,7 @@ from hessfast.slices import (
 from hessfast.slices.generators import Prepared
 
 ANCHORS = random_anchors((1, 4, 4), seed=1)
+ON_A_LINE = torch.stack([ANCHORS[0], ANCHORS[1], (ANCHORS[0] + ANCHORS[1]) / 2])
 GRID = Grid((-0.5, 0.0), (1.0, 2.0), (4, 3))
 
 
@@ -169,9 +170,12 @@ def test_schedulers_travel_with_a_plan(tmp_path):
         ({"points": Grid((0,), (1,), (3,))}, ValueError, "points must have 2 coordinates for 3 anchors, got 1"),
         ({"points": [[0.0, math.inf]]}, ValueError, "points must be finite, got inf"),
         ({"scheduler": 3}, TypeError, "scheduler must be a name or a scheduler of diffusers, got 3"),
+        ({"scheduler": Grid}, TypeError, "scheduler must be a name or a scheduler .*got class Grid. Call it"),
+        ({"anchors": ANCHORS[[0, 1, 1]]}, ValueError, "anchors must span 2 dimensions, got 3 in 1"),
+        ({"anchors": ON_A_LINE}, ValueError, "anchors must span 2 dimensions, got 3 in 1"),
         ({"num_steps": 0}, ValueError, "num_steps must be >= 1, got 0"),
-        ({"guidance": -1}, ValueError, "guidance must be a number >= 0, got -1"),
-        ({"eta": 1.5}, ValueError, "eta must be a number >= 0 and <= 1, got 1.5"),
+        ({"guidance": -1}, ValueError, r"guidance must be >= 0, got -1\.0"),
+        ({"eta": 1.5}, ValueError, r"eta must be in \[0, 1\], got 1.5"),
         ({"prompt": None}, TypeError, "prompt must be a text, got None"),
         ({"seed": -1}, ValueError, "seed must be >= 0"),
         ({"dtype": "float8"}, ValueError, "dtype must be one of float16, bfloat16, float32, float64, got 'float8'"),
@@ -181,6 +185,12 @@ def test_schedulers_travel_with_a_plan(tmp_path):
 def test_impossible_plans_are_refused(changes, error, message):
     with pytest.raises(error, match=message):
         SlicePlan(**{"anchors": ANCHORS, "points": GRID} | changes)
+
+
+def test_a_plan_is_shown_without_its_numbers():
+    shown = repr(SlicePlan(ANCHORS, [[0.25, 0.5]], prompt="a cat"))
+    assert "anchors=<array (3, 1, 4, 4)>, points=<array (1, 2)>" in shown and "prompt='a cat'" in shown
+    assert len(shown) < 400
 
 
 def test_torch_dtypes_name_dtypes():

@@ -171,7 +171,7 @@ def test_errors_do_not_count_affine_functions_of_theta(found):
     ("more", "message"),
     [
         ({"plan": plan([[0.1, 0.2]])}, "plan must have the points of a Grid, got a list of 1"),
-        ({"fraction": 0}, r"fraction must be in \(0, 1\], got 0"),
+        ({"fraction": 0}, "fraction must be > 0, got 0.0"),
         ({"fraction": 0.02}, "fraction must allow for the 25 points of the first round, got 21 of 1089. Use a greater"),
         ({"num_rounds": 0}, "num_rounds must be >= 1, got 0"),
         ({"stride": 1}, "stride must be >= 2, got 1"),

@@ -45,6 +45,15 @@ def demo(tmp_path_factory):
     return folder, run("demo", folder, *TINY)
 
 
+def test_an_interruption_before_the_first_file_names_no_folder(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hessfast.slices.SliceProject.begin", interrupted)
+    result = run("generate", tmp_path / "new")
+    assert (result.exit_code, result.stderr) == (130, "hessfast: Interrupted; nothing was made.\n")
+
+
 def test_demo_goes_on_and_reports(demo):
     folder, result = demo
     assert result.exit_code == 0, result.output
@@ -106,7 +115,7 @@ def test_refusals_are_one_sentence(demo, tmp_path):
         ),
         (["generate", tmp_path / "c", "--model", "none"], 2, "path must be a folder or file of a diffusers model"),
         (["generate", tmp_path / "d", "--scheduler", "none"], 2, "scheduler must"),
-        (["generate", tmp_path / "e", "--points", "1"], 2, "shape must be >= 2, got 1"),
+        (["generate", tmp_path / "e", "--points", "1"], 2, "points_per_axis must be >= 2, got 1"),
         (["generate", "/proc/none"], 2, "is not there and cannot be made"),
     ):
         result = run(*arguments)

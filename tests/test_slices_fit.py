@@ -46,7 +46,7 @@ def geometry_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def geometry(slice_folder, geometry_folder):
-    return fit(slice_folder, geometry_folder, classify=classify, num_nodes=12, num_steps=700)
+    return fit(slice_folder, geometry_folder, classify=classify, points_per_axis=12, num_steps=700)
 
 
 @pytest.mark.parametrize("name", ["ours", "released"])
@@ -65,20 +65,20 @@ def test_ridges_are_where_classes_change(geometry):
 
 def test_everything_is_read_again_and_the_same(geometry, slice_folder, geometry_folder, monkeypatch):
     monkeypatch.setattr("hessfast.log_partition.LogPartition.fit", None)  # must not be needed
-    again = fit(slice_folder, geometry_folder, classify=classify, num_nodes=12, num_steps=700)
+    again = fit(slice_folder, geometry_folder, classify=classify, points_per_axis=12, num_steps=700)
     for name in FITS:
         np.testing.assert_array_equal(again.metric[name], geometry.metric[name])
     assert again.held_out == geometry.held_out
 
 
 def test_what_is_lost_or_damaged_of_a_fit_is_made_again(slice_folder, tmp_path):
-    first = fit(slice_folder, tmp_path, num_nodes=8, num_steps=3)
+    first = fit(slice_folder, tmp_path, points_per_axis=8, num_steps=3)
     (tmp_path / "fits" / "paper" / "settings.json").unlink()  # as after a kill between two files
     (tmp_path / "fits" / "released" / "settings.json").write_text("{}")
     weights = tmp_path / "fits" / "ours" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     (tmp_path / "held_out.json").write_text("{")
-    again = fit(slice_folder, tmp_path, num_nodes=8, num_steps=3)
+    again = fit(slice_folder, tmp_path, points_per_axis=8, num_steps=3)
     for name in FITS:
         np.testing.assert_array_equal(again.metric[name], first.metric[name])
         LogPartition.load(tmp_path / "fits" / name)
@@ -116,7 +116,7 @@ def test_ours_is_fitted_to_the_held_out_posteriors_and_the_published_ones_as_pub
         return whole(self, posterior, parameters)
 
     monkeypatch.setattr(LogPartition, "fit", watched)
-    chosen = fit((features, u), tmp_path, num_nodes=8, num_steps=1).held_out
+    chosen = fit((features, u), tmp_path, points_per_axis=8, num_steps=1).held_out
     nodes = Grid((0, 0), (1, 1), (8, 8)).nearest(u)
     prior = np.log(np.bincount(nodes)[nodes] / 256)
     powers, posteriors = zip(*given, strict=True)
@@ -155,9 +155,9 @@ def test_features_that_know_nothing_score_nothing():
 
 def test_fit_refuses(tmp_path, slice_folder, geometry_folder, geometry):
     with pytest.raises(ValueError, match=r"out must be a new folder or that of the same run, .* num_nodes 12, not 10"):
-        fit(slice_folder, geometry_folder, num_nodes=10, num_steps=800)
+        fit(slice_folder, geometry_folder, points_per_axis=10, num_steps=800)
     with pytest.raises(ValueError, match=r"grid must have samples at every node, got \(40, 40\) for 576"):
-        fit(slice_folder, tmp_path / "fine", num_nodes=40)
+        fit(slice_folder, tmp_path / "fine", points_per_axis=40)
     bare = tmp_path / "bare"
     generate(PLAN.at([[0.1, 0.2], [0.3, 0.4]]), GENERATOR, bare, keep=["latents"])
     with pytest.raises(ValueError, match=r"source must hold features, got .* without"):
@@ -166,8 +166,8 @@ def test_fit_refuses(tmp_path, slice_folder, geometry_folder, geometry):
         fit(tmp_path / "missing", tmp_path / "geometry")
     with pytest.raises(ValueError, match=r"source must be \[n, d\] and \[n, dim\], got \(3, 2\) and \(2, 2\)"):
         fit((np.ones((3, 2)), np.ones((2, 2))), tmp_path / "geometry")
-    with pytest.raises(ValueError, match="num_nodes must be >= 8, got 4"):
-        fit(slice_folder, tmp_path / "geometry", num_nodes=4)
+    with pytest.raises(ValueError, match="points_per_axis must be >= 8, got 4"):
+        fit(slice_folder, tmp_path / "geometry", points_per_axis=4)
 
 
 def test_agreement_of_perfect_and_of_wrong_ridges():

@@ -14,15 +14,20 @@ import torch
 pytest.importorskip("diffusers")
 
 from hessfast import shards
+from hessfast.posterior import Grid
 from hessfast.slices import (
     SlicePlan,
     digit_classifier,
     digit_generator,
     feature_map,
+    forecast,
     from_callable,
     generate,
+    lipschitz,
     maker,
+    noise_floor,
     random_anchors,
+    zoom,
 )
 from hessfast.slices.digits import digit_unet
 from hessfast.slices.generators import fingerprint
@@ -330,3 +335,57 @@ def test_a_full_disk_ends_with_a_sentence_and_a_store_to_go_on_with(tmp_path, ge
         assert generate(many, generator, tmp_path, shard_size=4).broken() == []
     with small_disk(tmp_path, "4k"), pytest.raises(OSError, match=r"The disk of .* is full"):
         generate(many, generator, tmp_path, shard_size=4)
+
+
+# ------------------------------------------------------------------------------------------------------- other callers
+
+
+LINE = [[[[0.0, 1.0]]], [[[1.0, 1.0]]]]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda *given: generate(*given, "out"),
+        lambda *given: zoom(*given, "out"),
+        lambda *given: forecast(*given, "out"),
+        lipschitz,
+        noise_floor,
+    ],
+    ids=["generate", "zoom", "forecast", "lipschitz", "noise_floor"],
+)
+def test_a_bare_function_is_no_generator(work, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        TypeError, match=r"generator must be a Generator, got <function .* Use from_callable for a func"
+    ):
+        work(SlicePlan(LINE, Grid((0,), (1,), (5,))), lambda z: z)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("generator", "message"),
+    [
+        (from_callable(lambda z: z.numpy(), "a"), "function must return a tensor, got ndarray. Use torch.from_numpy"),
+        (from_callable(lambda z: z, "b", decode=lambda z: z.numpy()), "decode must return a tensor, got ndarray"),
+    ],
+)
+def test_functions_return_tensors(tmp_path, generator, message):
+    with pytest.raises(TypeError, match=message):
+        generate(SlicePlan(LINE, [[0.5]]), generator, tmp_path / "out")
+    with pytest.raises(TypeError, match="decode must be a function of tensors, got 3"):
+        from_callable(lambda z: z, "c", decode=3)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (["features"], "features must be given to keep nothing else, got None"),
+        ([], "keep must name one of latents, features, images or more, got none"),
+    ],
+)
+def test_a_store_of_coordinates_alone_is_refused(tmp_path, keep, message):
+    """It would take the time of all images, and keep none."""
+    with pytest.raises(ValueError, match=message):
+        generate(SlicePlan(LINE, [[0.5]]), from_callable(lambda z: z, "same"), tmp_path / "out", keep=keep)
+    assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ from hessfast.slices import (
     PipelineGenerator,
     SlicePlan,
     ddim,
+    from_pipeline,
     from_pretrained,
     generate,
     lipschitz,
@@ -434,6 +435,12 @@ def test_folders_that_hold_no_model(tmp_path, folder):
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match="config must be given for a single file, got None"):
         from_pretrained(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("given", ["sd/pipeline", tiny_diffusion.unet()], ids=["path", "unet"])
+def test_what_is_no_pipeline(given):
+    with pytest.raises(TypeError, match=r"pipeline must be a pipeline of diffusers, got '(sd|UNet2D).* Use from_pretr"):
+        from_pipeline(given)
 
 
 def test_prompts_for_models_without_text():

@@ -17,7 +17,7 @@ from hessfast.slices import SlicePlan, SliceProject, from_callable, project
 from hessfast.slices.project import check_report, kind, local_device
 
 pytest.importorskip("tests.slices_worker")
-SMALL: dict[str, Any] = {"points": 20, "num_steps": 1}  # 400 images in two shards
+SMALL: dict[str, Any] = {"points_per_axis": 20, "num_steps": 1}  # 400 images in two shards
 
 
 def contents(folder):
@@ -146,7 +146,8 @@ def test_files_of_others_are_left(tmp_path):
         ({"features": "clip"}, "features must be digits or ARCHITECTURE:FILE, got 'clip'"),
         ({"scheduler": "none"}, "scheduler must be ddim"),
         ({"guidance": 2.0}, "guidance must be 1 and prompts empty for a model without text"),
-        ({"points": 1}, "shape must be >= 2, got 1"),
+        ({"points_per_axis": 1}, "points_per_axis must be >= 2, got 1"),
+        ({"lower": 1, "upper": 1.0}, r"upper must be above lower, got 1 and 1\.$"),
         ({"device": "tpu"}, 'device must be "cpu", "cuda" or "cuda:N", got \'tpu\''),
     ],
 )
@@ -164,6 +165,22 @@ def test_a_model_without_a_shape_is_refused(tmp_path, monkeypatch):
         ValueError, match="model must tell the shape of its latents, as U-Nets of diffusers do, got 'x'"
     ):
         SliceProject.begin(tmp_path / "new", model="x")
+
+
+@pytest.mark.parametrize("given", [None, torch.nn.Identity()], ids=["none", "module"])
+@pytest.mark.parametrize("name", ["model", "features"])
+def test_models_and_features_are_named(tmp_path, name, given):
+    with pytest.raises(TypeError, match=f"{name} must be digits or .*, got (None|Identity).* of your own use"):
+        SliceProject.begin(tmp_path / "new", **{name: given})
+    assert not (tmp_path / "new").exists()
+
+
+def test_before_the_images_the_command_that_makes_them_is_said(begun):
+    this = SliceProject(begun)
+    for work in (lambda: this.store, this.fit, this.zoom):
+        with pytest.raises(FileNotFoundError, match=r"begun holds no images\. Make them with: hessfast slice generate"):
+            work()
+    assert not (begun / "geometry").exists()
 
 
 def test_reports_are_refused_before_the_work(begun, monkeypatch):

@@ -60,12 +60,12 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     store = generate(PLAN, GENERATOR, folder / "slice", SAME, keep=("latents", "features", "images"))
     classes = (np.asarray(store["features"][:])[:, 1] > 0.7).astype(int)
-    geometry = fit(folder / "slice", folder / "geometry", num_nodes=10, num_steps=15, classify=lambda _: classes)
+    geometry = fit(folder / "slice", folder / "geometry", points_per_axis=10, num_steps=15, classify=lambda _: classes)
     compared = compare(
         PLAN, GENERATOR, SAME, geometry, folder / "slice", folder / "curves", classes=classes, num_pairs=4
     )
     zoom(PLAN, GENERATOR, folder / "zoom-float32", SAME, points_per_axis=5, max_levels=2, keep=["images"])
-    maps = report.measure_maps(PLAN, GENERATOR, SAME, folder / "maps", 5)
+    maps = report.measure_maps(PLAN, GENERATOR, folder / "maps", SAME, 5)
     path = report.write_report(
         folder, PLAN, store, geometry, maps=maps, compared=compared, curves=folder / "curves",
         zoomed={"float32": folder / "zoom-float32"}, classes=classes, provenance={"note": "<tag> & more"},
@@ -141,13 +141,13 @@ def test_maps_are_those_of_the_slice(made):
 def test_maps_of_another_generator_or_of_other_features_are_refused(made):
     message = r"out must be a new folder or that of the same run, got .* with "
     with pytest.raises(ValueError, match=message + "generator.name turn, not return"):
-        report.measure_maps(PLAN, from_callable(torch.cos, "return"), SAME, made[0].parent / "maps", 5)
+        report.measure_maps(PLAN, from_callable(torch.cos, "return"), made[0].parent / "maps", SAME, 5)
     with pytest.raises(ValueError, match=message + "features.name same, not other"):
         report.measure_maps(
-            PLAN, GENERATOR, feature_map(lambda images: images.flatten(1), "other"), made[0].parent / "maps", 5
+            PLAN, GENERATOR, made[0].parent / "maps", feature_map(lambda images: images.flatten(1), "other"), 5
         )
     with pytest.raises(ValueError, match=message + "plan"):
-        report.measure_maps(PLAN, GENERATOR, SAME, made[0].parent / "maps", 6)
+        report.measure_maps(PLAN, GENERATOR, made[0].parent / "maps", SAME, 6)
 
 
 def test_what_the_ridges_have_found_is_told(made):
@@ -173,7 +173,7 @@ def test_a_scale_at_its_limit_is_told(made):
 def test_maps_are_read_again(made, monkeypatch):
     monkeypatch.setattr(report, "lipschitz", None)  # must not be needed
     monkeypatch.setattr(report, "noise_floor", None)
-    again = report.measure_maps(PLAN, GENERATOR, SAME, made[0].parent / "maps", 5)
+    again = report.measure_maps(PLAN, GENERATOR, made[0].parent / "maps", SAME, 5)
     np.testing.assert_array_equal(again["noise"]["jump"], made[4]["noise"]["jump"])
 
 

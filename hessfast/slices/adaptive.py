@@ -248,7 +248,5 @@ def _id(grid: Grid, place: tuple[int, ...]) -> int:
 
 
 def _budget(fraction: Any, num: int) -> int:
-    value = float(_checks.float_array("fraction", fraction))
-    if not 0 < value <= 1:
-        raise ValueError(f"fraction must be in (0, 1], got {value:g}.")
-    return int(value * num)
+    value = _checks.number("fraction", fraction, 0, 1)
+    return int(_checks.positive("fraction", value) * num)

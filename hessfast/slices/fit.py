@@ -63,7 +63,7 @@ def fit(
     out: str | Path,
     *,
     classify: Callable[[np.ndarray], Any] | None = None,
-    num_nodes: int | None = None,
+    points_per_axis: int | None = None,
     num_steps: int = 1500,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
@@ -83,8 +83,8 @@ def fit(
         out: folder, created if need be.
         classify: features `[n, d]` to integer classes `[n]`, an independent check of the boundaries; classes at nodes
             are those of the nearest samples.
-        num_nodes: of the grid along each axis, >= 8; None: half as many as samples along an axis, 32 at most. With more
-            of them nodes remain without samples.
+        points_per_axis: nodes of the grid, >= 8; None: half as many as samples along an axis, 32 at most. With more of
+            them nodes remain without samples.
         num_steps: of each fit of log Z.
         seed: of the halves and of the networks.
         progress: told what is begun.
@@ -100,20 +100,21 @@ def fit(
         >>> u = np.stack(np.meshgrid(*[np.linspace(0, 1, 24)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
         >>> angle = np.pi / 2 / (1 + np.exp(-30 * (u[:, 0] - 0.5)))
         >>> features = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        >>> found = fit((features, u), tempfile.mkdtemp(), num_nodes=12, num_steps=250)
+        >>> found = fit((features, u), tempfile.mkdtemp(), points_per_axis=12, num_steps=250)
         >>> bool(abs(found.grid.axes[0][found.metric["ours"][..., 0, 0].mean(axis=1).argmax()] - 0.5) < 0.1)
         True
     """
     features, parameters, identity = _read(source)
-    if num_nodes is None:  # four samples a cell in two dimensions
-        num_nodes = int(np.clip(len(parameters) ** (1 / parameters.shape[1]) / 2, 8, 32))
-    num_nodes, num_steps = _checks.integer("num_nodes", num_nodes, 8), _checks.integer("num_steps", num_steps, 1)
-    grid = Grid(tuple(parameters.min(axis=0)), tuple(parameters.max(axis=0)), (num_nodes,) * parameters.shape[1])
+    if points_per_axis is None:  # four samples a cell in two dimensions
+        points_per_axis = int(np.clip(len(parameters) ** (1 / parameters.shape[1]) / 2, 8, 32))
+    points_per_axis = _checks.integer("points_per_axis", points_per_axis, 8)
+    num_steps = _checks.integer("num_steps", num_steps, 1)
+    grid = Grid(tuple(parameters.min(axis=0)), tuple(parameters.max(axis=0)), (points_per_axis,) * parameters.shape[1])
     steps, say = Steps(out), progress or (lambda sentence: None)
     settings = {
         "slice": identity,
         "halves": "by node",
-        "num_nodes": num_nodes,
+        "num_nodes": points_per_axis,  # its name in folders
         "num_steps": num_steps,
         "seed": _checks.seed(seed),
     }
@@ -227,7 +228,10 @@ def changing(labels: np.ndarray) -> np.ndarray:
 
 
 def _score(features, parameters, grid: Grid, kernel: str, scale: float, seed: int) -> float | None:
-    """Mean held-out log posterior at the true nodes over the prior, the share of samples there; None if not finite."""
+    """Mean held-out log posterior minus log prior at the true nodes; the prior is each node's share of the samples.
+
+    None if not finite.
+    """
     try:
         posterior = _crossed(features, parameters, grid, kernel, scale, seed)
     except NoNeighbourError:

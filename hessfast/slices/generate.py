@@ -14,7 +14,7 @@ from hessfast import _arrays, _atomic, _checks, _distributed, shards
 from hessfast._steps import Steps
 
 from .features import Features, feature_map
-from .generators import Generator
+from .generators import Generator, known
 from .plan import FILE, SlicePlan
 
 KEPT = ("latents", "features", "images")
@@ -83,9 +83,13 @@ def maker(
     shard_size: int | None = None,
 ) -> tuple[shards.Plan, Callable[[int, int], dict[str, np.ndarray]]]:
     """The sharded job that a slice is, and the function ``make(start, stop)`` that fills a shard of it."""
-    kept = [_checks.choice("keep", name, KEPT) for name in keep]
+    named = [_checks.choice("keep", name, KEPT) for name in keep]
     described = None if features is None else feature_map(features)
-    kept = [name for name in KEPT if name in kept and (name != "features" or described is not None)]
+    kept = [name for name in KEPT if name in named and (name != "features" or described is not None)]
+    if named and not kept:
+        raise ValueError("features must be given to keep nothing else, got None.")
+    if not kept:
+        raise ValueError(f"keep must name one of {', '.join(KEPT)} or more, got none.")
     size = plan.micro_batch
     shard_size = size * max(1, 256 // size) if shard_size is None else _checks.integer("shard_size", shard_size, 1)
     if shard_size % size:
@@ -114,7 +118,7 @@ class Compute:
     """Latents, features and images of points in fixed micro-batches, each on its own thread on a CPU."""
 
     def __init__(self, plan: SlicePlan, generator: Generator, features: Features | None):
-        self.plan, self.prepared = plan, generator.prepare(plan)
+        self.plan, self.prepared = plan, known(generator).prepare(plan)
         self.features = None if features is None else features.prepare(plan.dtype, self.prepared.device)
 
     def arrays(self) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -54,6 +54,16 @@ class Generator(ABC):
         return self
 
 
+def known(generator: Any) -> Any:
+    """The generator, if it is one."""
+    if not callable(getattr(generator, "prepare", None)):
+        raise TypeError(
+            f"generator must be a Generator, got {generator!r:.80}. Use from_callable for a function, from_pipeline "
+            "for a pipeline of diffusers."
+        )
+    return generator
+
+
 class FunctionGenerator(Generator):
     """Any function of z, for a generator that is not diffusers'; see `from_callable`."""
 
@@ -67,9 +77,12 @@ class FunctionGenerator(Generator):
         dtype = getattr(torch, plan.dtype)
 
         def latents(z: Tensor, ids: Sequence[int]) -> Tensor:
-            return self.function(z.to(self.device, dtype))
+            return _tensor("function", self.function(z.to(self.device, dtype)))
 
-        return Prepared(latents, self.decode or (lambda x: x), self.device)
+        def decode(x: Tensor) -> Tensor:
+            return x if self.decode is None else _tensor("decode", self.decode(x))
+
+        return Prepared(latents, decode, self.device)
 
 
 def from_callable(
@@ -96,9 +109,18 @@ def from_callable(
         >>> generator.prepare(plan).latents(plan.z(plan.parameters), [0]).tolist()
         [[[[4.0, 4.0]]]]
     """
+    for what, given in (("function", function), ("decode", decode or function)):
+        if not callable(given):
+            raise TypeError(f"{what} must be a function of tensors, got {given!r:.80}.")
     if not isinstance(name, str) or not name:
         raise TypeError(f"name must be a text that stands for the function, got {name!r:.80}.")
     return FunctionGenerator(function, name, decode, device)
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    if not torch.is_tensor(value):
+        raise TypeError(f"{name} must return a tensor, got {type(value).__name__}. Use torch.from_numpy for an array.")
+    return value
 
 
 def fingerprint(module: nn.Module) -> str:

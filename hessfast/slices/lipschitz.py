@@ -15,7 +15,7 @@ from hessfast import _checks
 from . import _windows
 from .features import feature_map
 from .generate import computing
-from .generators import Generator
+from .generators import Generator, known
 from .plan import SlicePlan
 
 METHODS = ("auto", "jvp", "differences")
@@ -87,7 +87,7 @@ def lipschitz(
     _checks.choice("method", method, METHODS)
     usual = 1e-5 if plan.dtype == "float64" else 1e-2
     step = min(usual, _windows.apart(plan)) if step is None else _checks.positive("step", step)
-    prepared = generator.plain().prepare(plan)
+    prepared = known(generator).plain().prepare(plan)
     extract = None if described is None else described.prepare(plan.dtype, prepared.device)
 
     def output(u: Tensor, ids: list[int]) -> Tensor:

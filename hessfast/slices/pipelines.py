@@ -86,7 +86,17 @@ def _cast(pipeline: Any, dtype: torch.dtype) -> Any:
 
 
 def from_pipeline(pipeline: Any, *, device: Any = "cpu", compile: bool = False, graph: bool = False) -> Generator:
-    """A pipeline of diffusers that is already loaded; see `from_pretrained`."""
+    """A pipeline of diffusers that is already loaded; see `from_pretrained`.
+
+    Raises:
+        TypeError: for what is no pipeline.
+        ValueError: for a pipeline of a kind that does not take latents.
+    """
+    if not isinstance(getattr(pipeline, "components", None), Mapping):
+        raise TypeError(
+            f"pipeline must be a pipeline of diffusers, got {str(pipeline).partition(chr(10))[0]!r:.80}. Use "
+            "from_pretrained for a folder, DiffusionGenerator for a U-Net and its scheduler."
+        )
     parts: Mapping[str, Any] = pipeline.components
     unet: Any = parts.get("unet")
     decoder: Any = parts.get("vae") or parts.get("vqvae")

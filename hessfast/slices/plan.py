@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from .loops import configuration
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SlicePlan:
     """The points of a slice of latent space, and how each becomes an image; two plans of one `hash` are the same.
 
@@ -79,6 +78,10 @@ class SlicePlan:
         same = [k for k in range(1, len(anchors)) if (anchors[k] == anchors[0]).all()]
         if same:
             raise ValueError(f"anchors must differ from the first, got the same one as number {same[0]}.")
+        stretch = np.linalg.svd((anchors[1:] - anchors[0]).reshape(len(anchors) - 1, -1), compute_uv=False)
+        spanned = int((stretch > 1e-6 * stretch[0]).sum())  # anchors may have been rounded to float32
+        if spanned < len(anchors) - 1:
+            raise ValueError(f"anchors must span {len(anchors) - 1} dimensions, got {len(anchors)} in {spanned}.")
         points = self.points
         if not isinstance(points, Grid):
             points = _checks.float_array("points", points)
@@ -94,8 +97,8 @@ class SlicePlan:
             "normalise": bool(self.normalise),
             "scheduler": _scheduler(self.scheduler),
             "num_steps": _checks.integer("num_steps", self.num_steps, 1),
-            "guidance": _number("guidance", self.guidance, 0, math.inf),
-            "eta": _number("eta", self.eta, 0, 1),
+            "guidance": _checks.number("guidance", self.guidance, 0),
+            "eta": _checks.number("eta", self.eta, 0, 1),
             "seed": _checks.seed(self.seed),
             "dtype": _checks.choice("dtype", str(self.dtype).removeprefix("torch."), DTYPES),
             "micro_batch": _checks.integer("micro_batch", self.micro_batch, 1),
@@ -105,6 +108,12 @@ class SlicePlan:
                 raise TypeError(f"{name} must be a text, got {getattr(self, name)!r:.80}.")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        """Without the numbers of anchors and of a list of points."""
+        shown = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        said = [f"{k}=<array {v.shape}>" if isinstance(v, np.ndarray) else f"{k}={v!r}" for k, v in shown.items()]
+        return f"SlicePlan({', '.join(said)})"
 
     @functools.cached_property
     def parameters(self) -> np.ndarray:
@@ -231,20 +240,13 @@ def _scheduler(value: Any) -> str | dict[str, Any]:
     """A name, or class and configuration of a scheduler as JSON holds them."""
     if isinstance(value, str) and value:
         return value
+    if isinstance(value, type):
+        raise TypeError(f"scheduler must be a name or a scheduler of diffusers, got class {value.__name__}. Call it.")
     if hasattr(value, "step") and hasattr(value, "config"):
         return configuration(value)
     if isinstance(value, Mapping) and isinstance(value.get("_class_name"), str):
         return json.loads(json.dumps(dict(value)))
     raise TypeError(f"scheduler must be a name or a scheduler of diffusers, got {value!r:.80}.")
-
-
-def _number(name: str, value: Any, low: float, high: float) -> float:
-    number = _checks.float_array(name, value)
-    if number.ndim or not low <= number <= high:
-        raise ValueError(
-            f"{name} must be a number >= {low}{'' if high == math.inf else f' and <= {high}'}, got {value}."
-        )
-    return float(number)
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

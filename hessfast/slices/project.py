@@ -63,7 +63,7 @@ class SliceProject:
     Example:
         >>> import tempfile
         >>> folder = tempfile.mkdtemp()
-        >>> _ = SliceProject.begin(folder, points=3, num_steps=1).generate()
+        >>> _ = SliceProject.begin(folder, points_per_axis=3, num_steps=1).generate()
         >>> SliceProject(folder).store["images"].shape
         (9, 1, 8, 8)
     """
@@ -94,7 +94,7 @@ class SliceProject:
         *,
         model: str = "digits",
         features: str = "digits",
-        points: int = 64,
+        points_per_axis: int = 64,
         lower: float = 0.0,
         upper: float = 1.0,
         seed: int = 0,
@@ -110,7 +110,7 @@ class SliceProject:
             folder: created if need be.
             model: "digits", the shipped one, or a folder of diffusers; see `from_pretrained`.
             features: "digits", or "ARCHITECTURE:FILE" of a CLIP; see `clip_features`.
-            points: along each axis of the slice, between three random anchors.
+            points_per_axis: of the slice, between three random anchors.
             lower, upper: of both coordinates; anchors are at (0, 0), (1, 0) and (0, 1).
             seed: of the anchors and of noise.
             device: see `SliceProject`; which GPU it is may differ from one process or run to the next.
@@ -122,7 +122,9 @@ class SliceProject:
             RuntimeError: without the GPU that was asked for.
             ValueError, TypeError: for arguments that do not fit together, or the folder of another slice.
         """
-        generator, described, plan, command = _chosen(model, features, points, lower, upper, seed, device, **settings)
+        generator, described, plan, command = _chosen(
+            model, features, points_per_axis, lower, upper, seed, device, **settings
+        )
         steps = Steps(folder)
         if not _is_whole(steps.folder):
             shards.check(steps.folder / "slice", maker(plan, generator, described, keep=KEPT)[0])
@@ -153,7 +155,16 @@ class SliceProject:
 
     @property
     def store(self) -> shards.Store:
-        """Points, latents, features and images; a ValueError until all of them are made."""
+        """Points, latents, features and images.
+
+        Raises:
+            FileNotFoundError: before `generate`.
+            ValueError: until all of them are made.
+        """
+        if not (self.folder / "slice" / "plan.json").exists():
+            raise FileNotFoundError(
+                f"{self.folder} holds no images. Make them with: hessfast slice generate {self.folder}"
+            )
         return shards.open(self.folder / "slice")
 
     def classify(self, features: np.ndarray) -> np.ndarray:
@@ -170,10 +181,16 @@ class SliceProject:
         self.say(f"{self.plan.num:,} images of {self.options['model']}, {self.plan.num_steps} steps each")
         return generate(self.plan, self.generator, self.folder / "slice", self.features, keep=KEPT, progress=self.shows)
 
-    def fit(self, num_nodes: int | None = None, num_steps: int = 1500, seed: int = 0) -> Geometry:
-        """log Z and the metric, in `geometry`; see `hessfast.slices.fit`."""
+    def fit(self, points_per_axis: int | None = None, num_steps: int = 1500, seed: int = 0) -> Geometry:
+        """log Z and the metric, in `geometry`; see `hessfast.slices.fit`.
+
+        Raises:
+            FileNotFoundError: before `generate`.
+            ValueError: until all images are made.
+        """
+        _ = self.store  # or which command makes it
         return fit(
-            self.folder / "slice", self.folder / "geometry", classify=self.classify, num_nodes=num_nodes,
+            self.folder / "slice", self.folder / "geometry", classify=self.classify, points_per_axis=points_per_axis,
             num_steps=num_steps, seed=seed, progress=self.say,
         )  # fmt: skip
 
@@ -236,7 +253,7 @@ class SliceProject:
             )  # fmt: skip
         if maps:
             self.say(f"Lipschitz constants and noise floor at {maps} x {maps} nodes")
-            mapped = measure_maps(self.plan, self.generator, self.features, self.folder / "maps" / str(maps), maps)
+            mapped = measure_maps(self.plan, self.generator, self.folder / "maps" / str(maps), self.features, maps)
         self.say("report")
         zoomed: dict[str, str | Path] = {
             path.parent.name.removeprefix("zoom-"): path.parent for path in sorted(self.folder.glob("zoom-*/zoom.json"))
@@ -271,6 +288,8 @@ def kind(device: str) -> str:
 
 
 def _model(name: str, device: str) -> Generator:
+    if not isinstance(name, str | Path):
+        raise TypeError(f"model must be digits or a folder, got {name!r:.80}. For a model of your own use generate.")
     if kind(device) == "cuda" and not torch.cuda.is_available():
         raise BackendUnavailableError('No CUDA device was found; use device="cpu".')
     device = local_device(device)
@@ -278,6 +297,10 @@ def _model(name: str, device: str) -> Generator:
 
 
 def _features(name: str) -> Any:
+    if not isinstance(name, str):
+        raise TypeError(
+            f"features must be digits or ARCHITECTURE:FILE, got {name!r:.80}. For features of your own use generate."
+        )
     if name == "digits":
         return name
     if ":" not in name:
@@ -286,13 +309,17 @@ def _features(name: str) -> Any:
 
 
 def _chosen(
-    model="digits", features="digits", points=64, lower=0.0, upper=1.0, seed=0, device="cpu", **settings
+    model="digits", features="digits", points_per_axis=64, lower=0.0, upper=1.0, seed=0, device="cpu", **settings
 ) -> tuple[Generator, Any, SlicePlan, dict[str, Any]]:
     """Model, features and plan of the arguments of `begin`, and what stands for them in a folder."""
+    points_per_axis = _checks.integer("points_per_axis", points_per_axis, 2)
+    lower, upper = _checks.number("lower", lower), _checks.number("upper", upper)
+    if not lower < upper:
+        raise ValueError(f"upper must be above lower, got {upper:g} and {lower:g}.")
     generator, described = _model(model, device), _features(features)
     if generator.latent_shape is None:
         raise ValueError(f"model must tell the shape of its latents, as U-Nets of diffusers do, got {model!r}.")
-    grid = Grid((lower,) * 2, (upper,) * 2, (points,) * 2)
+    grid = Grid((lower,) * 2, (upper,) * 2, (points_per_axis,) * 2)
     plan = SlicePlan(random_anchors(generator.latent_shape, seed=seed), grid, seed=seed, **settings)
     command = {"model": model, "features": features, "device": kind(device), "plan": plan.to_dict()}
     return generator, described, plan, command

@@ -33,9 +33,11 @@ td,th{padding:.25em .6em;border-bottom:1px solid #ddd;text-align:right}td:first-
 .scroll{overflow-x:auto}.note{background:#f4f4ef;padding:.6em 1em}code{font-size:12px;overflow-wrap:anywhere}"""
 
 
-def measure_maps(plan: SlicePlan, generator: Generator, features: Any, out: str | Path, num: int = 24) -> dict:
-    """Lipschitz constants and noise floor at `num` nodes an axis over the slice's box, each kept in `out` once made."""
-    grid = _windows.box(plan, num)
+def measure_maps(
+    plan: SlicePlan, generator: Generator, out: str | Path, features: Any, points_per_axis: int = 24
+) -> dict[str, Any]:
+    """Lipschitz constants and noise floor over the slice's box, each kept in `out` once made."""
+    grid = _windows.box(plan, points_per_axis)
     coarse, steps = plan.at(grid), Steps(out)
     described = feature_map(features)
     steps.claim({"plan": coarse.hash, "generator": generator.identity, "features": described.identity})
