@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 pytest.importorskip("diffusers")
 pytest.importorskip("matplotlib")
 
-from hessfast.cli import app
+from hessfast.cli import app, slice
 
 TINY = ["--points", "16", "--steps", "2", "--pairs", "3", "--maps", "3", "--fit-steps", "20", "--levels", "2"]
 
@@ -101,6 +102,23 @@ def test_commands_one_by_one(demo, tmp_path):
     assert "Zoom in float64" in page
     assert "Table 2" not in page
     assert json.loads((folder / "report.json").read_text())["curves"] is None
+
+
+def test_the_papers_slice_is_a_command_of_the_help(tmp_path, monkeypatch):
+    told = {}
+
+    def forecast(out, **arguments):
+        told.update(arguments)
+        raise ValueError("not here")
+
+    monkeypatch.setattr("hessfast.slices.SliceProject.forecast", forecast)
+    words = shlex.split(slice.PAPER)
+    assert words[:3] == ["hessfast", "slice", "generate"] and "The paper's slice" in run("generate", "--help").output
+    run("generate", tmp_path / "new", *words[4:], "--dry-run")
+    assert told["points_per_axis"] ** 2 == pytest.approx(60_000, rel=1e-3) and told["guidance"] == 5
+    assert (told["num_steps"], told["scheduler"], told["eta"]) == (50, "released", 0)
+    assert told["prompt"] == "High quality picture, 4k, detailed"
+    assert told["negative_prompt"] == "blurry, ugly, stock photo"
 
 
 def test_refusals_are_one_sentence(demo, tmp_path):

@@ -13,7 +13,18 @@ from scipy.stats import spearmanr, wilcoxon
 from hessfast import shards
 from hessfast.posterior import Grid
 from hessfast.slices import SlicePlan, feature_map, from_callable, generate
-from hessfast.slices.curves import LINEAR, NUM_POINTS, OURS, PATHS, SHORTEST, compare, measure, paired, pixels_of
+from hessfast.slices.curves import (
+    LINEAR,
+    NUM_POINTS,
+    OURS,
+    PATHS,
+    SHORTEST,
+    compare,
+    measure,
+    paired,
+    pixels_of,
+    uniform_pairs,
+)
 from hessfast.slices.curves import random_pairs as draw
 from hessfast.slices.fit import FITS, Geometry
 from hessfast.slices.pullback import pullback_paths
@@ -77,7 +88,7 @@ def options(slice_folder):
 @pytest.fixture(scope="module")
 def compared(slice_folder, geometry, options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("curves")
-    return compare(PLAN, GENERATOR, PHASE, geometry, slice_folder, folder, **options), folder
+    return compare(PLAN, GENERATOR, folder, PHASE, geometry, slice_folder, **options), folder
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +273,7 @@ def test_ends_are_of_two_classes(options):
 
 
 def test_what_is_there_is_read_again(compared, slice_folder, geometry, options):
-    again = compare(PLAN, GENERATOR, PHASE, geometry, slice_folder, compared[1], **options)
+    again = compare(PLAN, GENERATOR, compared[1], PHASE, geometry, slice_folder, **options)
     assert json.dumps(again) == json.dumps(compared[0])
 
 
@@ -270,7 +281,7 @@ def test_curves_of_other_fits_classes_or_perception_are_refused(compared, slice_
     def refuses(what, by=geometry, **more):
         message = rf"out must be a new folder or that of the same run, got .* with {what}"
         with pytest.raises(ValueError, match=message):
-            compare(PLAN, GENERATOR, PHASE, by, slice_folder, compared[1], **{**options, **more})
+            compare(PLAN, GENERATOR, compared[1], PHASE, by, slice_folder, **{**options, **more})
 
     for name in FITS:
         changed = geometry.log_z | {name: geometry.log_z[name] + 1e-9}
@@ -279,12 +290,29 @@ def test_curves_of_other_fits_classes_or_perception_are_refused(compared, slice_
     refuses("perceptual True, not False", perceptual=None)
     refuses("num_pairs 12, not 11", num_pairs=11)
     refuses("seed 0, not 1", seed=1)
+    refuses("ends none, not random", ends="random")
+
+
+def test_ends_of_the_papers_table_are_uniform(slice_folder, geometry, options, tmp_path):
+    """Without regard to classes, in [0.1, 0.9]^2 of the box."""
+    found = compare(PLAN, GENERATOR, tmp_path, PHASE, geometry, slice_folder, **options | {"ends": "random"})
+    with np.load(tmp_path / "paths.npz") as file:
+        ends = file[LINEAR][:, [0, -1]]
+    assert found["ends"] == "random" and (ends >= 0.1).all() and (ends <= 0.9).all()
+    start, end = uniform_pairs(2 * PLAN.parameters - 1, 4000, seed=3)
+    for values in (start, end):
+        for moment, expected in ((1, 0.0), (2, 0.8**2 / 3), (4, 0.8**4 / 5)):
+            np.testing.assert_allclose((values**moment).mean(axis=0), expected, atol=0.02)
+        assert np.abs(values).max() <= 0.8
+    np.testing.assert_allclose(np.corrcoef(start.T, end.T), np.eye(4), atol=0.05)
+    with pytest.raises(ValueError, match="ends must be one of across, random, got 'both'"):
+        compare(PLAN, GENERATOR, tmp_path, PHASE, geometry, slice_folder, **options | {"ends": "both"})
 
 
 def test_compare_refuses_other_slices_and_classes(slice_folder, geometry, tmp_path):
     line = SlicePlan(ANCHORS[:2], Grid((0,), (1,), (9,)), normalise=False)
     with pytest.raises(ValueError, match="plan must have the points of a Grid of two dimensions for curves"):
-        compare(line, GENERATOR, PHASE, geometry, slice_folder, tmp_path, classes=np.zeros(9, int))
+        compare(line, GENERATOR, tmp_path, PHASE, geometry, slice_folder, classes=np.zeros(9, int))
     with pytest.raises(ValueError, match=r"classes must be 576 integers, got int64 of shape \(575,\)"):
-        compare(PLAN, GENERATOR, PHASE, geometry, slice_folder, tmp_path / "out", classes=np.zeros(575, int))
+        compare(PLAN, GENERATOR, tmp_path / "out", PHASE, geometry, slice_folder, classes=np.zeros(575, int))
     assert not (tmp_path / "out" / "settings.json").exists()

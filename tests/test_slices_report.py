@@ -62,7 +62,7 @@ def made(tmp_path_factory):
     classes = (np.asarray(store["features"][:])[:, 1] > 0.7).astype(int)
     geometry = fit(folder / "slice", folder / "geometry", points_per_axis=10, num_steps=15, classify=lambda _: classes)
     compared = compare(
-        PLAN, GENERATOR, SAME, geometry, folder / "slice", folder / "curves", classes=classes, num_pairs=4
+        PLAN, GENERATOR, folder / "curves", SAME, geometry, folder / "slice", classes=classes, num_pairs=4
     )
     zoom(PLAN, GENERATOR, folder / "zoom-float32", SAME, points_per_axis=5, max_levels=2, keep=["images"])
     maps = report.measure_maps(PLAN, GENERATOR, folder / "maps", SAME, 5)
@@ -120,6 +120,7 @@ def test_verdict_says_won_only_where_it_is():
     won = of(entry(-0.1, 1e-4, 0.8))
     assert won.count(": beaten") == 4
     assert "Why not" not in won
+    assert "over 9 pairs that cross a boundary" in won
     assert re.search(r"feature length against linear paths: -5.0% ± 0.5%, less in 80% of pairs, p = 0.0001", won)
     for lost in (entry(-0.1, 0.2, 0.8), entry(0.1, 1e-4, 0.2), entry(-0.1, 1e-4, 0.4)):
         text = of(lost)
@@ -160,6 +161,19 @@ def test_what_the_ridges_have_found_is_told(made):
     assert "60% of the changes have a ridge" in text
     assert "no ridge was found" in words(0.0, None)
     assert report._boundary_text(dataclasses.replace(made[2], agreement=None)) == words(None, None)
+
+
+def test_the_box_dimension_of_the_boundaries_is_told(made):
+    """Of a straight line it is 1; four points an axis have too few sizes of boxes for any."""
+    kept = json.loads((made[0].parent / "report.json").read_text())["box_dimension"]
+    words = "".join(Page(made[0].read_text()).words)
+    assert kept["dimension"] == pytest.approx(1, abs=2 * kept["sem"] + 1e-9)
+    assert f"have box dimension {kept['dimension']:.2f} ± {kept['sem']:.2f} over boxes of 1 to" in words
+    line = report._dimension((np.arange(64) > 20)[None].repeat(64, axis=0))
+    assert line == {"dimension": pytest.approx(1), "sem": pytest.approx(0, abs=1e-9), "range": [1, 16]}
+    few = report._dimension(np.eye(4, dtype=int))
+    assert "marks must scale over three box sizes" in few["refused"]
+    assert "No box dimension" in report._dimension_text(few) and report._dimension_text(None) == ""
 
 
 def test_a_scale_at_its_limit_is_told(made):

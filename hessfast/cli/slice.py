@@ -33,7 +33,14 @@ Maps = Annotated[int, typer.Option(help="Nodes along each axis of Lipschitz and 
 DEMO = {"points": 64, "steps": 16, "pairs": 100, "maps": 20, "window": 9}
 
 
-@app.command()
+PAPER = (
+    "hessfast slice generate OUT --model DREAMSHAPER-8 --features ViT-B-32:clip.bin --points 245 --steps 50 "
+    "--scheduler released --guidance 5 --prompt 'High quality picture, 4k, detailed' "
+    "--negative 'blurry, ugly, stock photo'"
+)
+
+
+@app.command(epilog=f"The paper's slice, 60,025 images of Stable Diffusion 1.5: {PAPER}")
 @guard
 def generate(
     out: Out,
@@ -130,13 +137,16 @@ def report(
     pairs: Pairs = 100,
     maps: Maps = 24,
     seed: Annotated[int, typer.Option(help="Seed of the pairs.")] = 0,
+    ends: Annotated[
+        str, typer.Option(help="Ends of the paths: across a boundary, or random in [0.1, 0.9]^2 as in the paper.")
+    ] = "across",
     device: SameDevice = None,
 ):
     """Paths with the images along them, maps, and report.html of all that is in the folder; after `fit`."""
     from hessfast.slices import SliceProject
 
     with _resumable(out):
-        _tell_report(*SliceProject(out, device=device, say=_say).report(pairs, maps, seed))
+        _tell_report(*SliceProject(out, device=device, say=_say).report(pairs, maps, seed, ends))
 
 
 @app.command()

@@ -27,6 +27,8 @@ from .pullback import pullback_paths
 
 NUM_POINTS = 19  # generated of each curve; every second of them are the ten of the paper
 MARGIN = 0.05  # of the box, without ends of curves
+ENDS = ("across", "random")
+MARGIN_RANDOM = 0.1  # as published: pairs in [0.1, 0.9]^2
 
 
 class Connection(NamedTuple):
@@ -85,21 +87,37 @@ def random_pairs(parameters: np.ndarray, classes: np.ndarray, num: int, seed: in
     return parameters[pairs[:num, 0]], parameters[pairs[:num, 1]]
 
 
+def uniform_pairs(parameters: np.ndarray, num: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of `num` curves, uniform in the box of the samples without a tenth at each side, as in the paper's Table 2.
+
+    Example:
+        >>> start, end = uniform_pairs(np.array([[0.0, 0.0], [1.0, 1.0]]), 500)
+        >>> start.shape, bool(0.1 < end.min() < 0.11), bool(0.89 < end.max() < 0.9)
+        ((500, 2), True, True)
+    """
+    low, high = parameters.min(axis=0), parameters.max(axis=0)
+    words = _random.derive(seed, *_random.ENDS, np.arange(2 * num * parameters.shape[1]))
+    share = MARGIN_RANDOM + (1 - 2 * MARGIN_RANDOM) * _random.uniform(words).reshape(2, num, -1)
+    start, end = low + share * (high - low)
+    return start, end
+
+
 def compare(
     plan: SlicePlan,
     generator: Generator,
+    out: str | Path,
     features: Any,
     geometry: Geometry,
     source: str | Path,
-    out: str | Path,
     *,
     classes: np.ndarray,
     perceptual: Callable[[Tensor], Tensor] | None = None,
+    ends: str = "across",
     num_pairs: int = 100,
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Generate images along every kind of path between random pairs across a boundary, and measure them.
+    """Generate images along every kind of path between random pairs of points, and measure them.
 
     Lengths are sums of distances between consecutive images: of features, of pixels in [-1, 1], of `perceptual`
     features. Points of a path are equidistant in its own metric (at equal steps for the linear one), as in the paper,
@@ -109,12 +127,15 @@ def compare(
 
     Args:
         plan: of the slice, a 2-D grid.
-        generator, features: that made it.
+        generator: that made it.
+        out: folder where images and results are kept; gone on with if it was interrupted.
+        features: see `feature_map`.
         geometry: learned of it, by `fit`.
         source: folder of the slice.
-        out: folder where images and results are kept; gone on with if it was interrupted.
-        classes: of the slice's points, `[n]`; ends of a path are of two classes.
+        classes: of the slice's points, `[n]`.
         perceptual: images `[n, channels, rows, columns]` in [-1, 1] to `[n, d]`; None: no perceptual length.
+        ends: "across": samples of two classes, so that every path crosses a boundary; "random": uniform in the box
+            without a tenth at each side, of which the paper takes 500.
         num_pairs: of points.
         seed: of the pairs.
         progress: show bars of generation.
@@ -126,7 +147,7 @@ def compare(
     grid = plan.points
     if not isinstance(grid, Grid) or grid.dim != 2:
         raise ValueError("plan must have the points of a Grid of two dimensions for curves, got others.")
-    num_pairs = _checks.integer("num_pairs", num_pairs, 2)
+    num_pairs, ends = _checks.integer("num_pairs", num_pairs, 2), _checks.choice("ends", ends, ENDS)
     steps = Steps(out)
     classes = np.asarray(classes)
     if classes.shape != (plan.num,) or classes.dtype.kind not in "iu":
@@ -138,8 +159,12 @@ def compare(
         "perceptual": perceptual is not None,
         "log_z": {name: _arrays.digest(values) for name, values in geometry.log_z.items()},
     }
-    steps.claim({**identity, "num_pairs": num_pairs, "seed": _checks.seed(seed)})
-    start, end = random_pairs(plan.parameters, classes, num_pairs, seed)
+    identity |= {"num_pairs": num_pairs, "seed": _checks.seed(seed)} | ({"ends": ends} if ends != "across" else {})
+    steps.claim(identity)
+    if ends == "across":
+        start, end = random_pairs(plan.parameters, classes, num_pairs, seed)
+    else:
+        start, end = uniform_pairs(plan.parameters, num_pairs, seed)
     drawn = steps.arrays("paths", lambda: _paths(grid, source, geometry, start, end))
     paths = np.stack([drawn[name] for name in PATHS])
     store = generate(
@@ -164,6 +189,7 @@ def compare(
     ours, linear, shortest = (by_path[name]["feature_length"] for name in (OURS, LINEAR, SHORTEST))
     return {
         "num_pairs": num_pairs,
+        "ends": ends,
         "table": {name: {key: _mean(values) for key, values in found.items()} for name, found in by_path.items()},
         "tests": {
             name: {key: paired(by_path[OURS][key], values) for key, values in found.items()}

@@ -24,7 +24,7 @@ from hessfast._steps import Steps
 from hessfast.posterior import Grid
 
 from ._windows import steepest
-from .curves import compare
+from .curves import ENDS, compare
 from .diffusion import digit_generator
 from .digits import digit_classifier
 from .features import clip_features
@@ -224,13 +224,14 @@ class SliceProject:
             points_per_axis=points_per_axis, max_levels=levels, keep=["images"], progress=self.shows,
         )  # fmt: skip
 
-    def report(self, pairs: int = 100, maps: int = 24, seed: int = 0) -> tuple[Path, str | None]:
+    def report(self, pairs: int = 100, maps: int = 24, seed: int = 0, ends: str = "across") -> tuple[Path, str | None]:
         """Paths, in `curves/PAIRS-SEED`; maps, in `maps/NUM`; and the page of all that is in the folder; after `fit`.
 
         Args:
             pairs: of points, joined by every kind of path; 0: no paths.
             maps: nodes along each axis of Lipschitz and noise maps; 0: no maps.
             seed: of the pairs.
+            ends: of the paths, "across" a boundary or "random", as in the paper; see `compare`.
 
         Returns:
             The page, and in words what the paths have shown; None without paths.
@@ -241,15 +242,18 @@ class SliceProject:
             ValueError: for one pair, or maps too small for neighbours, or an unfinished slice.
         """
         check_report(pairs, maps)
+        _checks.choice("ends", ends, ENDS)
         seed, geometry, store = _checks.seed(seed), self.geometry, self.store
         classes = self.classify(np.asarray(store["features"][:]))
         compared, mapped, curves = None, None, self.folder / "curves" / f"{pairs}-{seed}"
+        if ends != "across":
+            curves = curves.with_name(f"{curves.name}-{ends}")
         if pairs:
             self.say(f"images along paths between {pairs} pairs")
             perceptual = digit_perception() if self.options["features"] == "digits" else None
             compared = compare(
-                self.plan, self.generator, self.features, geometry, self.folder / "slice", curves, classes=classes,
-                perceptual=perceptual, num_pairs=pairs, seed=seed, progress=self.shows,
+                self.plan, self.generator, curves, self.features, geometry, self.folder / "slice", classes=classes,
+                perceptual=perceptual, ends=ends, num_pairs=pairs, seed=seed, progress=self.shows,
             )  # fmt: skip
         if maps:
             self.say(f"Lipschitz constants and noise floor at {maps} x {maps} nodes")

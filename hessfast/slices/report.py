@@ -18,6 +18,7 @@ from hessfast.posterior import Grid
 from . import _report_figures as draw
 from . import _windows
 from .adaptive import replayed, subgrid
+from .box_counting import boundary, box_counting
 from .curves import LINEAR, OURS, PATHS, QUANTITIES
 from .features import feature_map
 from .fit import Geometry
@@ -95,7 +96,8 @@ def write_report(
     jump = _windows.jumps(features.reshape(*grid.shape, -1))
     page.section("The slice", "Every image at the place of its point; anchors are at (0, 0), (1, 0) and (0, 1).")
     page.picture("slice", draw.contact(np.asarray(store["images"][:]), grid))
-    page.section("Boundaries", _boundary_text(geometry))
+    dimension = None if labels is None else _dimension(labels)
+    page.section("Boundaries", " ".join(filter(None, [_boundary_text(geometry), _dimension_text(dimension)])))
     page.picture("boundaries", draw.boundaries(geometry, labels, grid, jump))
     page.section("log Z and the Fisher metric", _fit_text(geometry))
     page.picture("geometry", draw.geometry(geometry))
@@ -111,7 +113,8 @@ def write_report(
     record = {"plan": plan.to_dict(), "plan_hash": plan.hash, "store_hash": store.plan.hash,
               "hessfast": hessfast.__version__, **(provenance or {})}  # fmt: skip
     page.add(f"<pre><code>{html.escape(json.dumps(record, indent=1))}</code></pre>")
-    results = {"held_out": geometry.held_out, "agreement": geometry.agreement, "curves": compared, **record}
+    results = {"held_out": geometry.held_out, "agreement": geometry.agreement, "box_dimension": dimension,
+               "curves": compared, **record}  # fmt: skip
     _atomic.write(page.folder / "report.json", [(json.dumps(results, indent=1) + "\n").encode()])
     return page.write("A slice of latent space")
 
@@ -130,7 +133,8 @@ def verdict(compared: dict[str, Any]) -> str:
                 f"less in {test['shorter']:.0%} of pairs, p = {p:.2g}: {'beaten' if won else 'not beaten'}"
             )
     why, pairs = compared["why"], compared["num_pairs"]
-    text = f"Levi-Civita geodesics over {pairs} pairs that cross a boundary. " + "; ".join(lines) + "."
+    which = "random pairs" if compared.get("ends") == "random" else "pairs that cross a boundary"
+    text = f"Levi-Civita geodesics over {pairs} {which}. " + "; ".join(lines) + "."
     if lost:
         chord = why["chord"]["mean"] / compared["table"][LINEAR]["feature_length"]["mean"]
         text += (
@@ -261,6 +265,27 @@ def _boundary_text(found: Geometry) -> str:
     )  # fmt: skip
     return (
         f"{text} Of the classes, which the fit has not seen: {real}; {each['found']:.0%} of the changes have a ridge."
+    )
+
+
+def _dimension(labels: np.ndarray) -> dict[str, Any]:
+    """Box dimension of the boundaries between classes, or why they have none."""
+    try:
+        found = box_counting(boundary(labels))
+    except ValueError as error:
+        return {"refused": str(error)}
+    return {"dimension": found.dimension, "sem": found.sem, "range": list(found.range)}
+
+
+def _dimension_text(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    if "refused" in found:
+        return "No box dimension of the boundaries between classes can be told from these points."
+    low, high = found["range"]
+    return (
+        f"Boundaries between classes have box dimension {found['dimension']:.2f} ± {found['sem']:.2f} over boxes of "
+        f"{low} to {high} points, where smooth curves have 1; whether they are smooth on finer scales a zoom tells."
     )
 
 
