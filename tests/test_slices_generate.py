@@ -24,9 +24,9 @@ from hessfast.slices import (
     from_callable,
     generate,
     lipschitz,
-    maker,
     noise_floor,
     random_anchors,
+    shard_job,
     zoom,
 )
 from hessfast.slices.digits import digit_unet
@@ -301,13 +301,13 @@ def test_what_is_not_finite_is_refused_and_what_is_sealed_stays(tmp_path):
 )
 def test_options_that_do_not_fit(generator, more, message):
     with pytest.raises(ValueError, match=message):
-        maker(plan(), generator, **more)
+        shard_job(plan(), generator, **more)
 
 
 def test_latents_that_are_no_images_have_none():
     this = SlicePlan([[1.0, 2.0], [3.0, 2.0]], [[0.0], [0.5]])
     with pytest.raises(ValueError, match="keep must not name images for this generator"):
-        maker(this, from_callable(lambda z: z, "vectors"), keep=["latents", "images"])
+        shard_job(this, from_callable(lambda z: z, "vectors"), keep=["latents", "images"])
 
 
 def test_a_store_that_cannot_be_written(tmp_path, generator):

@@ -19,9 +19,9 @@ from hessfast.slices import (
     generate,
     lipschitz,
     loops,
-    maker,
     noise_floor,
     random_anchors,
+    shard_job,
 )
 from hessfast.slices.loops import own_steps
 from tests import tiny_diffusion
@@ -321,7 +321,7 @@ def test_steps_in_float64_are_diffusers_own_but_for_rounding(name):
 def test_a_store_of_rounded_steps_is_not_gone_on_with(generator):
     """Only stores whose bytes have changed have another plan."""
     job = {
-        (scheduler, dtype): maker(text_plan(scheduler=scheduler, dtype=dtype), generator)[0].parameters.get("steps")
+        (scheduler, dtype): shard_job(text_plan(scheduler=scheduler, dtype=dtype), generator)[0].parameters.get("steps")
         for scheduler in ("ddim", "EulerDiscreteScheduler")
         for dtype in ("float32", "float64")
     }

@@ -19,7 +19,7 @@ from .digits import DigitClassifier, digit_classifier, digit_unet
 from .features import Features, clip_features, clip_input, feature_map
 from .fit import Geometry, fit
 from .forecast import Forecast, forecast
-from .generate import generate, maker
+from .generate import generate, shard_job
 from .generators import Generator, Prepared, from_callable
 from .lipschitz import Lipschitz, lipschitz
 from .loops import Schedule, ddim
@@ -66,10 +66,10 @@ __all__ = [
     "from_pretrained",
     "generate",
     "lipschitz",
-    "maker",
     "noise_floor",
     "random_anchors",
     "replayed",
+    "shard_job",
     "steepest",
     "write_report",
     "zoom",

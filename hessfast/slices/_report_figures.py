@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from hessfast._figures import as_picture, figure
+from hessfast._figures import as_picture
+from hessfast._figures import figure as blank
 from hessfast.posterior import Grid
 
 SHOWN = 20  # images a side of the contact sheet
@@ -33,18 +34,18 @@ def contact(images: np.ndarray, grid: Grid) -> Any:
     places = [np.unique(np.linspace(0, n - 1, min(SHOWN, n)).round().astype(int)) for n in grid.shape]
     table = images.reshape(*grid.shape, *images.shape[1:])
     rows = [np.concatenate([shown(table[i, j]) for i in places[0]], axis=1) for j in places[1][::-1]]
-    made = figure(8.4, 8)
-    axis = made.subplots()
+    figure = blank(8.4, 8)
+    axis = figure.subplots()
     (left, bottom), (right, top) = _cells(grid)
     axis.imshow(np.concatenate(rows), extent=(left, right, bottom, top), aspect="auto", interpolation="nearest")
     axis.set(xlabel="$u_1$", ylabel="$u_2$")
-    return made
+    return figure
 
 
 def geometry(found: Any) -> Any:
     """log Z, the trace of the metric with its ridges, its volume, for every fit."""
-    made = figure(13, 4.1 * len(found.metric))
-    axes = made.subplots(len(found.metric), 3, squeeze=False, sharex=True, sharey=True)
+    figure = blank(13, 4.1 * len(found.metric))
+    axes = figure.subplots(len(found.metric), 3, squeeze=False, sharex=True, sharey=True)
     for row, (name, metric) in zip(axes, found.metric.items(), strict=True):
         trace = np.log10(np.maximum(np.trace(metric, axis1=-2, axis2=-1), 1e-12))
         volume = np.log10(np.maximum(np.linalg.det(metric), 1e-24)) / 2
@@ -54,20 +55,20 @@ def geometry(found: Any) -> Any:
             (volume, "magma", r"$\log_{10}\sqrt{\det g}$"),
         )
         for axis, (values, colours, title) in zip(row, pictures, strict=True):
-            made.colorbar(picture(axis, found.grid, values, colours), ax=axis)
+            figure.colorbar(picture(axis, found.grid, values, colours), ax=axis)
             axis.set_title(f"{name}: {title}", fontsize=10)
             if found.labels is not None:
                 changes(axis, found.grid, found.labels, "white" if colours == "magma" else "black")
         points = found.grid.points[found.ridges[name]]
         row[1].plot(*points.T, ".", color="cyan", markersize=3.5)
     _labelled(axes)
-    return made
+    return figure
 
 
 def boundaries(found: Any, labels: np.ndarray | None, grid: Grid, jump: np.ndarray, fit: str = "ours") -> Any:
     """Classes, jumps of the features between neighbours, and the ridges of the metric over both."""
-    made = figure(13, 4.6) if labels is not None else figure(6.6, 5)
-    axes = np.atleast_1d(made.subplots(1, 1 if labels is None else 2, sharex=True, sharey=True))
+    figure = blank(13, 4.6) if labels is not None else blank(6.6, 5)
+    axes = np.atleast_1d(figure.subplots(1, 1 if labels is None else 2, sharex=True, sharey=True))
     if labels is not None:
         classes, places = np.unique(labels, return_inverse=True)
         picture(axes[0], grid, places.reshape(grid.shape).astype(float), "Pastel1", (-0.5, 8.5))
@@ -76,19 +77,19 @@ def boundaries(found: Any, labels: np.ndarray | None, grid: Grid, jump: np.ndarr
             centre = where[np.linalg.norm(where - where.mean(axis=0), axis=1).argmin()]
             axes[0].text(*centre, str(name), ha="center", va="center", fontsize=22)
         axes[0].set_title("classes of the images, and ridges of the metric", fontsize=10)
-    made.colorbar(picture(axes[-1], grid, np.log10(jump + 1e-6), "magma"), ax=axes[-1])
+    figure.colorbar(picture(axes[-1], grid, np.log10(jump + 1e-6), "magma"), ax=axes[-1])
     axes[-1].set_title(r"$\log_{10}$ of the largest jump of features to a neighbour", fontsize=10)
     for axis in axes:
         colour = "black" if axis is axes[0] and labels is not None else "cyan"
         axis.plot(*found.grid.points[found.ridges[fit]].T, ".", color=colour, markersize=5)
     _labelled(axes[None])
-    return made
+    return figure
 
 
 def maps(grid: Grid, constant: np.ndarray, floor: Any) -> Any:
     """The Lipschitz constant, the noise floor, and where which is greater."""
-    made = figure(13, 4.2)
-    axes = made.subplots(1, 3, sharex=True, sharey=True)
+    figure = blank(13, 4.2)
+    axes = figure.subplots(1, 3, sharex=True, sharey=True)
     resolved = floor["jump"] / np.maximum(floor["floor"], 1e-300)
     pictures = (
         (constant, r"$\log_{10}$ Lipschitz constant of the features"),
@@ -97,18 +98,18 @@ def maps(grid: Grid, constant: np.ndarray, floor: Any) -> Any:
     )
     for axis, (values, title) in zip(axes, pictures, strict=True):
         values = np.log10(np.maximum(values, 1e-12)).reshape(grid.shape)
-        made.colorbar(picture(axis, grid, values, "magma"), ax=axis)
+        figure.colorbar(picture(axis, grid, values, "magma"), ax=axis)
         axis.set_title(title, fontsize=10)
     _labelled(axes[None])
-    return made
+    return figure
 
 
 def parts(
     chosen: tuple[np.ndarray, np.ndarray], even: tuple[np.ndarray, np.ndarray], ids: np.ndarray, grid: Grid
 ) -> Any:
     """Error of features against the number of images, chosen or on an even subgrid; and which were chosen."""
-    made = figure(11, 4.4)
-    left, right = made.subplots(1, 2)
+    figure = blank(11, 4.4)
+    left, right = figure.subplots(1, 2)
     left.loglog(*even, "o--", color="C1", label="even subgrid")
     left.loglog(*chosen, "o-", color="C0", label="chosen where features change")
     left.set(xlabel="images", ylabel="root mean square error of features")
@@ -117,15 +118,15 @@ def parts(
     right.plot(*grid.points.reshape(-1, 2)[ids].T, ".", color="black", markersize=2)
     right.set_title(f"{len(ids):,} of {grid.num_nodes:,} images", fontsize=10)
     right.set(xlabel="$u_1$", ylabel="$u_2$")
-    return made
+    return figure
 
 
 def paths(grid: Grid, found: Any, curves: dict[str, np.ndarray], pair: np.ndarray) -> Any:
     """Some pairs' curves of every kind over the trace of the metric."""
-    made = figure(7.4, 6.4)
-    axis = made.subplots()
+    figure = blank(7.4, 6.4)
+    axis = figure.subplots()
     trace = np.log10(np.maximum(np.trace(found.metric["ours"], axis1=-2, axis2=-1), 1e-12))
-    made.colorbar(picture(axis, found.grid, trace, "magma"), ax=axis, label=r"$\log_{10}$ tr $g$, ours")
+    figure.colorbar(picture(axis, found.grid, trace, "magma"), ax=axis, label=r"$\log_{10}$ tr $g$, ours")
     for name, colour in _COLOURS.items():
         for k in pair:
             label = name if k == pair[0] else None
@@ -134,13 +135,13 @@ def paths(grid: Grid, found: Any, curves: dict[str, np.ndarray], pair: np.ndarra
         changes(axis, found.grid, found.labels, "0.8")
     axis.legend(fontsize=8, facecolor="0.5")
     _labelled(np.array([[axis]]))
-    return made
+    return figure
 
 
 def strips(images: np.ndarray, names: list[str], pair: np.ndarray) -> Any:
     """Images along the paths of some pairs: a row for each kind; `images` is `[kinds, pairs, points, c, h, w]`."""
-    made = figure(12.5, 0.72 * len(names) * len(pair))
-    for axis, k in zip(np.atleast_1d(made.subplots(len(pair), 1)), pair, strict=True):
+    figure = blank(12.5, 0.72 * len(names) * len(pair))
+    for axis, k in zip(np.atleast_1d(figure.subplots(len(pair), 1)), pair, strict=True):
         rows = [np.concatenate([shown(image) for image in each[k]], axis=1) for each in images]
         height = rows[0].shape[0]
         axis.imshow(np.concatenate(rows), interpolation="nearest", aspect="equal")
@@ -148,13 +149,13 @@ def strips(images: np.ndarray, names: list[str], pair: np.ndarray) -> Any:
         axis.set_xticks([])
         axis.spines[:].set_visible(False)
         axis.set_title(f"pair {k}", fontsize=9, loc="left")
-    return made
+    return figure
 
 
 def zoom(levels: Any, dtype: str) -> Any:
     """Largest jump, noise floor and slope against the spacing of the window's points."""
-    made = figure(11, 4.2)
-    left, right = made.subplots(1, 2)
+    figure = blank(11, 4.2)
+    left, right = figure.subplots(1, 2)
     spacing = [level.spacing for level in levels]
     left.loglog(spacing, [level.largest for level in levels], "o-", label="largest jump")
     left.loglog(spacing, [level.median for level in levels], ".--", label="median jump")
@@ -167,21 +168,21 @@ def zoom(levels: Any, dtype: str) -> Any:
     for axis in (left, right):
         axis.invert_xaxis()
         axis.grid(alpha=0.3)
-    return made
+    return figure
 
 
 def windows(pictures: list[np.ndarray], spacings: list[float]) -> Any:
     """Contact sheets of the windows of a zoom."""
     columns = min(6, len(pictures))
-    made = figure(2.1 * columns, 2.3 * -(-len(pictures) // columns))
-    axes = made.subplots(-(-len(pictures) // columns), columns, squeeze=False)
+    figure = blank(2.1 * columns, 2.3 * -(-len(pictures) // columns))
+    axes = figure.subplots(-(-len(pictures) // columns), columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, images, spacing in zip(axes.flat, pictures, spacings, strict=False):
         rows = [np.concatenate([shown(image) for image in images[:, j]], axis=1) for j in range(images.shape[1])[::-1]]
         axis.imshow(np.concatenate(rows), interpolation="nearest")
         axis.set_title(f"spacing {spacing:.0e}", fontsize=8)
-    return made
+    return figure
 
 
 def picture(axis: Any, grid: Grid, values: np.ndarray, colours: str, limits: tuple[float, float] | None = None) -> Any:

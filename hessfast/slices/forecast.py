@@ -10,7 +10,7 @@ import torch
 
 from hessfast import shards
 
-from .generate import maker
+from .generate import shard_job
 from .generators import Generator
 from .plan import SlicePlan
 
@@ -65,7 +65,7 @@ def forecast(
         >>> found.missing, found.calls, found.num_bytes  # 3 micro-batches; of each point two float32 and u, float64
         (9, 15, 144)
     """
-    job, make = maker(plan, generator, features, keep=keep, shard_size=shard_size)
+    job, make = shard_job(plan, generator, features, keep=keep, shard_size=shard_size)
     shards.check(out, job)
     made = min(shards.num_sealed(out), job.num_shards)
     missing = job.num - min(made * job.shard_size, job.num)

@@ -67,14 +67,14 @@ def generate(
         >>> store["latents"][:].ravel().tolist()
         [2.0, 4.0, 4.0, 4.0]
     """
-    job, make = maker(plan, generator, features, keep=keep, shard_size=shard_size)
+    job, make = shard_job(plan, generator, features, keep=keep, shard_size=shard_size)
     folder, (rank, world_size) = Path(out), _distributed.workers()
     shards.check(folder, job)
     _write_plan(folder, plan)
     return shards.fill(folder, job, make, rank=rank, world_size=world_size, progress=progress and rank == 0)
 
 
-def maker(
+def shard_job(
     plan: SlicePlan,
     generator: Generator,
     features: Any = None,

@@ -30,7 +30,7 @@ from .digits import digit_classifier
 from .features import clip_features
 from .fit import Geometry, fit
 from .forecast import Forecast, forecast
-from .generate import generate, maker
+from .generate import generate, shard_job
 from .generators import Generator
 from .perceptual import digit_perception
 from .pipelines import from_pretrained
@@ -127,7 +127,7 @@ class SliceProject:
         )
         steps = Steps(folder)
         if not _is_whole(steps.folder):
-            shards.check(steps.folder / "slice", maker(plan, generator, described, keep=KEPT)[0])
+            shards.check(steps.folder / "slice", shard_job(plan, generator, described, keep=KEPT)[0])
             # A slice whose command is lost or damaged: its store says whose it is. A new one's plan comes after it.
             if (steps.folder / PLAN).exists() and not _is_whole(steps.folder):
                 steps.share(COMMAND, (json.dumps(command, indent=1) + "\n").encode())
