@@ -15,8 +15,8 @@ pytest.importorskip("matplotlib")
 from hessfast import shards
 from hessfast.posterior import Grid
 from hessfast.slices import SlicePlan, feature_map, from_callable, generate, report, zoom
-from hessfast.slices.curves import PATHS, compare
 from hessfast.slices.fit import fit
+from hessfast.slices.paths import PATHS, compare
 
 ANCHORS = [[[[0.0, 0.0]]], [[[1.0, 0.0]]], [[[0.0, 1.0]]]]
 PLAN = SlicePlan(ANCHORS, Grid((0, 0), (1, 1), (20, 20)), normalise=False)

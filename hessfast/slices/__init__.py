@@ -13,7 +13,6 @@
 from ._windows import steepest
 from .adaptive import AdaptiveSlice, adaptive, replayed
 from .box_counting import BoxDimension, boundary, box_counting
-from .curves import compare
 from .diffusion import DiffusionGenerator, digit_generator
 from .digits import DigitClassifier, digit_classifier, digit_unet
 from .features import Features, clip_features, clip_input, feature_map
@@ -24,6 +23,7 @@ from .generators import Generator, Prepared, from_callable
 from .lipschitz import Lipschitz, lipschitz
 from .loops import Schedule, ddim
 from .noise import NoiseFloor, noise_floor
+from .paths import compare
 from .pipelines import PipelineGenerator, from_pipeline, from_pretrained
 from .plan import SlicePlan, random_anchors
 from .project import SliceProject

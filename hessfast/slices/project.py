@@ -24,7 +24,6 @@ from hessfast._steps import Steps
 from hessfast.posterior import Grid
 
 from ._windows import steepest
-from .curves import ENDS, compare
 from .diffusion import digit_generator
 from .digits import digit_classifier
 from .features import clip_features
@@ -32,6 +31,7 @@ from .fit import Geometry, fit
 from .forecast import Forecast, forecast
 from .generate import generate, shard_job
 from .generators import Generator
+from .paths import ENDS, compare
 from .perceptual import digit_perception
 from .pipelines import from_pretrained
 from .plan import SlicePlan, random_anchors

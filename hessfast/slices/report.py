@@ -19,12 +19,12 @@ from . import _report_figures as draw
 from . import _windows
 from .adaptive import replayed, subgrid
 from .box_counting import boundary, box_counting
-from .curves import LINEAR, OURS, PATHS, QUANTITIES
 from .features import feature_map
 from .fit import Geometry
 from .generators import Generator
 from .lipschitz import lipschitz
 from .noise import noise_floor
+from .paths import LINEAR, OURS, PATHS, QUANTITIES
 from .plan import SlicePlan
 
 STRIDE, FRACTION = 8, 0.2  # of the part of the images that would have done

@@ -13,7 +13,8 @@ from scipy.stats import spearmanr, wilcoxon
 from hessfast import shards
 from hessfast.posterior import Grid
 from hessfast.slices import SlicePlan, feature_map, from_callable, generate
-from hessfast.slices.curves import (
+from hessfast.slices.fit import FITS, Geometry
+from hessfast.slices.paths import (
     LINEAR,
     NUM_POINTS,
     OURS,
@@ -25,8 +26,7 @@ from hessfast.slices.curves import (
     pixels_of,
     uniform_pairs,
 )
-from hessfast.slices.curves import random_pairs as draw
-from hessfast.slices.fit import FITS, Geometry
+from hessfast.slices.paths import random_pairs as draw
 from hessfast.slices.pullback import pullback_paths
 
 BOUNDARY = 0.4

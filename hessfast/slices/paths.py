@@ -1,4 +1,4 @@
-"""Curves across a slice, with the images along them: the paper's Table 2, with errors and a paired test.
+"""Paths across a slice, with the images along them: the paper's Table 2, with errors and a paired test.
 
 Geodesics of four kinds under the learned log Z, against straight lines in the slice's coordinates (kind "exponential"
 is that line) and against pullback paths, which are shortest in the pixels themselves. Every image is generated.
