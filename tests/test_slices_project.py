@@ -175,6 +175,11 @@ def test_models_and_features_are_named(tmp_path, name, given):
     assert not (tmp_path / "new").exists()
 
 
+def test_settings_of_no_plan_are_named(tmp_path):
+    with pytest.raises(TypeError, match=r"settings must be some of dtype, eta, .*, got \['points', 'stpes'\]"):
+        SliceProject.begin(tmp_path / "new", points=3, stpes=3)
+
+
 def test_before_the_images_the_command_that_makes_them_is_said(begun):
     this = SliceProject(begun)
     for work in (lambda: this.store, this.fit, this.zoom):

@@ -7,6 +7,7 @@ project.zoom().finest                             # slice-demo/zoom-float32
 project.report()                                  # slice-demo/curves, maps, figures, report.html
 """
 
+import dataclasses
 import functools
 import json
 import re
@@ -316,6 +317,9 @@ def _chosen(
     model="digits", features="digits", points_per_axis=64, lower=0.0, upper=1.0, seed=0, device="cpu", **settings
 ) -> tuple[Generator, Any, SlicePlan, dict[str, Any]]:
     """Model, features and plan of the arguments of `begin`, and what stands for them in a folder."""
+    known = {field.name for field in dataclasses.fields(SlicePlan)} - {"anchors", "points"}
+    if settings.keys() - known:
+        raise TypeError(f"settings must be some of {', '.join(sorted(known))}, got {sorted(settings.keys() - known)}.")
     points_per_axis = _checks.integer("points_per_axis", points_per_axis, 2)
     lower, upper = _checks.number("lower", lower), _checks.number("upper", upper)
     if not lower < upper:
