@@ -180,7 +180,7 @@ def test_a_scale_at_its_limit_is_told(made):
     for at_the_end in (True, False):
         held_out = {"kernel": "gaussian", "scale": 64.0, "nats": 1.5, "at_the_end": at_the_end}
         text = report._fit_text(dataclasses.replace(made[2], held_out=held_out))
-        assert "chose paper at scale 64 (1.50 nats above the prior)" in text
+        assert "chose gaussian at scale 64 (1.50 nats above the prior)" in text
         assert ("the largest at which every sample still has a neighbour" in text) is at_the_end
 
 
