@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 import hessfast
-from hessfast import derivatives as module
 from hessfast import potentials
-from hessfast.derivatives import derivatives, directional_third, fisher_metric, gradient, hessian_along, hvp
+from hessfast.derivatives import _forms, derivatives, directional_third, fisher_metric, gradient, hessian_along, hvp
 
 ACTIVATIONS = [nn.ReLU, nn.Softplus, nn.SiLU, nn.Tanh, nn.GELU]
 
@@ -214,8 +213,8 @@ def test_third_derivatives_go_through_layer_norm_by_any_name(norm):
 
 
 def test_verify_finds_a_wrong_form(monkeypatch):
-    real = module._Fused.__call__
-    monkeypatch.setattr(module._Fused, "__call__", lambda *a: [1.01 * part for part in real(*a)])
+    real = _forms.Fused.__call__
+    monkeypatch.setattr(_forms.Fused, "__call__", lambda *a: [1.01 * part for part in real(*a)])
     with pytest.raises(ArithmeticError, match=r"value must agree with float64, got a relative deviation of 0\.01"):
         derivatives(network(), points(), verify=True)
 

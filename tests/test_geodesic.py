@@ -10,7 +10,6 @@ import torch
 from hessfast import fisher_metric
 from hessfast.geodesic import (
     KINDS,
-    Table,
     connecting_geodesic,
     curve_energy,
     curve_length,
@@ -19,7 +18,7 @@ from hessfast.geodesic import (
     expmap,
     logmap,
 )
-from hessfast.potentials import ConvexPotential, SoftplusPotential
+from hessfast.potentials import ConvexPotential, SoftplusPotential, Table
 
 
 def softmax(x):
@@ -206,7 +205,7 @@ def test_tables_of_networks_and_of_whole_numbers():
     network = SoftplusPotential(2, 16, 2)
     table = Table(network, [-1, -1], [1, 1], (48, 48))
     x = np.random.default_rng(0).uniform(-1, 1, (50, 2))
-    np.testing.assert_allclose(table.field().metric(x), fisher_metric(copy.deepcopy(network).double(), x), atol=1e-5)
+    np.testing.assert_allclose(table.hessian(x), fisher_metric(copy.deepcopy(network).double(), x), atol=1e-5)
     values = Table(softmax, [0, 0], [2, 2], (32, 32))(torch.tensor([[1, 1]]))
     assert float(values) == pytest.approx(math.log(1 + 2 * math.e), rel=1e-6)
 
@@ -225,7 +224,7 @@ def test_a_map_goes_around_a_pocket():
     table = Table(dented, [-1, -1], [1, 1], (161, 161))
     distances = distance_map(table, [0.0, 0.0], (161, 161))
     nodes = np.stack(np.meshgrid(*[np.linspace(-1, 1, 161)] * 2, indexing="ij"), axis=-1)
-    assert np.linalg.eigvalsh(table.field().metric(np.array([[0.8, 0.8]])))[0, 0] < 0
+    assert np.linalg.eigvalsh(table.hessian(np.array([[0.8, 0.8]])))[0, 0] < 0
     far = np.linalg.norm(nodes - 0.8, axis=-1) > 0.4
     np.testing.assert_allclose(distances[far], np.linalg.norm(nodes, axis=-1)[far], rtol=0.01, atol=1e-3)
 

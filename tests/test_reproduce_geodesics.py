@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hessfast import reproduce
-from hessfast.geodesic import KINDS, Table, connecting_geodesic
+from hessfast.geodesic import KINDS, connecting_geodesic
 from hessfast.log_partition import LogPartition
+from hessfast.potentials import Table
 from hessfast.reproduce import figures, geodesics
 from hessfast.reproduce.models import Ising, Tasep
 
@@ -77,12 +78,12 @@ def test_a_double_well_is_filled():
         well(places) - rest, [0, 0, 1.25**2 / 4], atol=6e-3
     )  # the averages add a little where it bends
     points = geodesics.nodes_of([np.linspace(-1.7, 1.7, 90)] * 2).reshape(-1, 2)
-    metric = well.field().metric(points)
+    metric = well.hessian(points)
     assert np.linalg.eigvalsh(metric).min() > 0
     curves = connecting_geodesic(well, [[-1.5, 0.3]], [[1.5, -0.3]])
     assert curves.converged.all()
     raw = table_of((X**2 - 1) ** 2 / 4 + Y**2 / 2)
-    assert np.linalg.eigvalsh(raw.field().metric(points)).min() < -0.9
+    assert np.linalg.eigvalsh(raw.hessian(points)).min() < -0.9
 
 
 @pytest.mark.parametrize("sites", [16, 64])

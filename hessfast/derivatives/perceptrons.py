@@ -8,11 +8,21 @@ from torch.nn import functional
 
 from hessfast import potentials
 
+from ._points import Potential, weight_of
+
 _ACTIVATIONS = {nn.ReLU: "relu", nn.Softplus: "softplus", nn.SiLU: "silu", nn.Tanh: "tanh", nn.GELU: "gelu"}
 _SEQUENCES = nn.Sequential, potentials.SoftplusPotential, potentials.LayerNormPotential
 
 # weight, skip, bias, norm of every hidden layer and of the last, as in hessfast.kernels.mlp_hessian.Layer
 Perceptron = tuple[list[tuple], tuple, str]
+
+
+def known_perceptron(potential: Potential) -> Perceptron | None:
+    """Its layers, if it is one that the kernel takes, in float32."""
+    like = weight_of(potential)
+    if like is None or like.dtype != torch.float32 or not isinstance(potential, nn.Module):
+        return None
+    return layers(potential)
 
 
 def layers(module: nn.Module) -> Perceptron | None:

@@ -11,30 +11,17 @@ Steps solve (Hessian / n + 4 damping diag|H|) p = -gradient / n by block Cholesk
 damping grows where the matrix is not positive definite or a step does not lower E, as in Levenberg's method.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from hessfast._dispatch import kernel
 
-ROUNDING = 1024 * np.finfo(float).eps  # of eta, relative to the largest of a curve: splines lose three digits
+from ._field import ROUNDING, Field, at, squared_lengths
+
 _FIRST_DAMPING, _LEAST, _MOST = 1e-3, 1e-9, 1e9
 _SINGULAR = 4e-9  # of the metric's size: what makes a semidefinite metric definite
 _MESHES = (8, 4, 2, 1)  # how many times coarser than the last
-
-
-class Field(NamedTuple):
-    """phi at points `[n, dim]`: its gradient, its Hessian, the change of that along vectors, and where phi is known.
-
-    Gradient and Hessian are NaN where phi is not finite: no step is taken to there, for no energy is below NaN. The
-    change is None where it would cost more than it saves; differences of Hessians take its place.
-    """
-
-    mean: Callable[[np.ndarray], np.ndarray]
-    metric: Callable[[np.ndarray], np.ndarray]
-    metric_along: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
-    inside: Callable[[np.ndarray], np.ndarray]
 
 
 class Solved(NamedTuple):
@@ -63,13 +50,6 @@ def resampled(points: np.ndarray, segments: int) -> np.ndarray:
     left = np.minimum(place.astype(int), points.shape[1] - 2)
     share = (place - left)[:, None]
     return (1 - share) * points[:, left] + share * points[:, left + 1]
-
-
-def squared_lengths(points: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """<dx, d eta> of every segment of polylines `[..., n + 1, dim]`, and how far rounding of eta may move each."""
-    dx = np.diff(points, axis=-2)
-    size = np.abs(means).max(axis=(-1, -2), initial=0, keepdims=True)[..., 0]
-    return (dx * np.diff(means, axis=-2)).sum(axis=-1), ROUNDING * np.abs(dx).sum(axis=-1) * size
 
 
 def energy(points: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -150,10 +130,3 @@ def _size(metric: np.ndarray) -> np.ndarray:
     eigenvalues = np.abs(eigenvalues)
     floor = 1e-9 * eigenvalues.max(axis=(1, 2), keepdims=True) + 1e-300
     return (vectors * np.maximum(eigenvalues, floor)[..., None, :]) @ vectors.swapaxes(-1, -2)
-
-
-def at(function, points: np.ndarray, *more: np.ndarray) -> np.ndarray:
-    """`function` of flat batches, in the shape in which they came."""
-    shape = points.shape[:-1]
-    values = function(*(x.reshape(-1, x.shape[-1]) for x in (points, *more)))
-    return values.reshape(*shape, *values.shape[1:])

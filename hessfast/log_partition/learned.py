@@ -17,7 +17,8 @@ from hessfast import _arrays, _atomic, _checkpoint, _checks, _random, derivative
 from hessfast._recording import recording
 from hessfast.posterior import ExponentialFamilyPosterior, Posterior
 
-LOSSES = ("jensen-shannon", "mse")
+from ._rows import LOSSES, divergence, median_variance
+
 _FORMAT = 1
 _CLOSED_FORM = "closed form"  # in settings.json
 _DAMAGED = "path must be a folder written by LogPartition.save, got {!r}, damaged. Fit it again."
@@ -120,7 +121,7 @@ class LogPartition:
                     f"posterior must have log masses whose highest is finite, got {highest[row]:g} in row {row}."
                 )
             potential = self._initial(nodes)
-            variance = _variance(self.power * target, nodes)
+            variance = median_variance(self.power * target, nodes)
             if not variance > 0:
                 raise ValueError(
                     "posterior must be wider than a cell of its grid, got a median variance of 0. Refine it."
@@ -130,7 +131,7 @@ class LogPartition:
             def loss(rows: Tensor) -> Tensor:
                 log_ratio = _gradient(potential, truth[rows]) @ nodes.T - potential(nodes)
                 log_model = torch.log_softmax(self.power * self.scale * log_ratio, dim=1)
-                return _divergence(self.loss, torch.softmax(self.power * target[rows], dim=1), log_model)
+                return divergence(self.loss, torch.softmax(self.power * target[rows], dim=1), log_model)
 
             return self._descend(potential, len(truth), loss)
 
@@ -326,59 +327,3 @@ def _in_own_units(potential: nn.Module, dim: int) -> potentials.Standardised:
 def _gradient(potential: nn.Module, theta: Tensor) -> Tensor:
     theta = theta.requires_grad_()
     return torch.autograd.grad(potential(theta).sum(), theta, create_graph=True)[0]
-
-
-def _variance(log_weights: Tensor, nodes: Tensor) -> Tensor:
-    """Median over rows and columns, where nodes reach from -1 to 1: one over the curvature that a potential needs."""
-    low, high = nodes.amin(dim=0), nodes.amax(dim=0)
-    nodes = (2 * nodes - low - high) / (high - low)
-    weights = torch.softmax(log_weights, dim=1)
-    columns = [(weights * (x - (weights @ x)[:, None]) ** 2).sum(dim=1) for x in nodes.T]
-    return torch.stack(columns).median()
-
-
-def _divergence(loss: str, target: Tensor, log_model: Tensor) -> Tensor:
-    model = log_model.exp()
-    if loss == "mse":
-        return ((target - model) ** 2).sum(dim=1).mean()
-    middle = ((target + model) / 2).clamp_min(1e-38).log()
-    entropy = torch.special.xlogy(target, target) + model * log_model
-    return (entropy - (target + model) * middle).sum(dim=1).mean() / 2
-
-
-def align(values: Any, theta: Any, reference: Any) -> Any:
-    """`values` plus the affine function of theta that brings them closest to `reference`, by least squares.
-
-    Args:
-        values: log Z as learned, `[n]`.
-        theta: natural parameters, `[n, dim]`.
-        reference: log Z as known, `[n]`.
-
-    Example:
-        >>> theta = np.array([[0.0], [1.0], [2.0], [3.0]])
-        >>> align(theta[:, 0] ** 2, theta, theta[:, 0] ** 2 - 7 * theta[:, 0] + 2).round(9).tolist()
-        [2.0, -4.0, -8.0, -10.0]
-    """
-    given = values
-    values, theta, reference = (
-        _checks.float_array(*x) for x in (("values", values), ("theta", theta), ("reference", reference))
-    )
-    if theta.ndim != 2 or not values.shape == reference.shape == theta.shape[:1]:
-        raise ValueError(
-            "values, theta and reference must have shapes [n], [n, dim] and [n], "
-            f"got {values.shape}, {theta.shape} and {reference.shape}."
-        )
-    constant, slope = affine_fit(reference - values, theta)
-    return _arrays.as_given(values + constant + theta @ slope, given)
-
-
-def affine_fit(values: np.ndarray, theta: np.ndarray) -> tuple[float, np.ndarray]:
-    """The constant and the slope `[dim]` of the affine function of theta `[n, dim]` closest to `values` `[n]`.
-
-    Example:
-        >>> constant, slope = affine_fit(np.array([1.0, 3.0, 5.0]), np.array([[0.0], [1.0], [2.0]]))
-        >>> round(constant, 9), slope.round(9).tolist()
-        (1.0, [2.0])
-    """
-    coefficients = np.linalg.lstsq(np.column_stack([np.ones(len(theta)), theta]), values, rcond=None)[0]
-    return float(coefficients[0]), coefficients[1:]

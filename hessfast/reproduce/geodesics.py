@@ -19,8 +19,9 @@ from scipy.signal import convolve2d
 
 from hessfast import _atomic, ising, tasep
 from hessfast.derivatives import fisher_metric
-from hessfast.geodesic import KINDS, Curves, Table, connecting_geodesic, distance_map, equidistant
+from hessfast.geodesic import KINDS, Curves, connecting_geodesic, distance_map, equidistant
 from hessfast.log_partition import LogPartition
+from hessfast.potentials import Table
 
 NUM_POINTS = 90  # of a curve, as in the paper
 SITES = 1024  # of the system whose log Z a convex potential is

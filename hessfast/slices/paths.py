@@ -15,8 +15,9 @@ from torch import Tensor
 
 from hessfast import _arrays, _checks, _random, shards
 from hessfast._steps import Steps
-from hessfast.geodesic import Table, connecting_geodesic, equidistant
+from hessfast.geodesic import connecting_geodesic, equidistant
 from hessfast.posterior import Grid
+from hessfast.potentials import Table
 
 from .features import feature_map
 from .fit import Geometry

@@ -1,0 +1,31 @@
+"""The metric that a decoder pulls back from its outputs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._points import each, flattened
+
+
+def pullback_metric(decoder: Callable[[Tensor], Tensor], points: Any, *, chunk: int = 256) -> Any:
+    """J^T J of a decoder `[n, dim]` to `[n, ...]`, each point for itself: `[*batch, dim, dim]`.
+
+    The metric of the decoder's outputs, which geodesics of the Fisher metric are compared with. It costs dim passes in
+    forward mode; the length of a curve under it is sum |f(x_k+1) - f(x_k)|, without any derivative.
+
+    Example:
+        >>> import numpy as np
+        >>> pullback_metric(lambda x: torch.cat([x.cos(), x.sin()], dim=1), np.zeros((1, 2))).tolist()
+        [[[1.0, 0.0], [0.0, 1.0]]]
+    """
+    flat, back = flattened(decoder, points)
+
+    def products(x: Tensor) -> tuple[Tensor, ...]:
+        axes = torch.eye(x.shape[1]).to(x)
+        columns = [torch.func.jvp(decoder, (x,), (axis.expand_as(x),))[1].flatten(1) for axis in axes]
+        jacobian = torch.stack(columns, dim=1)  # [n, dim, outputs]
+        return (jacobian @ jacobian.mT,)
+
+    return back(*each(products, chunk, flat))
