@@ -4,7 +4,7 @@
     hessfast.tasep      exact samples of the open TASEP, its dynamics and its log partition function
     hessfast.posterior  p(parameters | samples): exact, of a learned exponential family, by features, by U2-Net
     hessfast.log_partition  log Z learned from posteriors, and the Fisher metric, its Hessian
-    hessfast.potentials   convex networks and closed forms; the paper's checkpoint
+    hessfast.potentials   convex networks and closed forms; tables; the paper's checkpoint
     hessfast.derivatives  value, gradient, Hessian, Hessian-vector products of any potential, fast
     hessfast.geodesic     geodesics under a Hessian metric: lengths, exponential and logarithmic map
     hessfast.diffusability  FI, FIR and MMSE over noise from denoisers; deviations and penalties of encoders

@@ -5,7 +5,8 @@ import pytest
 
 from hessfast import ising, tasep
 from hessfast.log_partition import LogPartition
-from hessfast.posterior import ExponentialFamilyPosterior, Grid, _learn, ising_patterns, tasep_profile
+from hessfast.posterior import ExponentialFamilyPosterior, Grid, ising_patterns, tasep_profile
+from hessfast.posterior.exponential_family import _learn
 
 
 def affine_rest(values, theta):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hessfast.posterior import _normaliser, _pairs
-from hessfast.posterior._basis import Basis
+from hessfast.posterior.exponential_family import _normaliser, _pairs
+from hessfast.posterior.exponential_family._basis import Basis
 
 
 def normal_family(num=20_000, seed=0):

@@ -9,10 +9,10 @@ from scipy.special import logsumexp
 
 from hessfast import _arrays, _checks
 
+from ..grid import Grid
+from ..result import Posterior, bundled, normalise
 from ._basis import Hyperplane
 from ._learn import Fit, learn, sharpen
-from .grid import Grid
-from .result import Posterior, bundled, normalise
 
 _SAMPLES_A_COMPONENT = 300  # at least; with fewer S would be noise
 _MARGIN = 0.05  # of the range of the parameters of the fit: so far beyond it phi is extrapolated
