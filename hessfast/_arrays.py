@@ -33,7 +33,7 @@ def like(array: Any, other: Any) -> Any:
 
 
 def back(result: Any, *given: Any) -> Any:
-    """`result` as what was given: a tensor on the device of the first tensor among `given`, if any, else unchanged."""
+    """`result` in its own dtype: on the device of the first tensor among `given`, if there is one, else unchanged."""
     return next((tensor(result, each.device) for each in given if is_tensor(each)), result)
 
 
@@ -41,7 +41,7 @@ def as_given(result: Any, given: Any) -> Any:
     """`result` as `given` is: a tensor on its device and in its dtype, where both are floating point; else an array."""
     if not is_tensor(given):
         return to_numpy(result)
-    result = tensor(result, given.device)
+    result = back(result, given)
     return result.to(given.dtype) if result.is_floating_point() and given.is_floating_point() else result
 
 

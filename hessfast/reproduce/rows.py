@@ -131,7 +131,7 @@ class Study:
 
     def potential(self, potential: str = "convex", *, batch_size: int = 1024, **options: Any) -> LogPartition:
         """An untrained log Z with this run's steps and seed."""
-        options = {"num_steps": self.preset.potential_steps} | options
+        options = {"num_steps": self.preset.potential_steps, "num_polish": 0} | options  # Adam alone, as published
         return LogPartition(potential, batch_size=batch_size, seed=self.seed, **options)
 
 

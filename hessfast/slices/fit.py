@@ -134,12 +134,12 @@ def fit(
         say(f"log Z, {name}")
         if name == "ours":
             posterior = _crossed(features, parameters, grid, chosen["kernel"], chosen["scale"], seed)
-            learned = LogPartition(num_steps=num_steps, seed=seed)
+            learned = LogPartition(num_steps=num_steps, num_polish=0, seed=seed)  # a pass takes as long as 100 steps
         else:
             kernel, scale = PUBLISHED[name]
             known = FeaturePosterior(kernel=kernel, scale=scale).fit(features, parameters)
             posterior = known.log_posterior(None, grid)
-            learned = LogPartition(num_steps=num_steps, seed=seed, power=1.0)
+            learned = LogPartition(num_steps=num_steps, num_polish=0, seed=seed, power=1.0)
         learned.fit(posterior, parameters).save(folder)
         fitted[name] = LogPartition.load(folder)  # as it will be read: the same bytes for the first run and the next
     labels = None
