@@ -59,8 +59,8 @@ def connecting_geodesic(
         box: lowest and highest coordinates that curves may take; None: a Table's own, or none.
 
     Raises:
-        ValueError: for points outside the box or where phi is not finite, start and end alike, NaN, shapes that do not
-            fit. Curves keep to where phi is finite; if the straight line does not, the length is NaN.
+        ValueError: for points outside the box or where phi is not finite, NaN, shapes that do not fit. Curves keep to
+            where phi is finite; if the straight line does not, the length is NaN: a box may help.
 
     Example:
         Two classes: log Z = log(1 + e^a), a half circle of radius 2 in the angle of sqrt(p).
@@ -77,8 +77,6 @@ def connecting_geodesic(
     a, b = _checks.broadcast(start=_checks.float_array("start", start), end=_checks.float_array("end", end))
     if a.ndim < 1 or not a.shape[-1]:
         raise ValueError(f"start must have shape [*batch, dim], got {a.shape}.")
-    if (a == b).all(axis=-1).any():
-        raise ValueError("start and end must differ, got the same point twice.")
     batch, dim = a.shape[:-1], a.shape[-1]
     a, b = a.reshape(-1, dim), b.reshape(-1, dim)
     field = field_of(potential, box, dim)
@@ -89,14 +87,15 @@ def connecting_geodesic(
         refuse_unknown(name, ends, field.mean(ends))
     n = num_points - 1
     line = a[:, None] + np.linspace(0, 1, num_points)[:, None] * (b - a)[:, None]
-    residual, iterations = np.zeros(len(a)), np.zeros(len(a), int)
-    if kind == "levi-civita":
-        points, residual, iterations = _newton.connect(field, a, b, n, tolerance, _MOST_STEPS)
-    elif kind == "exponential":
-        points = line
-    else:
-        solve = _mixture.straight_in_eta if kind == "mixture" else _released.released
-        points, residual, iterations = solve(field, line, tolerance, _MOST_STEPS)
+    points, residual, iterations = line.copy(), np.zeros(len(a)), np.zeros(len(a), int)
+    apart = (a != b).any(axis=1)  # a curve from a point to itself stays there
+    if kind != "exponential" and apart.any():
+        if kind == "levi-civita":
+            found = _newton.connect(field, a[apart], b[apart], n, tolerance, _MOST_STEPS)
+        else:
+            solve = _mixture.straight_in_eta if kind == "mixture" else _released.released
+            found = solve(field, line[apart], tolerance, _MOST_STEPS)
+        points[apart], residual[apart], iterations[apart] = found
     means = at(field.mean, points)
     steps, noise = squared_lengths(points, means)
     length = np.where(concave(steps, noise).any(axis=1), np.nan, np.sqrt(np.maximum(steps, 0)).sum(axis=1))

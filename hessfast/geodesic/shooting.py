@@ -1,22 +1,23 @@
 """Geodesics from a point with a velocity, and the velocity that leads to another point."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from hessfast import _arrays, _checks
 
-from ._field import field_of
+from ._field import Field, field_of
 from .connecting import connecting_geodesic
+
+_MOST_SHOTS = 20
 
 
 def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -> Any:
     """Where the geodesic from each start with that velocity is at time 1, `[*batch, dim]`, by Runge and Kutta.
 
-    The geodesic equation of a Hessian metric, x'' = -H^-1 T[x'] x' / 2, in steps of 1 / num_steps.
-
-    Raises:
-        ArithmeticError: where the metric is singular or indefinite on the way.
+    The geodesic equation of a Hessian metric, x'' = -H^-1 T[x'] x' / 2, in steps of 1 / num_steps. NaN for geodesics
+    that leave where the metric is positive definite. A call takes 4 num_steps evaluations, of all points at once.
 
     Example:
         >>> expmap(lambda x: (x**2).sum(dim=-1) / 2, [0.0, 0.0], [1.0, 2.0]).round(9).tolist()
@@ -28,23 +29,29 @@ def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -
     num_steps = _checks.integer("num_steps", num_steps, 1)
     if x.ndim < 1 or not x.shape[-1]:
         raise ValueError(f"start must have shape [*batch, dim], got {x.shape}.")
-    batch, dim = x.shape[:-1], x.shape[-1]
-    field = field_of(potential, None, dim, exact=True)
-    assert field.metric_along is not None
-    bend = field.metric_along
-    x, v, h = x.reshape(-1, dim), v.reshape(-1, dim), 1 / num_steps
+    field, dim = field_of(potential, None, x.shape[-1], exact=True), x.shape[-1]
+    end = _shot(field, x.reshape(-1, dim), v.reshape(-1, dim), num_steps)
+    return _arrays.as_given(end.reshape(x.shape), start)
+
+
+def _shot(field: Field, x: np.ndarray, v: np.ndarray, num_steps: int) -> np.ndarray:
+    """`expmap` of `[n, dim]`."""
+    bend, h = field.metric_along, 1 / num_steps
+    assert bend is not None
+    x, v = x.copy(), v.copy()
 
     def acceleration(x: np.ndarray, v: np.ndarray) -> np.ndarray:
-        known = np.array([np.isfinite(row).all() for row in np.concatenate([x, v], axis=1)], bool)
+        result = np.full_like(x, np.nan)
+        known = np.isfinite(x).all(axis=1) & np.isfinite(v).all(axis=1)
         known[known] = field.inside(x[known])
-        metric = np.zeros((len(x), dim, dim))
-        metric[known] = field.metric(x[known])
-        if not (kept := np.linalg.eigvalsh(metric)[:, 0] > 0).all():
-            raise ArithmeticError(
-                "velocity must keep the geodesic where the metric is positive definite, "
-                f"which number {int(np.argmin(kept))} leaves; use a smaller one."
-            )
-        return -np.linalg.solve(metric, bend(x, v) @ v[..., None])[..., 0] / 2
+        if known.any():
+            metric = field.metric(x[known])
+            definite = np.isfinite(metric).all(axis=(1, 2))
+            definite[definite] = np.linalg.eigvalsh(metric[definite])[:, 0] > 0
+            known[known] = definite
+            force = bend(x[known], v[known]) @ v[known][..., None]
+            result[known] = -np.linalg.solve(metric[definite], force)[..., 0] / 2
+        return result
 
     for _ in range(num_steps):
         a1 = acceleration(x, v)
@@ -52,7 +59,7 @@ def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -
         a3 = acceleration(x + h / 2 * v + h**2 / 4 * a1, v + h / 2 * a2)
         a4 = acceleration(x + h * v + h**2 / 2 * a2, v + h * a3)
         x, v = x + h * v + h**2 / 6 * (a1 + a2 + a3), v + h / 6 * (a1 + 2 * a2 + 2 * a3 + a4)
-    return _arrays.as_given(x.reshape(*batch, dim), start)
+    return x
 
 
 def logmap(
@@ -66,15 +73,13 @@ def logmap(
 ) -> Any:
     """The velocity with which `expmap` leads from each start to each end, `[*batch, dim]`.
 
-    A geodesic by Newton's method gives a first velocity; shooting with secants sets the last digits right.
+    A geodesic by Newton's method gives a first velocity; shooting with secants sets the last digits right. NaN where
+    shooting does not arrive.
 
     Args:
         potential, start, end, box: as of `connecting_geodesic`.
-        num_steps: as of `expmap`.
+        num_steps: as of `expmap`, which is called some three times, for 1 + dim velocities a pair.
         tolerance: of the end, relative to its distance from the start.
-
-    Raises:
-        ArithmeticError: where shooting does not arrive.
 
     Example:
         >>> logmap(lambda x: (x**2).sum(dim=-1) / 2, [0.0, 0.0], [1.0, 2.0]).round(9).tolist()
@@ -82,16 +87,34 @@ def logmap(
     """
     tolerance = _checks.positive("tolerance", tolerance)
     curve = connecting_geodesic(potential, start, end, box=box)
-    points = _checks.float_array("points", curve.points)
-    x, goal = points[..., 0, :], points[..., -1, :]
-    n, dim = points.shape[-2] - 1, x.shape[-1]
-    v = n * np.einsum("k,...ki->...i", np.array([-25, 48, -36, 16, -3]) / 12, points[..., :5, :])
-    size = np.abs(goal - x).max(axis=-1)
-    for _ in range(20):
-        miss = expmap(potential, x, v, num_steps=num_steps) - goal
-        if (np.abs(miss).max(axis=-1) <= tolerance * size).all():
-            return _arrays.as_given(v, start)
-        h = 1e-5 * np.abs(v).max(axis=-1, keepdims=True)
-        columns = [(expmap(potential, x, v + h * e, num_steps=num_steps) - goal - miss) / h for e in np.eye(dim)]
-        v = v - np.linalg.solve(np.stack(columns, axis=-1), miss[..., None])[..., 0]
-    raise ArithmeticError(f"end must be within reach of shooting, missed by {np.abs(miss).max():.2g}.")
+    points = _checks.to_numpy(curve.points).astype(np.float64)
+    batch, (n, dim) = points.shape[:-2], (points.shape[-2] - 1, points.shape[-1])
+    points = points.reshape(-1, n + 1, dim)
+    field = field_of(potential, None, dim, exact=True)
+    v = n * np.einsum("k,...ki->...i", np.array([-25, 48, -36, 16, -3]) / 12, points[:, :5])
+    arrived = _aimed(lambda x, v: _shot(field, x, v, num_steps), points[:, 0], points[:, -1], v, tolerance)
+    return _arrays.as_given(arrived.reshape(*batch, dim), start)
+
+
+def _aimed(shoot: Callable, x: np.ndarray, goal: np.ndarray, v: np.ndarray, tolerance: float) -> np.ndarray:
+    """Velocities that lead from x to goal, by Newton's method from v; NaN where it does not get there."""
+    v, dim, size = v.copy(), x.shape[1], np.abs(goal - x).max(axis=1)
+    v[size == 0] = 0
+    open_ones = np.flatnonzero(size > 0)
+    for _ in range(_MOST_SHOTS):
+        if not open_ones.size:
+            return v
+        at, now = x[open_ones], v[open_ones]
+        h = 1e-5 * np.abs(now).max(axis=1, keepdims=True)
+        aims = np.stack([now, *(now + h * e for e in np.eye(dim))])
+        ends = shoot(np.tile(at, (dim + 1, 1)), aims.reshape(-1, dim)).reshape(aims.shape)
+        miss, columns = ends[0] - goal[open_ones], (ends[1:] - ends[0]) / h
+        arrived = np.abs(miss).max(axis=1) <= tolerance * size[open_ones]
+        lost = ~np.isfinite(ends).all(axis=(0, 2))
+        v[open_ones[lost & ~arrived]] = np.nan
+        going = ~arrived & ~lost
+        jacobian = np.moveaxis(columns[:, going], 0, -1)
+        v[open_ones[going]] -= (np.linalg.pinv(jacobian) @ miss[going][..., None])[..., 0]
+        open_ones = open_ones[going]
+    v[open_ones] = np.nan
+    return v
