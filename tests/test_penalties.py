@@ -88,6 +88,89 @@ def test_frames_of_neighbours_are_tangents():
     assert found.tangential_distortion.mean == pytest.approx(known.tangential_distortion.mean, rel=0.02)
 
 
+def circle(n):
+    """Of radius 2, and unit tangents."""
+    t = torch.rand(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 * math.pi
+    return 2 * torch.stack([t.cos(), t.sin()], dim=1), torch.stack([-t.sin(), t.cos()], dim=1)[..., None]
+
+
+def ball(n, dim):
+    """On the sphere of radius 2."""
+    y = torch.randn(n, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return 2 * y / y.norm(dim=1, keepdim=True)
+
+
+def curvature(x, m, **options):
+    return encoder_penalties(lambda x: x, x, m, **options).data_curvature
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_curvature_of_a_circle(dtype):
+    """1/2 everywhere, with frames and without, however near the nearest neighbours are."""
+    x, frames = circle(2000)
+    for options in ({}, {"frames": frames}):
+        found = curvature(x.to(dtype), 1, **options)
+        assert found.mean == pytest.approx(0.5, rel=1e-3) and found.num == 2000
+        assert found.greatest == pytest.approx(0.5, rel=0.05)
+
+
+def test_the_curvature_of_spheres_converges():
+    for m, few, many in ((2, 0.05, 0.01), (3, 0.15, 0.04)):
+        errors = [abs(curvature(ball(n, m + 1), m).mean / 0.5 - 1) for n in (300, 2000)]
+        assert errors[0] < few and errors[1] < min(many, errors[0] / 2)
+
+
+def test_copies_and_uneven_samples_curve_alike():
+    x, _ = circle(500)
+    close = torch.randn(500, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 1e-10
+    found = curvature(torch.cat([x, x + close, x]), 1, step=0.1)
+    assert found.mean == pytest.approx(0.5, rel=5e-3) and found.greatest < 0.55
+    t = torch.rand(2000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 3 * 2 * math.pi
+    found = curvature(2 * torch.stack([t.cos(), t.sin()], dim=1), 1)
+    assert found.mean == pytest.approx(0.5, rel=1e-3) and found.greatest == pytest.approx(0.5, rel=0.05)
+
+
+def test_the_curvature_of_a_curve_in_twenty_dimensions():
+    """|c'' - (c'' . e) e| / |c'|^2, e = c' / |c'|."""
+    a, b = torch.randn(2, 4, 20, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    t = torch.rand(3000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 * math.pi
+    k = torch.arange(1.0, 5.0, dtype=torch.float64)
+    c = (k * t).cos() / k @ a + (k * t).sin() / k @ b
+    c1, c2 = (k * t).cos() @ b - (k * t).sin() @ a, -(k * t).cos() * k @ a - (k * t).sin() * k @ b
+    square = c1.square().sum(dim=1)
+    exact = (c2 - ((c1 * c2).sum(dim=1) / square)[:, None] * c1).norm(dim=1) / square
+    found = curvature(c, 1)
+    assert found.mean == pytest.approx(float(exact.mean()), rel=1e-3)
+    assert found.greatest == pytest.approx(float(exact.max()), rel=0.01)
+
+
+def test_the_curvature_of_a_cylinder_depends_on_the_direction():
+    e, p = 1.5, plane(2000)
+    x = torch.stack([torch.sin(e * p[:, 0]) / e, p[:, 1], (1 - torch.cos(e * p[:, 0])) / e], dim=1)
+    found = curvature(x, 2)
+    assert abs(found.mean - e / 2) < 4 * found.sem and found.greatest == pytest.approx(e, rel=0.03)
+    assert found.quantiles[0] < 0.05 * e
+
+
+def test_too_few_neighbours_tell_no_curvature():
+    assert curvature(ball(20, 4), 3).num == 0
+
+
+def test_a_chart_that_loses_a_direction():
+    """(x, x^2, 0) of the plane bends as with a height of 1e-6 y, whose image is all that is along it."""
+
+    def bent(height):
+        return encoder_penalties(
+            lambda p: torch.stack([p[:, 0], p[:, 0] ** 2, height * p[:, 1]], dim=1), plane(2000), 2,
+            frames=torch.eye(2, dtype=torch.float64).expand(2000, 2, 2), step=1e-3,
+        )  # fmt: skip
+
+    lost, kept = bent(0.0), bent(1e-6)
+    assert kept.bending.mean > 0.6 and kept.metric_change.mean > 0.5
+    assert lost.bending.mean == pytest.approx(kept.bending.mean, rel=1e-6)
+    assert lost.metric_change.mean == pytest.approx(kept.metric_change.mean, rel=1e-6)
+
+
 def test_gpe_cost_of_a_pair():
     x, z = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [3.0]])
     cost = gpe_cost(x[:1], x[1:], z[:1], z[1:])

@@ -36,24 +36,18 @@ class Surface:
         v = (self.tangents @ (v / v.norm(dim=1, keepdim=True))[..., None])[..., 0]
         with torch.no_grad():
             second = (self.encode(x + h * v) + self.encode(x - h * v) - 2 * self.z) / h**2
-        along = _projected(torch.linalg.qr(self._image_tangents).Q, second)
+        along = _projected(_basis(self._image_tangents), second)
         return (second - along).norm(dim=1), along.norm(dim=1)
 
-    def to_neighbours(self, near: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Secant distortion, nonlinearity and curvature of the data, of each sample and that of number `near`.
+    def to_neighbours(self, near: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+        """Secant distortion and nonlinearity of each sample and that of number `near`.
 
-        | |E(x') - E(x)| / |x' - x| - 1 |, |E(x') - E(x) - J (x' - x)|^2 / Var z, 2 dist(x' - x, tangents) / |x' - x|^2;
-        the first and the last without pairs of copies.
+        | |E(x') - E(x)| / |x' - x| - 1 |, without pairs of copies, and |E(x') - E(x) - J (x' - x)|^2 / Var z.
         """
         offset, moved, apart = self.x[near] - self.x, self.z[near] - self.z, distance > 0
-        off_tangent = (offset - _projected(self.tangents, offset)).norm(dim=1)
         missed = (moved - self._pushed(offset)).pow(2).sum(dim=1)
         variance = float(((self.z - self.z.mean(dim=0)) ** 2).sum(dim=1).mean())
-        return (
-            (moved.norm(dim=1) / distance - 1).abs()[apart],
-            missed / max(variance, 1e-300),
-            (2 * off_tangent / distance**2)[apart],
-        )
+        return (moved.norm(dim=1) / distance - 1).abs()[apart], missed / max(variance, 1e-300)
 
     @cached_property
     def _image_tangents(self) -> Tensor:
@@ -89,6 +83,17 @@ def principal_axes(x: Tensor, neighbours: Tensor, m: int) -> Tensor:
     """The m first of each sample's neighbours about their mean, `[n, D, m]`."""
     around = x[neighbours]
     return torch.linalg.svd(around - around.mean(dim=1, keepdim=True), full_matrices=False).Vh[:, :m].mT
+
+
+def _basis(vectors: Tensor) -> Tensor:
+    """An orthonormal basis of what each sample's `[n, d, m]` span, and zeros where they span less than m dimensions."""
+    basis, size = torch.linalg.qr(vectors).Q.clone(), torch.linalg.svdvals(vectors)
+    rounded = 10 * max(vectors.shape[1:]) * torch.finfo(vectors.dtype).eps
+    fewer = size[:, -1] <= rounded * size[:, 0]
+    if fewer.any():  # QR returns directions that are not in the span
+        U, size, _ = torch.linalg.svd(vectors[fewer], full_matrices=False)
+        basis[fewer] = U * (size > rounded * size[:, :1])[:, None]
+    return basis
 
 
 def _projected(basis: Tensor, v: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from hessfast import _arrays, _checks
 
 from . import _samples
+from ._curvature import normal_curvatures
 from ._surface import Surface, nearest, principal_axes
 
 _QUANTILES = (0.05, 0.5, 0.95)
@@ -38,8 +39,12 @@ class EncoderPenalties:
         bending: second difference of E along a tangent direction, size of its part normal to J U, 1 / length.
         metric_change: the tangential part of it.
         nonlinearity: |E(x') - E(x) - J (x' - x)|^2 / Var z of near pairs, no unit.
-        data_curvature: 2 dist(x' - x, tangents) / |x' - x|^2 of near pairs: 1 / the radius of the surface, 1 / length;
-            its greatest values bound the reach.
+        data_curvature: 1 / radius of the surface itself along a random tangent direction v of each sample, |II(v, v)|:
+            of a quadric through the sample, fitted to its 3 m (m + 3) / 2 nearest neighbours, which corrects the
+            tangents, too, unless `frames` are given. The reach is at most 1 / its maximum. The bias falls with the
+            distance h of the farthest neighbour: on spheres with 300 samples .1, 4 and 13 % for m = 1, 2, 3, with 5,000
+            less than .001, .2 and 2 %. Noise off the surface must be far below h^2 / radius. Samples are left out whose
+            neighbours are too few or do not determine the quadric. It costs n^2 D once more.
         gpe_cost: (log(1 + |E(x) - E(x')|^2) - log(1 + |x - x'|^2))^2 over pairs.
     """
 
@@ -110,7 +115,7 @@ def encoder_penalties(
     surface = Surface(encode, flat, z, tangents)
     distortion, anisotropy = surface.distortions()
     bending, metric_change = surface.second_differences(h, seed)
-    secant, nonlinearity, curvature = surface.to_neighbours(neighbours[:, 0], distances[:, 0])
+    secant, nonlinearity = surface.to_neighbours(neighbours[:, 0], distances[:, 0])
     first, second = _pairs(n, num_pairs, seed)
     return EncoderPenalties(
         compression=(wide - z.shape[1]) / (wide - m) if wide > m else 0.0,
@@ -120,7 +125,7 @@ def encoder_penalties(
         bending=_penalty(bending),
         metric_change=_penalty(metric_change),
         nonlinearity=_penalty(nonlinearity),
-        data_curvature=_penalty(curvature),
+        data_curvature=_penalty(normal_curvatures(flat, m, tangents if frames is not None else None, seed)),
         gpe_cost=_penalty(gpe_cost(flat[first], flat[second], z[first], z[second])),
     )
 
