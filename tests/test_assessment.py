@@ -24,7 +24,7 @@ from hessfast.diffusability import (
     normalisation,
 )
 from hessfast.diffusability import _spaces as spaces
-from hessfast.diffusability._laws import broken_laws, disagreements
+from hessfast.diffusability._consistency import broken_laws, disagreements
 from hessfast.diffusability._report_table import table
 from hessfast.diffusability._spaces import Space
 from hessfast.diffusability.preset import PRESETS

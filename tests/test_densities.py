@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from hessfast.diffusability import (
-    Activated,
     GaussianMixture,
     Sphere,
+    TransformedNormal,
     WrappedNormal,
     fisher_curve,
     from_density,
@@ -28,11 +28,11 @@ def leaky(x):
         (GaussianMixture([[-1.0], [1.0]], [0.0, 0.0]), 0.25, 2.90244146, 17.50214164),
         (GaussianMixture([[-2.0], [1.0]], [0.25, 0.04], [0.3, 0.7]), 0.1, 5.7473823389, 39.7337110570),
         (GaussianMixture([[-2.0], [1.0]], [0.25, 0.04], [0.3, 0.7]), 1.0, 0.5490925617, 0.6004460164),
-        (Activated(leaky), 0.01, 26.4597322493, 1956.0286112875),
-        (Activated(leaky), 0.1, 4.0310313003, 31.8070526446),
-        (Activated(leaky, 2), 1.0, 2 * 0.7431095161, 2 * 0.5753558626),
-        (Activated(torch.tanh), 0.1, 2.971901909, 18.739867005),
-        (Activated(torch.tanh), 1.0, 0.718991297, 0.521255899),
+        (TransformedNormal(leaky), 0.01, 26.4597322493, 1956.0286112875),
+        (TransformedNormal(leaky), 0.1, 4.0310313003, 31.8070526446),
+        (TransformedNormal(leaky, 2), 1.0, 2 * 0.7431095161, 2 * 0.5753558626),
+        (TransformedNormal(torch.tanh), 0.1, 2.971901909, 18.739867005),
+        (TransformedNormal(torch.tanh), 1.0, 0.718991297, 0.521255899),
     ],
 )
 def test_quadrature(density, tau, information, rate):
@@ -57,7 +57,7 @@ def test_two_points():
     [
         GaussianMixture([[0.0, 1.0], [1.0, -1.0]], [[[1.0, 0.5], [0.5, 0.5]], [[0.2, 0.0], [0.0, 0.0]]], [1, 3]),
         GaussianMixture([[0.0, 1.0], [1.0, -1.0]], [[0.3, 0.1], [0.2, 0.4]]),
-        Activated(leaky, 2),
+        TransformedNormal(leaky, 2),
         Sphere(2, 0.7),
         Sphere(3),
     ],

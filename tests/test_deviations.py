@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from hessfast.diffusability import (
-    Activated,
     Estimate,
     FisherCurve,
     GaussianMixture,
+    TransformedNormal,
     fir_deviation,
     fisher_curve,
     from_density,
@@ -81,7 +81,7 @@ def test_standard_errors_of_deviations():
 
 def test_a_pointwise_encoder_of_figure_2():
     """LeakyReLU of N(0, I_2): both rates by quadrature, twice those of a coordinate."""
-    leaky = Activated(lambda x: torch.nn.functional.leaky_relu(x, 0.1), 2)
+    leaky = TransformedNormal(lambda x: torch.nn.functional.leaky_relu(x, 0.1), 2)
     data = closed_form([1, 1], [1.0])
     latent = fisher_curve(from_density(leaky), leaky.sample(2000, 0), 1.0)
     expected = 2 * 0.5753558626 / (2 / 4) - 1

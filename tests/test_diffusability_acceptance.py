@@ -10,9 +10,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hessfast.diffusability import (
-    Activated,
     GaussianMixture,
     Sphere,
+    TransformedNormal,
     _samples,
     empirical_denoiser,
     from_denoiser,
@@ -214,7 +214,7 @@ def leaky(x):
 
 TOYS = {  # density, truth, steps and the bounds on FI and FIR
     "normal": (GaussianMixture([[0.0, 0.0]], [1.0]), None, 1000, 0.02, 0.05),
-    "LeakyReLU": (Activated(leaky, 2), None, 2500, 0.02, 0.05),
+    "LeakyReLU": (TransformedNormal(leaky, 2), None, 2500, 0.02, 0.05),
     "eight on a circle": (GaussianMixture(RING, [WIDTH**2] * 8), ring, 7000, 0.03, 0.10),
 }
 

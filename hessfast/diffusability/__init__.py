@@ -9,23 +9,22 @@ from .autoencoder import Autoencoder
 from .autoencoder_kl import KLAutoencoder
 from .curves import Estimate, FisherCurve, fisher_curve, fisher_information, fisher_information_rate, mmse_rate
 from .denoisers import Denoiser, from_denoiser, from_diffusers, from_edm, from_edm_raw, from_flow, from_score
-from .densities import Activated, ExactCurves, GaussianMixture, from_density, gaussian_curves
+from .densities import ExactCurves, GaussianMixture, TransformedNormal, from_density, gaussian_curves
 from .deviations import fir_deviation, mmse_rate_deviation
 from .empirical import EmpiricalDenoiser, empirical_denoiser
 from .gpe import train_gpe
 from .image_encoder import ImageEncoder
 from .images import digits, read_images
 from .latents import Normalisation, normalisation, serpentine, snr_scale
-from .metric import FisherCurveMetric
 from .penalties import EncoderPenalties, Penalty, encoder_penalties, gpe_cost
 from .quality import energy_distance, frechet_distance
 from .sampling import generate
 from .spheres import Sphere, WrappedNormal
+from .streaming import FisherCurveMetric
 from .training import train_denoiser
 from .vae import train_vae
 
 __all__ = [
-    "Activated",
     "Autoencoder",
     "Denoiser",
     "EmpiricalDenoiser",
@@ -40,6 +39,7 @@ __all__ = [
     "Normalisation",
     "Penalty",
     "Sphere",
+    "TransformedNormal",
     "WrappedNormal",
     "assess",
     "digits",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hessfast._steps import Steps
 
-from ._laws import broken_laws, disagreements
+from ._consistency import broken_laws, disagreements
 from ._report_figures import COLUMNS
 from ._spaces import Space
 from .curves import FisherCurve
@@ -185,4 +185,4 @@ def _penalties(encoder: ImageEncoder, held: Tensor, m: int, seed: int) -> dict[s
 
 def _penalty(penalty: Penalty) -> dict[str, Any] | None:
     """None where no pair was apart."""
-    return penalty._asdict() if penalty.num and math.isfinite(penalty.sem) else None
+    return penalty._asdict() if penalty.num_samples and math.isfinite(penalty.sem) else None

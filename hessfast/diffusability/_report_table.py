@@ -8,7 +8,7 @@ _SHOWN = (0.01, 1.0, 100.0)  # tau nearest to which deviations are printed
 _PENALTIES = {
     "compression": "(D - d) / (D - m): share of the empty directions that is removed",
     "tangential_distortion": "|U'J'JU - 1| along the data: 0 keeps lengths",
-    "anisotropy": "the same but for a common scale: 0 keeps angles, 1 loses a direction",
+    "anisotropy": "the same up to an overall scale: 0 keeps angles, 1 loses a direction",
     "secant_distortion": "||Ex - Ex'| / |x - x'| - 1| of neighbours",
     "bending": "second differences normal to the data's image, 1 / length",
     "metric_change": "and along it",

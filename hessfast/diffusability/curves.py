@@ -19,7 +19,7 @@ import torch
 from hessfast import _checks
 
 from . import _samples
-from ._doubts import doubts
+from ._consistency import doubts
 from ._sweep import BLOCK, ESTIMATES, WIDTH, Estimate, Probing, estimates, sweep
 from .denoisers import Denoiser
 
@@ -36,8 +36,9 @@ class FisherCurve:
         dim: D, numbers in a sample.
         fisher_information: -E v^T H v, the estimator of least variance.
         fisher_information_plug_in: E|s|^2, with |Z|^2 / tau as control variate.
-        fisher_information_dsm: (D tau - E|D(Y) - X|^2) / tau^2, never above the truth in expectation. It and the
-            plug-in are alike for a score that is true, and their mean is the first: a gap proves an error of the model.
+        fisher_information_dsm: (dim tau - mmse) / tau^2, from denoising score matching (DSM), never above the truth in
+            expectation. It and the plug-in are alike for a score that is true, and their mean is the first: a gap
+            proves an error of the model.
         fisher_information_rate: E|H^T v|^2.
         mmse: E|X - D(Y)|^2.
         mmse_rate: E|Jac D^T v|^2.
@@ -120,7 +121,9 @@ def fisher_curve(
     batch_size: int = 256,
     asymmetry: bool = False,
 ) -> FisherCurve:
-    """All curves of one distribution.
+    """All curves of one distribution, each with its standard error.
+
+    Errors are those of sampling: an imperfect network's own error is not in them; `warnings` tell some of it.
 
     Args:
         denoiser: a `Denoiser`, made by `from_denoiser` and its neighbours, `empirical_denoiser` or `train_denoiser`;

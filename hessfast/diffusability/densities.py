@@ -176,7 +176,7 @@ def gaussian_curves(eigenvalues: Sequence[float] | np.ndarray, tau: float) -> Ex
 
 
 @dataclass(frozen=True)
-class Activated:
+class TransformedNormal:
     """`dim` independent coordinates f(N), N standard normal: a pointwise encoder of a normal distribution.
 
     Args:

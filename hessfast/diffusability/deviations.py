@@ -24,8 +24,7 @@ def fir_deviation(
 ) -> Estimate:
     """|FIR_latent / FIR_data - 1|, the latent's rate first brought to the data's dimension and scale.
 
-    Only "plain" is stated by the paper, and pinned by its figure 3b; what it scales elsewhere is not said, so that the
-    other forms are ours.
+    The paper defines only "plain" (fixed by its figure 3b); the other forms are ours.
 
     Args:
         data, latent: curves at tau and at scale^2 tau.

@@ -45,7 +45,9 @@ def normalisation(latents: Any) -> Normalisation:
 
 
 def snr_scale(data: Tensor, latents: Tensor) -> float:
-    """By how much latents are larger than data: at scale^2 tau they have the data's total variance over noise at tau.
+    """RMS spread of the latents over that of the data.
+
+    At noise variance scale^2 tau the latents have the signal-to-noise ratio that the data have at tau.
 
     Args:
         data, latents: `[n, ...]`.

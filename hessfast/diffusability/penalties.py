@@ -18,13 +18,13 @@ _QUANTILES = (0.05, 0.5, 0.95)
 
 
 class Penalty(NamedTuple):
-    """A penalty over samples or pairs: mean, standard error, quantiles at 5, 50 and 95 %, the greatest, how many."""
+    """A penalty over samples or pairs: mean, standard error, quantiles at 5, 50 and 95 %, the greatest, of how many."""
 
     mean: float
     sem: float
     quantiles: tuple[float, ...]
-    greatest: float
-    num: int
+    max: float
+    num_samples: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +33,8 @@ class EncoderPenalties:
 
     Attributes:
         compression: (D - d) / (D - m), the share of empty directions that the encoder removes.
-        tangential_distortion: |U^T J^T J U - I|, the largest eigenvalue's size; 0 for isometries.
-        anisotropy: (hi - lo) / (hi + lo) of the eigenvalues of U^T J^T J U: the distortion but for a common scale.
+        tangential_distortion: |U^T J^T J U - I|, its largest absolute eigenvalue; 0 for isometries.
+        anisotropy: (hi - lo) / (hi + lo) of the eigenvalues of U^T J^T J U: the distortion up to an overall scale.
         secant_distortion: | |E(x) - E(x')| / |x - x'| - 1 | of near pairs: the same without derivatives.
         bending: second difference of E along a tangent direction, size of its part normal to J U, 1 / length.
         metric_change: the tangential part of it.

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hessfast._figures import available, figure, save
+from hessfast._figures import available, save
+from hessfast._figures import figure as new_figure
 
 from . import toys
 from .study import CONTROL, QUALITY
@@ -30,8 +31,8 @@ def draw(folder: Path, report: dict[str, Any]) -> list[Path]:
 
 
 def _new(columns: int, rows: int = 1, **shared):
-    made = figure(4.6 * columns, 3.8 * rows)
-    return made, made.subplots(rows, columns, squeeze=False, **shared)
+    figure = new_figure(4.6 * columns, 3.8 * rows)
+    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
 def _points(axis, x, y, error, k: int) -> None:
@@ -40,7 +41,7 @@ def _points(axis, x, y, error, k: int) -> None:
 
 def _activations(summary: dict[str, Any]):
     line, points = summary["lines"]["2"], summary["points"]["2"]
-    made, axes = _new(3)
+    figure, axes = _new(3)
     names = ("fisher_information", "fisher_information_rate", "mmse_rate")
     for axis, name, symbol in zip(axes[0], names, ("FI", "FIR", "MMSE'"), strict=True):
         for k, (activation, values) in enumerate(line["lines"].items()):
@@ -57,13 +58,13 @@ def _activations(summary: dict[str, Any]):
                 )
         axis.set(xscale="log", yscale="log", xlabel=r"noise variance $\tau$", title=symbol)
     axes[0, 0].legend(fontsize=8)
-    made.suptitle("Normal data in the plane and pointwise encoders: exact lines, trained points (2 standard errors)")
-    return made
+    figure.suptitle("Normal data in the plane and pointwise encoders: exact lines, trained points (2 standard errors)")
+    return figure
 
 
 def _deviations(summary: dict[str, Any] | None, digits: dict[str, Any] | None):
     """The paper's four panels above, the same of MMSE' below."""
-    made, axes = _new(4, 2)
+    figure, axes = _new(4, 2)
     labels = {"3a": r"$\delta_0$", "3b": r"$d$", "3c": r"$\varepsilon_0$"}
     if summary:
         for column, (name, label) in enumerate(labels.items()):
@@ -92,7 +93,7 @@ def _deviations(summary: dict[str, Any] | None, digits: dict[str, Any] | None):
         _scaled(axes[:, 3], digits)
     for axis in axes.flat:
         axis.set_visible(axis.has_data())
-    return made
+    return figure
 
 
 def _scaled(axes, digits: dict[str, Any]) -> None:
@@ -117,7 +118,7 @@ def _scaled(axes, digits: dict[str, Any]) -> None:
 def _family(summary: dict[str, Any]):
     """Rank correlations with what chance allows, and the energy distances that they are about."""
     budget = summary["budgets"][-1]
-    made, axes = _new(2)
+    figure, axes = _new(2)
     ranked = sorted(budget["diagnostics"].items(), key=lambda item: -abs(item[1]["mean"]))[:_MOST]
     names, rows = zip(*reversed(ranked), strict=True)
     places = np.arange(len(names))
@@ -141,4 +142,4 @@ def _family(summary: dict[str, Any]):
     marks.set(ylabel=QUALITY.replace("_", " "), title="of samples from reconstructions")
     marks.set_yscale("symlog", linthresh=1e-2)
     marks.legend(fontsize=7)
-    return made
+    return figure

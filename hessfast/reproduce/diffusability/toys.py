@@ -14,9 +14,9 @@ from torch import Tensor
 
 from hessfast import _random
 from hessfast.diffusability import (
-    Activated,
     ExactCurves,
     FisherCurve,
+    TransformedNormal,
     WrappedNormal,
     fir_deviation,
     fisher_curve,
@@ -56,7 +56,7 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 def pointwise(name: str) -> Toy:
     """Figure 2: an activation of each coordinate."""
     function = ACTIVATIONS[name]
-    return Toy(2, function, Activated(function, 2).exact)
+    return Toy(2, function, TransformedNormal(function, 2).exact)
 
 
 def stretched(delta: float) -> Toy:

@@ -8,7 +8,7 @@ import torch
 from hessfast import _checks, _distributed, _random
 
 from . import _samples
-from ._doubts import doubts
+from ._consistency import doubts
 from ._sweep import BLOCK, WIDTH, Probing, estimates, summed, sweep
 from .curves import FisherCurve, levels_of
 from .denoisers import Denoiser

@@ -1,0 +1,139 @@
+"""What speaks against a curve: the sweep itself, a linear denoiser that excels it, laws that it breaks, and the data.
+
+Laws that the curves of any distribution keep: what a model breaks, beyond its standard errors, is not to be trusted:
+I falls, by the integral of R; R >= I^2 / D; tau I <= D; the MMSE is at most the variance and grows with tau.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._samples import chunks
+from ._sweep import Estimate
+
+if TYPE_CHECKING:
+    from .curves import FisherCurve
+
+_SIGMAS = 4  # standard errors
+_AGREEMENT = 0.2  # MMSE' of the data alone is itself 10 % off where it begins
+_QUADRATURE = 0.05  # of a piecewise power law through R, between neighbouring tau a third of a decade apart
+
+
+def doubts(
+    estimated: dict[str, Estimate],
+    levels: np.ndarray,
+    x: Tensor | None,
+    tau_range: tuple[float, float] | None,
+    unmet: np.ndarray,
+) -> tuple[str, ...]:
+    """A sentence for each reason to doubt what a denoiser says of the samples x; None: of samples that are gone.
+
+    Args:
+        tau_range: what the denoiser is good for, if that is known.
+        unmet: levels at which samples ran out.
+    """
+    divergence, plug_in, dsm = (estimated[f"fisher_information{kind}"] for kind in ("", "_plug_in", "_dsm"))
+    mmse, found = estimated["mmse"], []
+    gap, noise = plug_in.mean - dsm.mean, np.hypot(plug_in.sem, dsm.sem)
+    if (wrong := np.abs(gap) > 4 * noise + 0.05 * np.abs(divergence.mean)).any():
+        found.append(f"the score is not that of the samples at tau = {listed(levels[wrong])}: plug-in and DSM disagree")
+    if x is not None and (worse := mmse.mean - 4 * mmse.sem > _linear_mmse(x, levels)).any():
+        found.append(f"the denoiser is worse than the best linear one at tau = {listed(levels[worse])}")
+    if tau_range is not None:
+        low, high = tau_range
+        if (out := (levels < low * (1 - 1e-9)) | (levels > high * (1 + 1e-9))).any():
+            good = f"{low:.3g} to {high:.3g}"
+            found.append(f"tau = {listed(levels[out])} is beyond what the denoiser is good for, {good}")
+    if unmet.any():
+        found.append(f"samples ran out before the relative error was met at tau = {listed(levels[unmet])}")
+    return tuple(found)
+
+
+def _linear_mmse(x: Tensor, levels: np.ndarray) -> np.ndarray:
+    """MMSE of the best linear denoiser, coordinate by coordinate where these are many.
+
+    It is fitted to every other sample and judged on the rest, and the other way round: on its own samples it would be
+    better than the truth.
+    """
+    even, odd = x[::2], x[1::2]
+    return (_linear_mmse_of(even, odd, levels) + _linear_mmse_of(odd, even, levels)) / 2
+
+
+def _linear_mmse_of(fitted: Tensor, judged: Tensor, levels: np.ndarray) -> np.ndarray:
+    dim = fitted[0].numel()
+    whole = dim <= 1024 and len(fitted) > 2 * dim
+    mean = torch.stack([part.flatten(1).double().sum(dim=0) for part in chunks(fitted)]).sum(dim=0) / len(fitted)
+    variance, off = torch.zeros((dim, dim) if whole else dim, dtype=torch.float64, device=fitted.device), mean * 0
+    for part in chunks(fitted):
+        apart = part.flatten(1).double() - mean
+        variance += apart.T @ apart if whole else apart.square().sum(dim=0)
+    variance /= max(len(fitted) - 1, 1)
+    axes = None
+    if whole:
+        variance, axes = torch.linalg.eigh(variance)
+    for part in chunks(judged):
+        apart = part.flatten(1).double() - mean
+        off += (apart if axes is None else apart @ axes).square().sum(dim=0)
+    off, variance = (off / len(judged)).cpu().numpy(), variance.clamp(min=0).cpu().numpy()
+    share = variance / (variance + levels[:, None])
+    return ((1 - share) ** 2 * off + share**2 * levels[:, None]).sum(axis=1)
+
+
+def broken_laws(curve: "FisherCurve", variance: float) -> list[str]:
+    """A sentence for each law that is broken, with the tau where it is.
+
+    Args:
+        variance: E|X - E X|^2.
+    """
+    tau, dim = curve.tau, curve.dim
+    information, rate, mmse = curve.fisher_information, curve.fisher_information_rate, curve.mmse
+    fall, noise = information.mean[:-1] - information.mean[1:], _noise(information)
+    expected = _integral(tau, rate.mean)
+    allowed = _SIGMAS * (noise + expected * np.maximum(*_pairs(rate.sem / rate.mean))) + _QUADRATURE * expected
+    found = {
+        "FI does not fall": (fall < -_SIGMAS * noise, tau[1:]),
+        "FI does not fall by the integral of FIR": (np.abs(fall - expected) > allowed, tau[1:]),
+        "FIR < FI^2 / D": (_above(information.mean**2 / dim - rate.mean, information, rate, dim), tau),
+        "tau FI > D": (tau * (information.mean - _SIGMAS * information.sem) > dim * (1 + 1e-6), tau),
+        "MMSE > the variance": (mmse.mean - _SIGMAS * mmse.sem > variance, tau),
+        "the MMSE does not grow": (mmse.mean[:-1] - mmse.mean[1:] > _SIGMAS * _noise(mmse), tau[1:]),
+    }
+    return [f"{law} at tau = {listed(tau[where])}" for law, (where, tau) in found.items() if np.any(where)]
+
+
+def disagreements(curve: "FisherCurve", empirical: "FisherCurve") -> list[str]:
+    """A sentence for each quantity in which a trained denoiser contradicts the data, where they tell it alone."""
+    found, own = [], curve.last(len(empirical.tau))
+    for key, name in (("fisher_information", "FI"), ("fisher_information_rate", "FIR"), ("mmse_rate", "MMSE'")):
+        one, other = getattr(own, key), getattr(empirical, key)
+        allowed = _AGREEMENT * other.mean + _SIGMAS * np.hypot(one.sem, other.sem)
+        if (off := np.abs(one.mean - other.mean) > allowed).any():
+            found.append(f"{name} is not what the data alone say at tau = {listed(own.tau[off])}")
+    return found
+
+
+def _integral(tau: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """The integral of R between neighbouring tau, as of a power law."""
+    (low, high), (first, last) = _pairs(tau), _pairs(rate)
+    power = np.log(last / first) / np.log(high / low)
+    near = np.abs(power + 1) < 1e-6
+    return np.where(near, first * low * np.log(high / low), (last * high - first * low) / np.where(near, 1, power + 1))
+
+
+def _above(excess: np.ndarray, information: Estimate, rate: Estimate, dim: int) -> np.ndarray:
+    return excess > _SIGMAS * np.hypot(2 * information.mean * information.sem / dim, rate.sem) + 1e-6 * rate.mean
+
+
+def _noise(estimate: Estimate) -> np.ndarray:
+    return np.hypot(*_pairs(estimate.sem))
+
+
+def _pairs(values: np.ndarray) -> Any:
+    return values[:-1], values[1:]
+
+
+def listed(levels: np.ndarray) -> str:
+    """Noise variances, as sentences name them."""
+    return ", ".join(f"{tau:.3g}" for tau in levels)
