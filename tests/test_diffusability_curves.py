@@ -16,6 +16,9 @@ from hessfast.diffusability import (
     fisher_information,
     from_denoiser,
     from_density,
+    from_edm,
+    from_edm_raw,
+    from_score,
     gaussian_curves,
 )
 
@@ -149,6 +152,39 @@ def test_only_what_is_watched_stops():
     assert fisher_information(denoiser, x, [1.0], relative_error=0.02) == alone.fisher_information
     with pytest.raises(TypeError, match=r"watched must be a list of names, got 'mmse'\. Pass \['mmse'\]"):
         fisher_curve(denoiser, x, 1.0, watched="mmse")
+
+
+def test_rounding_is_told_and_is_in_the_errors():
+    """In float32 of N(0, 1), and of one far from 0 and wide: 1 - tau H is 1 at small tau, 1 + tau H is 0 at large."""
+    normal, wide = GaussianMixture([[0.0]], [1.0]), GaussianMixture([[128.0] * 64], [2500.0])
+    score = from_score(lambda y, tau: -y / (1 + tau))
+    edm = from_edm(lambda y, sigma: y / (1 + sigma[:, None] ** 2))
+    for density, denoiser, tau, names, where in (
+        (normal, from_density(normal), [1e-8, 1e-7, 1e-6, 1e-3], ("FI", "FIR"), "1e-08, 1e-07, 1e-06"),
+        (wide, from_density(wide), [1e-4, 10.0], ("FI", "FIR"), "0.0001"),
+        (normal, edm, [1e-12, 1.0], ("FI", "FIR"), "1e-12"),
+        (normal, score, [1e8], ("MMSE'",), "1e+08"),
+    ):
+        x = density.sample(200)
+        curve, fine = fisher_curve(denoiser, x.float(), tau), fisher_curve(from_density(density), x, tau)
+        exact = [density.exact(t) for t in tau]
+        for place, name in enumerate(("fisher_information", "fisher_information_rate", "mmse_rate")):
+            estimate, truth = getattr(curve, name), np.array([each[(0, 1, 3)[place]] for each in exact])
+            assert (np.abs(estimate.mean - truth) <= estimate.sem + 1e-3 * truth).all(), (name, tau)
+        remedy = "use float64, or the raw network with from_edm_raw"
+        told = [f"{name} is blurred by rounding at tau = {where}: {remedy}" for name in names]
+        assert [text for text in curve.warnings if "rounding" in text] == told
+        assert not any("rounding" in text for text in fine.warnings)
+    raw = fisher_curve(from_edm_raw(lambda y, c_noise: 0 * y, 1.0), x.float(), [1e-12, 1e-6, 1.0, 1e8])
+    assert raw.warnings == () and (raw.fisher_information.sem < 1e-8).all()
+
+
+def test_few_samples_tell_errors_badly():
+    normal = from_denoiser(lambda y, tau: y / (1 + tau))
+    assert fisher_curve(normal, torch.randn(4, 1), 1.0).warnings == (
+        "standard errors of 4 samples may be several times too small",
+    )
+    assert fisher_curve(normal, torch.randn(20, 1), 1.0).warnings == ()
 
 
 def test_warnings_fire_on_planted_failures():

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from .curves import FisherCurve
 
 _SIGMAS = 4  # standard errors
+_ROUNDED = 0.01  # of an estimate: what rounding may be without a word
+_FEW = 20  # samples, whose standard error is itself off by a sixth for a normal distribution, for others by more
 _AGREEMENT = 0.2  # MMSE' of the data alone is itself 10 % off where it begins
+_SHORT = {"fisher_information": "FI", "fisher_information_rate": "FIR", "mmse_rate": "MMSE'"}
 _QUADRATURE = 0.05  # of a piecewise power law through R, between neighbouring tau a third of a decade apart
 
 
@@ -27,12 +30,14 @@ def doubts(
     x: Tensor | None,
     tau_range: tuple[float, float] | None,
     unmet: np.ndarray,
+    rounding: dict[str, np.ndarray],
 ) -> tuple[str, ...]:
     """A sentence for each reason to doubt what a denoiser says of the samples x; None: of samples that are gone.
 
     Args:
         tau_range: what the denoiser is good for, if that is known.
         unmet: levels at which samples ran out.
+        rounding: by how much estimates may be off by it.
     """
     divergence, plug_in, dsm = (estimated[f"fisher_information{kind}"] for kind in ("", "_plug_in", "_dsm"))
     mmse, found = estimated["mmse"], []
@@ -48,7 +53,28 @@ def doubts(
             found.append(f"tau = {listed(levels[out])} is beyond what the denoiser is good for, {good}")
     if unmet.any():
         found.append(f"samples ran out before the relative error was met at tau = {listed(levels[unmet])}")
+    for name, short in _SHORT.items():
+        if (lost := _lost(estimated[name], rounding[name])).any():
+            found.append(
+                f"{short} is blurred by rounding at tau = {listed(levels[lost])}: use float64, or the raw network with "
+                "from_edm_raw"
+            )
+    if (few := int(divergence.num_samples.min())) < _FEW:
+        found.append(f"standard errors of {few} samples may be several times too small")
     return tuple(found)
+
+
+def with_rounding(estimated: dict[str, Estimate], rounding: dict[str, np.ndarray]) -> dict[str, Estimate]:
+    """Estimates whose standard errors contain the rounding, where that is not small."""
+    wider = {}
+    for name, blur in rounding.items():
+        mean, sem, num = estimated[name]
+        wider[name] = Estimate(mean, np.where(_lost(estimated[name], blur), np.hypot(sem, blur), sem), num)
+    return estimated | wider
+
+
+def _lost(estimate: Estimate, blur: np.ndarray) -> np.ndarray:
+    return blur > _ROUNDED * np.abs(estimate.mean)
 
 
 def _linear_mmse(x: Tensor, levels: np.ndarray) -> np.ndarray:
@@ -106,7 +132,7 @@ def broken_laws(curve: "FisherCurve", variance: float) -> list[str]:
 def disagreements(curve: "FisherCurve", empirical: "FisherCurve") -> list[str]:
     """A sentence for each quantity in which a trained denoiser contradicts the data, where they tell it alone."""
     found, own = [], curve.last(len(empirical.tau))
-    for key, name in (("fisher_information", "FI"), ("fisher_information_rate", "FIR"), ("mmse_rate", "MMSE'")):
+    for key, name in _SHORT.items():
         one, other = getattr(own, key), getattr(empirical, key)
         allowed = _AGREEMENT * other.mean + _SIGMAS * np.hypot(one.sem, other.sem)
         if (off := np.abs(one.mean - other.mean) > allowed).any():

@@ -39,7 +39,8 @@ ESTIMATES = (
     "fisher_information", "fisher_information_plug_in", "fisher_information_dsm", "fisher_information_rate",
     "mmse", "mmse_rate", "asymmetry",
 )  # fmt: skip
-_QUANTITIES = (*ESTIMATES, "control")
+ROUNDED = ("fisher_information", "fisher_information_rate", "mmse_rate")  # differences of terms that may be larger
+_QUANTITIES = (*ESTIMATES, "control", *(f"rounding of {name}" for name in ROUNDED))
 _PLUG_IN, _CONTROL = _QUANTITIES.index("fisher_information_plug_in"), _QUANTITIES.index("control")
 WIDTH = 2 + 2 * len(_QUANTITIES)
 
@@ -99,6 +100,12 @@ def estimates(sums: np.ndarray, levels: np.ndarray, dim: int) -> dict[str, Estim
     return {name: Estimate(mean[:, q], sem[:, q], n.astype(int)) for q, name in enumerate(ESTIMATES)}
 
 
+def roundings(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """By how much the estimates named ROUNDED may be off because J^T v is known to an eps of its dtype alone."""
+    total = np.add.reduce(sums, axis=0)
+    return {name: total[:, 1 + _QUANTITIES.index(f"rounding of {name}")] / total[:, 0] for name in ROUNDED}
+
+
 def _quantities(
     denoiser: Denoiser, x: Tensor, rows: Tensor, tau: float, noise: Tensor, probes: Tensor, how: Probing
 ) -> np.ndarray:
@@ -135,6 +142,8 @@ def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float,
     score, miss = slope * noisy + out / tau * F, skip * noisy + out * F - clean
     signs, pulls = probes.double().flatten(2), torch.stack(pulled).double().flatten(2)
     of_score, of_denoiser = slope * signs + out / tau * pulls, skip * signs + out * pulls
+    eps = max(torch.finfo(dtype).eps for dtype in (output.dtype, y.dtype))
+    blur_of_score, blur_of_denoiser = ((eps * abs(factor) * pulls).abs() for factor in (out / tau, out))
     mmse = (miss**2).sum(dim=1)
     values = (
         -(signs * of_score).sum(dim=2).mean(dim=0),
@@ -145,11 +154,19 @@ def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float,
         (of_denoiser**2).sum(dim=2).mean(dim=0),
         _turning(pulls, pushed) * (out / tau) ** 2,
         (z.double().flatten(1) ** 2).sum(dim=1) / tau,
+        blur_of_score.sum(dim=2).mean(dim=0),
+        _blur_of_square(of_score, blur_of_score),
+        _blur_of_square(of_denoiser, blur_of_denoiser),
     )
     result = torch.stack(values, dim=1).cpu().numpy()
     if not np.isfinite(result).all():
         raise ValueError(f"denoiser must return finite numbers, got NaN or infinity at tau = {tau:g}.")
     return result
+
+
+def _blur_of_square(vectors: Tensor, blur: Tensor) -> Tensor:
+    """By how much |vector|^2 of each sample is off at most, if each number is by its blur."""
+    return ((2 * vectors.abs() + blur) * blur).sum(dim=2).mean(dim=0)
 
 
 def _pulled(output: Tensor, y: Tensor, v: Tensor, more: bool) -> Tensor:

@@ -69,7 +69,8 @@ def generate(
 
 def _descend(denoiser: Denoiser, z: Tensor, sigmas: list[float]) -> Tensor:
     tau = sigmas[0] ** 2
-    y = denoiser(torch.zeros_like(z), tau) + math.sqrt(tau) * z  # the largest noise is finite, so the data mean still matters
+    # The largest noise is finite, so the data mean still matters.
+    y = denoiser(torch.zeros_like(z), tau) + math.sqrt(tau) * z
     for now, later in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
         slope = -now * denoiser.score(y, now**2)
         ahead = y + (later - now) * slope

@@ -8,8 +8,8 @@ import torch
 from hessfast import _checks, _distributed, _random
 
 from . import _samples
-from ._consistency import doubts
-from ._sweep import BLOCK, WIDTH, Probing, estimates, summed, sweep
+from ._consistency import doubts, with_rounding
+from ._sweep import BLOCK, WIDTH, Probing, estimates, roundings, summed, sweep
 from .curves import FisherCurve, levels_of
 from .denoisers import Denoiser
 
@@ -85,7 +85,7 @@ class FisherCurveMetric:
         if sums[0, 0] < 2 or self._shape is None:
             raise ValueError(f"update must have seen two samples or more, got {sums[0, 0]:.0f}.")
         dim = self._shape.numel()
-        found = estimates(sums[None], self._levels, dim)
+        found, rounding = estimates(sums[None], self._levels, dim), roundings(sums[None])
         none = np.zeros(len(self._levels), bool)
-        against = doubts(found, self._levels, None, self._denoiser.tau_range, none)
-        return FisherCurve.of(found, self._levels, dim, against, self._how.asymmetry)
+        against = doubts(found, self._levels, None, self._denoiser.tau_range, none, rounding)
+        return FisherCurve.of(with_rounding(found, rounding), self._levels, dim, against, self._how.asymmetry)
