@@ -102,6 +102,12 @@ def test_the_empirical_denoiser_is_that_of_its_points(leave_one_out):
         fisher_curve(ours, x[:30] if leave_one_out else x[:, :2], 1.0)
 
 
+def test_where_the_empirical_denoiser_is_good_does_not_depend_on_a_shift():
+    x = torch.randn((500, 3), generator=torch.Generator().manual_seed(0))
+    near, far = (empirical_denoiser(x + shift).tau_range[0] for shift in (0.0, 1e4))
+    assert near == pytest.approx(0.05, rel=0.3) and far == pytest.approx(near, rel=0.02)
+
+
 def test_the_empirical_denoiser_finds_the_distribution_behind_its_data():
     density = GaussianMixture([[0.0, 0.0]], [1.0])
     data, held_out = density.sample(4000, 0).float(), density.sample(2000, 1).float()

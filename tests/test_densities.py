@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import pytest
 import torch
 from torch import nn
@@ -95,10 +96,45 @@ def test_a_normal_wrapped_around_a_circle():
         assert abs(estimate.mean[0] - getattr(exact, name)) < 5 * estimate.sem[0]
 
 
+@pytest.mark.parametrize(("radius", "spread"), [(2.0, 0.5), (2 / 3, 1.5), (1.0, 3.0), (2.0, 0.01)])
+@pytest.mark.parametrize("tau", [100.0, 1.0, 0.01, 1e-6])
+def test_a_wrapped_normal_keeps_tweedie(radius, spread, tau):
+    """MMSE = 2 tau - tau^2 FI, MMSE' = 2 - 2 tau FI + tau^2 FIR at small tau as quickly as at large."""
+    exact = WrappedNormal(radius, spread).exact(tau)
+    assert exact.mmse == pytest.approx(2 * tau - tau**2 * exact.fisher_information, rel=1e-9, abs=1e-13 * tau)
+    expected = 2 - 2 * tau * exact.fisher_information + tau**2 * exact.fisher_information_rate
+    assert exact.mmse_rate == pytest.approx(expected, abs=1e-9)
+
+
 def test_a_normal_that_is_wrapped_often_is_uniform():
     y = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    wide = WrappedNormal(1.0, 6.0).posterior_mean(y, 0.3)
-    assert torch.allclose(wide, Sphere(2).posterior_mean(y, 0.3), atol=1e-6)
+    wide = WrappedNormal(1.0, 9.0).posterior_mean(y, 0.3)
+    assert torch.allclose(wide, Sphere(2).posterior_mean(y, 0.3), atol=1e-12)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_a_sphere_near_its_centre_and_under_much_noise(dim):
+    """E[X | y] = R^2 y / (dim tau) to first order; its closed form is 0 / 0 there, and of dim 3 loses all digits."""
+    sphere = Sphere(dim, 2.0)
+    zero = torch.zeros(1, dim, dtype=torch.float64)
+    assert (sphere.posterior_mean(zero, 0.5) == 0).all()
+    slope = torch.autograd.functional.jacobian(lambda y: sphere.posterior_mean(y, 0.5), zero).reshape(dim, dim)
+    torch.testing.assert_close(slope, torch.eye(dim, dtype=torch.float64) * 4 / (dim * 0.5))
+    for tau in (1e6, 1e8, 1e12):
+        curve = fisher_curve(from_density(Sphere(dim)), Sphere(dim).sample(100).float(), tau)
+        assert curve.mmse_rate.mean[0] == pytest.approx(1 / (dim * tau**2), rel=1e-5)
+
+
+def test_a_sphere_against_its_bessel_functions():
+    """sqrt(pi / 2 k) I_{3/2} over that of I_{1/2}, in 40 digits, on both sides of where a series takes over."""
+    with mpmath.workdps(40):
+        for k in (1e-4, 0.01, 0.2, 0.2999, 0.3001, 1.0):
+            for dim in (2, 3):
+                y = torch.zeros(1, dim, dtype=torch.float64)
+                y[0, 0] = k
+                order = mpmath.mpf(dim) / 2
+                exact = mpmath.besseli(order, k) / mpmath.besseli(order - 1, k)
+                assert float(Sphere(dim).posterior_mean(y, 1.0)[0, 0]) == pytest.approx(float(exact), rel=1e-13)
 
 
 def test_refusals():

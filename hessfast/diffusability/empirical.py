@@ -67,7 +67,8 @@ def empirical_denoiser(data: Any, *, leave_one_out: bool = False) -> EmpiricalDe
 def _neighbour_distance(x: Tensor) -> float:
     """Median squared distance of nearest neighbours that are not copies."""
     some = torch.linspace(0, len(x) - 1, min(len(x), _ASKED), device=x.device).long()
-    apart = torch.cdist(x[some], x)
+    # By a matrix product, far from 0, rounding would be all that is left.
+    apart = torch.cdist(x[some], x, compute_mode="donot_use_mm_for_euclid_dist")
     apart[torch.arange(len(some)), some] = math.inf
     near = torch.where(apart > 0, apart, math.inf).min(dim=1).values
     return float(near.median()) ** 2
