@@ -1,5 +1,7 @@
 """Deviations of latents from data against closed forms: the paper's figures 2 and 3, scales, standard errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,29 @@ def test_a_pointwise_encoder_of_figure_2():
     expected = 2 * 0.5753558626 / (2 / 4) - 1
     deviation = fir_deviation(data, latent, signed=True)
     assert abs(deviation.mean[0] - expected) < 5 * deviation.sem[0]
+
+
+def test_curves_at_other_noise_are_refused_however_small_it_is():
+    with pytest.raises(ValueError, match="latent must be a curve at"):
+        fir_deviation(closed_form([1.0], [1e-9]), closed_form([1.0], [5e-9]))
+
+
+def test_what_no_distribution_has_is_refused():
+    data = closed_form([1.0, 0.5], [0.1, 1.0])
+    lost = replace(data, fisher_information_rate=data.fisher_information_rate._replace(mean=np.array([0.0, 1.0])))
+    with pytest.raises(ValueError, match=r"data must have FIR > 0, got 0 at tau = 0\.1\. Measure it in float64"):
+        fir_deviation(lost, data)
+    assert mmse_rate_deviation(lost, data).mean.tolist() == [0, 0]
+    for pair, name in (((1, data), "data"), ((data, None), "latent")):
+        with pytest.raises(TypeError, match=f"{name} must be a FisherCurve, got"):
+            fir_deviation(*pair)
+
+
+def test_the_last_of_a_curve():
+    data = closed_form([1.0], [0.1, 1.0, 2.0])
+    assert [data.last(num).tau.tolist() for num in (0, 1, 3)] == [[], [2.0], [0.1, 1.0, 2.0]]
+    with pytest.raises(ValueError, match="num must be >= 0 and <= 3, got 4"):
+        data.last(4)
 
 
 def test_refusals():

@@ -82,12 +82,13 @@ class FisherCurve:
 
     def last(self, num: int) -> "FisherCurve":
         """The curve at its `num` greatest tau alone."""
+        first = len(self.tau) - _checks.integer("num", num, 0, len(self.tau))
         rows = {
-            field.name: Estimate(*(part[-num:] for part in row))
+            field.name: Estimate(*(part[first:] for part in row))
             for field in fields(self)
             if isinstance(row := getattr(self, field.name), Estimate)
         }
-        return replace(self, tau=self.tau[-num:], **rows)
+        return replace(self, tau=self.tau[first:], **rows)
 
     @property
     def fisher_information_rate_by_differences(self) -> np.ndarray:

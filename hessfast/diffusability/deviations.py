@@ -58,7 +58,7 @@ def fir_deviation(
         if not 0 <= m < min(data.dim, latent.dim):
             raise ValueError(f"intrinsic_dimension must be in [0, {min(data.dim, latent.dim)}), got {m}.")
         factor *= (data.dim - m) / (latent.dim - m)
-    return _ratio(data.fisher_information_rate, latent.fisher_information_rate, factor, signed)
+    return _ratio("FIR", data.tau, data.fisher_information_rate, latent.fisher_information_rate, factor, signed)
 
 
 def mmse_rate_deviation(
@@ -66,12 +66,15 @@ def mmse_rate_deviation(
 ) -> Estimate:
     """|MMSE'_latent / MMSE'_data - 1|: 0 for flat isometric encoders whatever D and d; see `fir_deviation`."""
     _scaled(data, latent, scale)
-    return _ratio(data.mmse_rate, latent.mmse_rate, 1.0, signed)
+    return _ratio("MMSE'", data.tau, data.mmse_rate, latent.mmse_rate, 1.0, signed)
 
 
 def _scaled(data: FisherCurve, latent: FisherCurve, scale: float) -> float:
+    for name, curve in (("data", data), ("latent", latent)):
+        if not isinstance(curve, FisherCurve):
+            raise TypeError(f"{name} must be a FisherCurve, got {type(curve).__name__}. See fisher_curve.")
     c = _checks.positive("scale", scale)
-    if data.tau.shape != latent.tau.shape or not np.allclose(latent.tau, c**2 * data.tau, rtol=1e-6):
+    if data.tau.shape != latent.tau.shape or not np.allclose(latent.tau, c**2 * data.tau, rtol=1e-6, atol=0):
         raise ValueError(
             f"latent must be a curve at scale^2 times the data's tau, {(c**2 * data.tau)[:3].tolist()} and on, "
             f"got {latent.tau[:3].tolist()}."
@@ -79,7 +82,11 @@ def _scaled(data: FisherCurve, latent: FisherCurve, scale: float) -> float:
     return c
 
 
-def _ratio(data: Estimate, latent: Estimate, factor: float, signed: bool) -> Estimate:
+def _ratio(name: str, tau: np.ndarray, data: Estimate, latent: Estimate, factor: float, signed: bool) -> Estimate:
+    if (lost := ~(data.mean > 0)).any():  # of no distribution: what rounding leaves
+        raise ValueError(
+            f"data must have {name} > 0, got {data.mean[lost][0]:g} at tau = {tau[lost][0]:.3g}. Measure it in float64."
+        )
     ratio = factor * latent.mean / data.mean
     sem = np.abs(ratio) * np.hypot(data.sem / data.mean, latent.sem / latent.mean)
     return Estimate(ratio - 1 if signed else np.abs(ratio - 1), sem, np.minimum(data.num_samples, latent.num_samples))
