@@ -1,6 +1,7 @@
 """Denoisers of every make say the same of one distribution; the empirical one is that of its points."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from hessfast.diffusability import (
+    FisherCurveMetric,
     GaussianMixture,
     empirical_denoiser,
     fisher_curve,
@@ -19,6 +21,7 @@ from hessfast.diffusability import (
     from_flow,
     from_score,
     gaussian_curves,
+    generate,
 )
 
 ESTIMATES = ("fisher_information", "fisher_information_plug_in", "fisher_information_dsm")
@@ -126,6 +129,66 @@ def test_no_digits_are_lost_at_the_ends():
     small, large = fisher_curve(edm, x, 1e-6), fisher_curve(edm, x, 1e6)
     assert small.fisher_information.mean[0] == pytest.approx(3 / (1 + 1e-6), rel=1e-9)
     assert large.mmse_rate.mean[0] == pytest.approx(3e-12, rel=1e-5)
+
+
+class Network(torch.nn.Module):
+    """D(y) for N(0, 1) at tau = 1, of EDM's signature."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.share, self.layer = torch.nn.Parameter(torch.tensor(0.5)), layer
+
+    def forward(self, y, sigma):
+        return self.share * self.layer(y)
+
+
+MAKES = {
+    "edm": from_edm,
+    "raw": from_edm_raw,
+    "flow": from_flow,
+    "denoiser": lambda network: from_denoiser(lambda y, tau: network(y, None)),
+    "score": lambda network: from_score(lambda y, tau: network(y, None)),
+    "partial": lambda network: from_score(partial(network, sigma=None)),
+    "bound": lambda network: from_edm(network.forward),
+}
+
+
+@pytest.mark.parametrize("layer", [torch.nn.Dropout(0.001), torch.nn.BatchNorm1d(3)])
+@pytest.mark.parametrize("make", MAKES)
+def test_networks_in_training_are_refused(make, layer):
+    """Dropout of a thousandth made FIR eleven times the truth."""
+    denoiser, name = MAKES[make](Network(layer).train()), type(layer).__name__
+    x = torch.randn(40, 3)
+    metric = FisherCurveMetric(denoiser, 1.0)
+    for call in (lambda: fisher_curve(denoiser, x, 1.0), lambda: metric.update(x),
+                 lambda: generate(denoiser, 2, (3,), tau_range=(0.1, 1.0))):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"denoiser must be in evaluation mode, got {name}; call its .eval\(\)"):
+            call()
+    assert not isinstance(layer, torch.nn.BatchNorm1d) or layer.num_batches_tracked == 0
+
+
+def test_networks_decide_the_dtype():
+    """What densities sample is float64, weights are float32."""
+    x, network = torch.randn(40, 3), Network(torch.nn.Dropout(0.0)).train()
+    one, other = (fisher_curve(from_edm(network), each, 1.0) for each in (x, x.double()))
+    assert one.mmse == other.mmse and one.fisher_information.mean[0] == pytest.approx(1.5)
+    linear = torch.nn.Linear(3, 3)
+    with pytest.raises(TypeError, match=r"denoiser must have the dtype of samples, torch.float64, got 'mat1"):
+        fisher_curve(from_denoiser(lambda y, tau: linear(y)), x.double(), 1.0)
+
+
+def test_what_is_no_denoiser_is_told_how_to_be_one():
+    x = torch.randn(40, 3)
+    for given, kind in ((lambda y, tau: y, "function"), (torch.nn.Linear(3, 3), "a network")):
+        for call in (lambda d: fisher_curve(d, x, 1.0), lambda d: FisherCurveMetric(d, 1.0),
+                     lambda d: generate(d, 2, (3,))):  # fmt: skip
+            with pytest.raises(
+                TypeError, match=rf"denoiser must be a Denoiser, got {kind}\. Wrap it, by what it predicts"
+            ):
+                call(given)
+    for answer, kind in ((lambda y: y.detach().numpy(), "ndarray"), (lambda y: SimpleNamespace(sample=y), "SimpleNam")):
+        with pytest.raises(TypeError, match=rf"denoiser must return tensors, got {kind}.* or return its \.sample"):
+            fisher_curve(from_flow(lambda y, t, answer=answer: answer(y)), x, 1.0)
 
 
 def test_refusals():

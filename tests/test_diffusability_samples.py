@@ -57,8 +57,11 @@ def test_they_must_be_finite(function, bad):
 @pytest.mark.parametrize("function", BOTH)
 def test_they_must_be_numbers_with_a_fraction(function):
     name, call = BOTH[function]
+    whole = (10 * given(function)).long()
     with pytest.raises(TypeError, match=f"^{name} must be floating point, got torch.int64"):
-        call((10 * given(function)).long())
+        call(whole)
+    with pytest.raises(TypeError, match=f"^{name} must be floating point, got int64"):
+        call(whole.numpy())
     with pytest.raises(TypeError, match=f"^{name} must be a number or an array of numbers, got"):
         call("many")
 

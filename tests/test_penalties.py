@@ -171,6 +171,38 @@ def test_a_chart_that_loses_a_direction():
     assert lost.metric_change.mean == pytest.approx(kept.metric_change.mean, rel=1e-6)
 
 
+def test_compression_is_a_share_of_the_empty_directions():
+    x = plane(50)
+    embedded = torch.nn.functional.pad(x, (0, 3))
+    for data, d, expected in ((embedded, 3, 2 / 3), (embedded, 1, 4 / 3), (x, 2, 0.0), (x, 1, math.inf)):
+        assert encoder_penalties(lambda y, d=d: y[:, :d], data, 2).compression == pytest.approx(expected)
+
+
+def test_rounding_makes_no_bends():
+    """A rotation of the unit square at (10, 10) in float32, where neighbours are nearer than rounding allows for."""
+    turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]])
+    penalties = encoder_penalties(lambda y: y @ turn, plane(5000).float() + 10, 2)
+    assert penalties.metric_change.mean < 0.01
+
+
+def test_networks_must_be_in_evaluation_mode_and_decide_the_dtype():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+    before = network[1].running_mean.clone()
+    for encoder in (network, lambda y: network(y), network.forward):
+        with pytest.raises(
+            ValueError, match=r"encoder must be in evaluation mode, got BatchNorm1d; call its .eval\(\)"
+        ):
+            encoder_penalties(encoder, plane().float(), 2)
+    assert (network[1].running_mean == before).all()
+    network.eval()
+    one, other = (encoder_penalties(network, x, 2) for x in (plane(), plane().float()))
+    assert one.anisotropy == other.anisotropy
+    with pytest.raises(TypeError, match=r"encoder must have the dtype of samples, torch.float64, got '.*Convert them"):
+        encoder_penalties(lambda y: network(y), plane(), 2)
+    with pytest.raises(TypeError, match=r"samples must be float32 or float64, got torch\.float16"):
+        encoder_penalties(lambda y: y, plane().half(), 2)
+
+
 def test_gpe_cost_of_a_pair():
     x, z = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [3.0]])
     cost = gpe_cost(x[:1], x[1:], z[:1], z[1:])

@@ -1,10 +1,13 @@
 """Training of denoisers: the curves of what they have learnt, going on where it was, networks, refusals."""
 
+import io
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from hessfast.diffusability import fisher_curve, train_denoiser, training
+from hessfast.diffusability import fisher_curve, train_denoiser, train_vae, training
 from hessfast.diffusability.networks import UNet
 
 
@@ -41,6 +44,27 @@ def test_interrupted_training_is_like_any_other(tmp_path, monkeypatch):
     assert torch.equal(train_denoiser(x, checkpoint=file, **options)(y, 1.0), whole)
     with pytest.raises(ValueError, match="checkpoint must be of the same training"):
         train_denoiser(x, checkpoint=file, **options | {"num_steps": 11})
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_training_has_gradients_wherever_it_is_called(mode):
+    x, options = torch.randn((50, 2), generator=torch.Generator().manual_seed(0)), {"num_steps": 5, "batch_size": 16}
+    with mode():
+        trained = train_denoiser(x.double(), **options)
+    y = torch.ones((1, 2))
+    assert torch.equal(trained(y, 1.0), train_denoiser(x, **options)(y, 1.0))
+    one, other = (fisher_curve(trained, each, 1.0) for each in (x, x.double()))
+    assert one.mmse == other.mmse
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_is_for_terminals(monkeypatch, terminal):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    train_denoiser(torch.randn(20, 2), num_steps=3, batch_size=8, progress=True)
+    train_vae(torch.rand(20, 1, 8, 8), 2, width=4, num_steps=3, progress=True)
+    assert bool(stream.getvalue()) == terminal
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 8, 8), (2, 3, 16, 16)])

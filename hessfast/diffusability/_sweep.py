@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hessfast import _distributed, _random
 
+from ._evaluation import of_dtype
 from .denoisers import Denoiser
 
 BLOCK = 64  # samples that draw their noise together: what a rank takes at a time
@@ -124,7 +125,12 @@ def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float,
     skip, out, slope = denoiser.coefficients(tau)
     dim = x[0].numel()
     y = (x + math.sqrt(tau) * z).clone().requires_grad_()
-    output = denoiser.predict(y, tau)
+    output = of_dtype("denoiser", lambda: denoiser.predict(y, tau), y.dtype)
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"denoiser must return tensors, got {type(output).__name__}. Compute with torch; of a diffusers model use "
+            "from_diffusers, or return its .sample."
+        )
     if output.shape != y.shape:
         raise ValueError(f"denoiser must return the shape of y, {tuple(y.shape)}, got {tuple(output.shape)}.")
     if not output.requires_grad:

@@ -43,6 +43,7 @@ def _networks(x: Tensor, plan: dict) -> tuple[Encoder, Decoder]:
     return networks
 
 
+@torch.enable_grad()
 def minimise(
     networks: nn.ModuleDict,
     x: Tensor,
@@ -56,7 +57,8 @@ def minimise(
     path = None if checkpoint is None else Path(checkpoint)
     done = 0 if path is None else _checkpoint.load(path, networks, optimiser, plan)
     total = plan["num_steps"] * len(phases)
-    for step in tqdm(range(done, total), plan["method"].upper(), total, initial=done, disable=not progress):
+    shown = None if progress else True  # None: not into a pipe
+    for step in tqdm(range(done, total), plan["method"].upper(), total, initial=done, disable=shown):
         phase, now = divmod(step, plan["num_steps"])
         begin, loss_of = phases[phase]
         if now == 0 and begin is not None:

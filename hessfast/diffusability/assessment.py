@@ -88,7 +88,7 @@ def assess(
         notes.append(f"m is taken at tau = {ends}, from where on the data tell it")
     spaces: dict[str, dict[str, Any]] = {}
     pictures = {"held_out": held[: _report_figures.COLUMNS].cpu().numpy()}
-    bar = tqdm(["data", *encoders], "spaces", disable=not progress)
+    bar = tqdm(["data", *encoders], "spaces", disable=None if progress else True)
     for name in bar:
         bar.set_postfix_str(name)
         spaces[name], shown = (

@@ -21,7 +21,7 @@ from hessfast import _checks
 from . import _samples
 from ._consistency import doubts, with_rounding
 from ._sweep import BLOCK, ESTIMATES, WIDTH, Estimate, Probing, estimates, roundings, sweep
-from .denoisers import Denoiser
+from .denoisers import Denoiser, checked
 
 # 1,024 samples before the standard errors are looked at: with 256, heavy tails not seen yet made them too small.
 _FIRST_BLOCKS = 1024 // BLOCK
@@ -131,7 +131,8 @@ def fisher_curve(
     Args:
         denoiser: a `Denoiser`, made by `from_denoiser` and its neighbours, `empirical_denoiser` or `train_denoiser`;
             networks in it may come from `torch.compile`.
-        samples: `[n, ...]`, x itself, not seen in training; on the device and in the dtype that the denoiser takes.
+        samples: `[n, ...]`, x itself, not seen in training; on the device that the denoiser takes, and in its dtype
+            unless it is a network, whose dtype they are brought to.
         tau: noise variances, > 0; a number or `[t]`.
         num_probes: random sign vectors a sample; more samples do more for the error.
         seed: of Z and v.
@@ -141,7 +142,9 @@ def fisher_curve(
         asymmetry: measure it too, by second derivatives of the denoiser, which triple the work.
 
     Raises:
-        ValueError: for tau that is not positive, samples that are not finite or fewer than two, answers of other shape.
+        ValueError: for tau that is not positive, samples that are not finite or fewer than two, answers of other shape,
+            networks with dropout or batch normalisation in training.
+        TypeError: for what is no `Denoiser`, answers that are no tensors.
 
     Example:
         X ~ N(0, 1) has FI = 1 / (1 + tau) whatever the sample, for D(y) = y / (1 + tau).
@@ -152,7 +155,7 @@ def fisher_curve(
         >>> curve.fisher_information.mean.round(6).tolist(), curve.mmse_rate.mean.round(6).tolist()
         ([0.5], [0.25])
     """
-    x, levels = _samples.samples("samples", samples), levels_of(tau)
+    x, levels = checked(denoiser).brought(_samples.samples("samples", samples)), levels_of(tau)
     denoiser.for_rows(x, torch.arange(0))  # refuses samples that it cannot take
     num_probes, seed = _checks.integer("num_probes", num_probes, 1), _checks.seed(seed)
     how = Probing(num_probes, seed, _checks.integer("batch_size", batch_size, 1), bool(asymmetry))

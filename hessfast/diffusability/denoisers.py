@@ -10,13 +10,15 @@ differences of large terms when computed from each other.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hessfast import _checks
+
+from ._evaluation import dtype_of, refuse_training
 
 
 class Coefficients(NamedTuple):
@@ -35,11 +37,14 @@ class Denoiser:
         predict: F(y, tau) for y `[batch, ...]` and tau a float; like y.
         coefficients: skip, out and slope at a tau.
         tau_range: least and greatest tau it is good for, if that is known.
+        network: what `predict` asks, if it is not all there is: looked at for layers in training, and for the dtype
+            that samples are brought to.
     """
 
     predict: Callable[[Tensor, float], Tensor]
     coefficients: Callable[[float], Coefficients]
     tau_range: tuple[float, float] | None = None
+    network: Any = None
 
     def __call__(self, y: Tensor, tau: float) -> Tensor:
         """E[X | Y = y], like y."""
@@ -55,6 +60,23 @@ class Denoiser:
         """The denoiser of noisy versions of samples[rows]: itself, unless it leaves out the data they come from."""
         return self
 
+    def brought(self, samples: Tensor) -> Tensor:
+        """Samples in the dtype of the network's weights; refused while it has layers in training."""
+        refuse_training("denoiser", self.predict, self.network)
+        dtype = dtype_of(self.network)
+        return samples if dtype is None else samples.to(dtype)
+
+
+def checked(denoiser: Any) -> Denoiser:
+    """A `Denoiser`, or a sentence on how to make one."""
+    if not isinstance(denoiser, Denoiser):
+        kind = "a network" if isinstance(denoiser, torch.nn.Module) else type(denoiser).__name__
+        raise TypeError(
+            f"denoiser must be a Denoiser, got {kind}. Wrap it, by what it predicts, with from_denoiser, from_score, "
+            "from_edm, from_edm_raw, from_flow, from_diffusers or from_density."
+        )
+    return denoiser
+
 
 def from_denoiser(
     function: Callable[[Tensor, float], Tensor], tau_range: tuple[float, float] | None = None
@@ -66,7 +88,7 @@ def from_denoiser(
         >>> shrink.score(torch.ones(1, 1), 3.0).tolist()
         [[-0.25]]
     """
-    return Denoiser(function, lambda tau: Coefficients(0.0, 1.0, -1 / tau), tau_range)
+    return Denoiser(function, lambda tau: Coefficients(0.0, 1.0, -1 / tau), tau_range, function)
 
 
 def from_score(function: Callable[[Tensor, float], Tensor], tau_range: tuple[float, float] | None = None) -> Denoiser:
@@ -76,7 +98,7 @@ def from_score(function: Callable[[Tensor, float], Tensor], tau_range: tuple[flo
         >>> from_score(lambda y, tau: -y / (1 + tau))(torch.ones(1, 1), 3.0).tolist()
         [[0.25]]
     """
-    return Denoiser(function, lambda tau: Coefficients(1.0, tau, 0.0), tau_range)
+    return Denoiser(function, lambda tau: Coefficients(1.0, tau, 0.0), tau_range, function)
 
 
 def from_edm(denoise: Callable[[Tensor, Tensor], Tensor], tau_range: tuple[float, float] | None = None) -> Denoiser:
@@ -89,7 +111,8 @@ def from_edm(denoise: Callable[[Tensor, Tensor], Tensor], tau_range: tuple[float
         >>> shrink.score(torch.ones(1, 1), 3.0).tolist()
         [[-0.25]]
     """
-    return from_denoiser(lambda y, tau: denoise(y, y.new_full((len(y),), math.sqrt(tau))), tau_range)
+    inner = from_denoiser(lambda y, tau: denoise(y, y.new_full((len(y),), math.sqrt(tau))), tau_range)
+    return replace(inner, network=denoise)
 
 
 def from_edm_raw(
@@ -108,7 +131,7 @@ def from_edm_raw(
         c_noise = y.new_full((len(y),), math.log(tau) / 8)
         return network(y / math.sqrt(tau + variance), c_noise)
 
-    return Denoiser(predict, lambda tau: edm_coefficients(tau, variance), tau_range)
+    return Denoiser(predict, lambda tau: edm_coefficients(tau, variance), tau_range, network)
 
 
 def edm_coefficients(tau: Any, variance: float) -> Coefficients:
@@ -143,7 +166,7 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
         output = model(y / math.sqrt(1 + tau), y.new_full((len(y),), time), **conditions)
         return getattr(output, "sample", output)
 
-    return Denoiser(predict, _variance_preserving(kind), (float(log_tau[0].exp()), float(log_tau[-1].exp())))
+    return Denoiser(predict, _variance_preserving(kind), (float(log_tau[0].exp()), float(log_tau[-1].exp())), model)
 
 
 def _variance_preserving(kind: str) -> Callable[[float], Coefficients]:
@@ -181,4 +204,4 @@ def from_flow(network: Callable[[Tensor, Tensor], Tensor], tau_range: tuple[floa
         t = time(tau)
         return Coefficients(1 - t, -t, -t / tau)
 
-    return Denoiser(predict, coefficients, tau_range)
+    return Denoiser(predict, coefficients, tau_range, network)

@@ -59,8 +59,8 @@ def empirical_denoiser(data: Any, *, leave_one_out: bool = False) -> EmpiricalDe
         lambda y, tau: _Mean.apply(y, x, tau, None),
         lambda tau: Coefficients(0.0, 1.0, -1 / tau),
         (_RELIABLE_FROM * _neighbour_distance(x.flatten(1)), math.inf),
-        x,
-        bool(leave_one_out),
+        data=x,
+        leave_one_out=bool(leave_one_out),
     )
 
 

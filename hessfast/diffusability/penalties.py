@@ -12,6 +12,7 @@ from hessfast import _arrays, _checks
 
 from . import _samples
 from ._curvature import normal_curvatures
+from ._evaluation import dtype_of, of_dtype, refuse_training
 from ._surface import Surface, nearest, principal_axes
 
 _QUANTILES = (0.05, 0.5, 0.95)
@@ -32,7 +33,8 @@ class EncoderPenalties:
     """Penalties of an encoder E: R^D -> R^d on data near an m-dimensional surface with tangent frames U, J = grad E.
 
     Attributes:
-        compression: (D - d) / (D - m), the share of empty directions that the encoder removes.
+        compression: (D - d) / (D - m), the share of empty directions that the encoder removes; above 1 (infinite for
+            D = m) if d < m, so that it must remove others, too.
         tangential_distortion: |U^T J^T J U - I|, its largest absolute eigenvalue; 0 for isometries.
         anisotropy: (hi - lo) / (hi + lo) of the eigenvalues of U^T J^T J U: the distortion up to an overall scale.
         secant_distortion: | |E(x) - E(x')| / |x - x'| - 1 | of near pairs: the same without derivatives.
@@ -74,17 +76,20 @@ def encoder_penalties(
 
     Args:
         encoder: maps `[n, ...]` to `[n, ...]`, each sample for itself, differentiable by torch; of a VAE the mean.
-        samples: `[n, ...]`, n > num_neighbours.
+        samples: `[n, ...]`, n > num_neighbours; brought to the dtype of the encoder's weights, if it is a network.
         intrinsic_dimension: m of the surface that the data lie near; see `FisherCurve.intrinsic_dimension`.
         frames: orthonormal tangents U, `[n, D, m]`; None: the m first principal axes of the nearest neighbours.
-        step: h of second differences; None: the median distance of nearest neighbours. Encoders of piecewise linear
-            networks have no second derivative, so that the step is part of the answer.
-        num_neighbours: of a sample; None: 2 m + 2.
+        step: h of second differences; None: the median distance of nearest neighbours, or more where rounding would
+            blur them. Encoders of piecewise linear networks have no second derivative, so that the step is part of the
+            answer.
+        num_neighbours: of a sample, for its frame; None: 2 m + 2.
         num_pairs: random pairs of the GPE's cost.
         seed: of those pairs and of the directions of second differences.
 
     Raises:
-        ValueError: for shapes that do not fit, answers that are not finite, fewer samples than neighbours.
+        ValueError: for shapes that do not fit, answers that are not finite, fewer samples than neighbours, a network
+            with dropout or batch normalisation in training.
+        TypeError: for samples in half precision.
 
     Example:
         A map that doubles lengths: its metric is 4, off by 3, its second differences are 0.
@@ -94,7 +99,11 @@ def encoder_penalties(
         >>> round(penalties.tangential_distortion.mean, 6), abs(round(penalties.bending.mean, 6))
         (3.0, 0.0)
     """
+    refuse_training("encoder", encoder)
     x = _samples.samples("samples", samples, least=1)
+    x = x.to(dtype_of(encoder) or x.dtype)
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"samples must be float32 or float64, got {x.dtype}. Pass them, and the encoder, as .float().")
     flat = x.flatten(1)
     n, wide = flat.shape
     m = _checks.integer("intrinsic_dimension", intrinsic_dimension, 1, wide)
@@ -104,7 +113,7 @@ def encoder_penalties(
     num_pairs, seed = _checks.integer("num_pairs", num_pairs, 1), _checks.seed(seed)
     encode = _of_rows(encoder, tuple(x.shape[1:]))
     with torch.no_grad():
-        z = encode(flat)
+        z = of_dtype("encoder", lambda: encode(flat), flat.dtype)
     if not torch.isfinite(z).all():
         raise ValueError("encoder must return finite numbers, got NaN or infinity.")
     distances, neighbours = nearest(flat, k)
@@ -112,13 +121,15 @@ def encoder_penalties(
     h = float(distances[:, 0].median()) if step is None else _checks.positive("step", step)
     if not h > 0:
         raise ValueError(f"step must be > 0, got {h}; repeated samples have no distance.")
+    if step is None:
+        h = max(h, _resolved(flat))
     surface = Surface(encode, flat, z, tangents)
     distortion, anisotropy = surface.distortions()
     bending, metric_change = surface.second_differences(h, seed)
     secant, nonlinearity = surface.to_neighbours(neighbours[:, 0], distances[:, 0])
     first, second = _pairs(n, num_pairs, seed)
     return EncoderPenalties(
-        compression=(wide - z.shape[1]) / (wide - m) if wide > m else 0.0,
+        compression=_compression(wide, z.shape[1], m),
         tangential_distortion=_penalty(distortion),
         anisotropy=_penalty(anisotropy),
         secant_distortion=_penalty(secant),
@@ -147,6 +158,19 @@ def gpe_cost(x: Tensor, x_other: Tensor, z: Tensor, z_other: Tensor) -> Tensor:
     apart = ((a - b).flatten(1).pow(2).sum(dim=1) for a, b in ((z, z_other), (x, x_other)))
     encoded, plain = (torch.log1p(squared) for squared in apart)
     return (encoded - plain) ** 2
+
+
+def _compression(wide: int, narrow: int, m: int) -> float:
+    if wide > m:
+        return (wide - narrow) / (wide - m)
+    return math.inf if narrow < wide else 0.0
+
+
+def _resolved(x: Tensor) -> float:
+    """The step at which a second difference loses as much by rounding as by its length, as a share of the spread."""
+    spread = float((x - x.mean(dim=0)).norm(dim=1).median())
+    rounded = torch.finfo(x.dtype).eps * float(x.norm(dim=1).max())
+    return (rounded * spread**3) ** 0.25
 
 
 def _of_rows(encoder: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hessfast import _checks, _random
 
-from .denoisers import Denoiser
+from .denoisers import Denoiser, checked
 
 _RHO = 7.0  # of Karras et al.: steps are shorter where the noise is little
 _BLOCK = 64  # samples that draw their noise together
@@ -49,6 +49,7 @@ def generate(
         >>> round(float(generate(normal, 4000, (1,)).std()), 1)
         0.5
     """
+    checked(denoiser)
     num, num_steps = _checks.integer("num", num, 1), _checks.integer("num_steps", num_steps, 2)
     batch, seed = _checks.integer("batch_size", batch_size, 1), _checks.seed(seed)
     chosen = denoiser.tau_range if tau_range is None else tau_range
@@ -61,7 +62,7 @@ def generate(
         for block in range(-(-num // _BLOCK))
     ])[:num]  # fmt: skip
     with torch.no_grad():
-        samples = torch.cat([_descend(denoiser, z.to(device), sigmas) for z in noise.split(batch)])
+        samples = torch.cat([_descend(denoiser, denoiser.brought(z.to(device)), sigmas) for z in noise.split(batch)])
     if not torch.isfinite(samples).all():
         raise ArithmeticError("samples must be finite, got NaN or infinity. Train the denoiser with a lower rate.")
     return samples

@@ -11,7 +11,7 @@ from . import _samples
 from ._consistency import doubts, with_rounding
 from ._sweep import BLOCK, WIDTH, Probing, estimates, roundings, summed, sweep
 from .curves import FisherCurve, levels_of
-from .denoisers import Denoiser
+from .denoisers import Denoiser, checked
 
 
 class FisherCurveMetric:
@@ -46,7 +46,7 @@ class FisherCurveMetric:
         batch_size: int = 256,
         asymmetry: bool = False,
     ):
-        self._denoiser, self._levels = denoiser, levels_of(tau)
+        self._denoiser, self._levels = checked(denoiser), levels_of(tau)
         num_probes, seed = _checks.integer("num_probes", num_probes, 1), _checks.seed(seed)
         self._how = Probing(num_probes, seed, _checks.integer("batch_size", batch_size, 1), bool(asymmetry))
         self.reset()
@@ -61,7 +61,7 @@ class FisherCurveMetric:
         Raises:
             ValueError: for samples that are not finite, or of another shape than the last.
         """
-        x = _samples.samples("samples", samples, least=1)
+        x = self._denoiser.brought(_samples.samples("samples", samples, least=1))
         if self._shape not in (None, x.shape[1:]):
             raise ValueError(
                 f"samples must have the shape of the last, {tuple(self._shape)}, got {tuple(x.shape[1:])}."

@@ -22,6 +22,8 @@ _FEW = 4  # dimensions, for which a width of 64 is as good as 128 and half the w
 _RATE_OF_VECTORS, _RATE_OF_IMAGES = 8e-3, 3e-4
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def train_denoiser(
     samples: Any,
     network: nn.Module | None = None,
@@ -92,7 +94,7 @@ def _centred(inner: Denoiser, centre: Tensor, tau_range: tuple[float, float]) ->
         c = centre.to(y)
         return inner.predict(y - c, tau) + (1 - skip) / out * c
 
-    return Denoiser(predict, inner.coefficients, tau_range)
+    return Denoiser(predict, inner.coefficients, tau_range, inner.network)
 
 
 def _train(
@@ -110,7 +112,7 @@ def _train(
     network.train()
     steps = range(done, plan["num_steps"])
     warm_up = min(_WARM_UP, plan["num_steps"] / 10)
-    for step in tqdm(steps, initial=done, total=plan["num_steps"], disable=not progress or rank > 0):
+    for step in tqdm(steps, initial=done, total=plan["num_steps"], disable=None if progress and rank == 0 else True):
         share = 0.5 * (1 + math.cos(math.pi * step / plan["num_steps"])) * min((step + 1) / warm_up, 1)
         for group in optimiser.param_groups:
             group["lr"] = plan["learning_rate"] * share

@@ -37,7 +37,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
 def run_tasks(tasks: Sequence[Task], title: str, workers: int, progress: bool) -> None:
     """Do what is not done yet, one thread in each process: records do not depend on how many there are."""
     missing = [(function, arguments) for function, arguments in tasks if not arguments[0].exists()]
-    bar = partial(tqdm, desc=title, total=len(missing), disable=not progress or not missing)
+    bar = partial(tqdm, desc=title, total=len(missing), disable=None if progress and missing else True)
     if min(workers, len(missing)) < 2:
         with one_thread():
             for function, arguments in bar(missing):
