@@ -1,5 +1,6 @@
 """The assessment of encoders: known answers of linear ones, its report, going on where it was, and its command."""
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -22,6 +23,7 @@ from hessfast.diffusability import (
     from_denoiser,
     gaussian_curves,
     normalisation,
+    train_vae,
 )
 from hessfast.diffusability import _spaces as spaces
 from hessfast.diffusability._consistency import broken_laws, disagreements
@@ -156,6 +158,51 @@ def test_doubts_are_told(finished):
     text = table(report)
     assert "data: the denoiser is worse than the best linear one" in text
     assert all(not space["empirical"]["warnings"] for space in report["spaces"].values())
+
+
+def test_cells_that_are_doubted_are_marked(finished):
+    """Of a report that doubts the data at tau = 1 and the latents of "half", at equal SNR, at another."""
+    report = copy.deepcopy(finished[1])
+    shown = [report["tau"][np.abs(np.log(np.array(report["tau"]) / tau)).argmin()] for tau in (0.01, 1.0, 100.0)]
+    snr = dict(zip(report["tau"], report["spaces"]["half"]["curve_equal_snr"]["tau"], strict=True))
+    for space in report["spaces"].values():
+        for key in ("warnings", "laws", "warnings_equal_snr", "laws_equal_snr"):
+            space[key] = []
+    report["spaces"]["data"]["laws"] = [f"FIR < FI^2 / D at tau = 5e+03, {shown[1]:.3g}"]
+    report["spaces"]["half"]["warnings_equal_snr"] = [
+        f"tau = {snr[shown[2]]:.3g} is beyond what the denoiser is good for"
+    ]
+    lines = table(report).splitlines()
+    rows, pairing = {}, None
+    for line in lines:
+        if line.startswith("Signed deviations at"):
+            pairing = line.split(";")[0]
+        elif pairing and "tau = " in line[:38] and "+-" in line:
+            rows.setdefault((pairing, line[24:38].strip()), []).append(line[38:].count("?"))
+    for (pairing, tau), marks in rows.items():
+        expected = 2 if tau == f"tau = {shown[1]:.3g}" else 1 if "SNR" in pairing and f"{shown[2]:.3g}" in tau else 0
+        assert set(marks) == {expected}, (pairing, tau)
+    assert len(rows) == 6 and any(line.startswith("  half at equal SNR: tau = ") for line in lines)
+
+
+def test_columns_stay_apart(finished):
+    report = copy.deepcopy(finished[1])
+    for name in ("whole", "half"):
+        report["spaces"][name]["penalties"]["anisotropy"] |= {"mean": 0.000902, "sem": 0.00013}
+    (line,) = (line for line in table(report).splitlines() if line.startswith("  anisotropy"))
+    assert "0.000902 +- 0.00013  0.000902 +- 0.00013" in line
+
+
+def test_a_wrong_scale_is_refused_before_anything_is_trained(images, tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("nothing is trained")
+
+    monkeypatch.setattr(spaces, "train_denoiser", never)
+    wrong = Linear(images[0], 4)
+    wrong.normalisation = wrong.normalisation._replace(scale=5 * wrong.normalisation.scale)
+    with pytest.raises(ValueError, match="encoder 'wrong' must have normalised latents of root mean square near 1"):
+        assess(*images, {"wrong": wrong}, tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_narrower_range_is_said(images, tmp_path):
@@ -343,6 +390,15 @@ def test_the_command_stops_in_a_sentence(run, tmp_path, monkeypatch):
         code == 130 and f"Interrupted; what is done stays in {tmp_path / 'run'}. Go on with the same command." in text
     )
     assert {path.name for path in (tmp_path / "run" / "encoders").iterdir()} == {"vae.training", "vae.safetensors"}
+
+
+def test_the_command_looks_at_given_encoders_before_it_trains_others(run, tmp_path, monkeypatch):
+    vae = train_vae(digits()[0][:40], 2, **SIZES)
+    scaled = replace(vae, normalisation=vae.normalisation._replace(scale=9 * vae.normalisation.scale))
+    scaled.save(tmp_path / "mine.safetensors")
+    monkeypatch.setattr(command, "_trained", None)
+    code, text = run("--encoder", "gpe", "--encoder", tmp_path / "mine.safetensors", "--out", tmp_path / "run")
+    assert code == 2 and "encoder 'mine' must have normalised latents" in text and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def _assessed(data, encoders, latent_dim, side, preset, folder, seed, device) ->
     from hessfast import _checks
     from hessfast._steps import Steps
     from hessfast.diffusability import assess, digits, read_images, table
+    from hessfast.diffusability.image_encoder import check_encoder
 
     if data == "digits" and side is not None:
         raise ValueError(f"side must be left out for the digits, which are 8 pixels wide, got {side}.")
@@ -73,9 +74,12 @@ def _assessed(data, encoders, latent_dim, side, preset, folder, seed, device) ->
     if len(set(names)) < len(names):
         raise ValueError(f"encoder must name each encoder once, got {', '.join(names)}. Rename a file.")
     given = {name: _read(spec, train.shape[-1], device) for name, spec in zip(names, encoders, strict=True)}
+    train, held_out = train.to(device), held_out.to(device)
+    for name, one in given.items():
+        if one is not None:
+            check_encoder(name, one, train.float())  # before others are trained
     settings = {"data": data, "side": side, "encoder": encoders, "latent_dim": latent_dim, "preset": preset}
     Steps(folder).claim(settings | {"seed": seed}, "command.json")
-    train, held_out = train.to(device), held_out.to(device)
     made = {
         name: _trained(name, train, latent_dim, preset, folder, seed) if one is None else one
         for name, one in given.items()

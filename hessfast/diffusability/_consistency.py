@@ -4,6 +4,8 @@ Laws that the curves of any distribution keep: what a model breaks, beyond its s
 I falls, by the integral of R; R >= I^2 / D; tau I <= D; the MMSE is at most the variance and grows with tau.
 """
 
+import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -158,6 +160,12 @@ def _noise(estimate: Estimate) -> np.ndarray:
 
 def _pairs(values: np.ndarray) -> Any:
     return values[:-1], values[1:]
+
+
+def named(sentences: Iterable[str], levels: np.ndarray) -> np.ndarray:
+    """Levels that any of the sentences lists, `[len(levels)]`."""
+    words = {word for text in sentences for found in re.findall(r"tau = ([-+.,e\d ]+)", text) for word in found.split()}
+    return np.array([f"{tau:.3g}" in {word.strip(",") for word in words} for tau in levels])
 
 
 def listed(levels: np.ndarray) -> str:

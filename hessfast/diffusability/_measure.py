@@ -114,9 +114,12 @@ class Run:
             key: self.steps.record(f"curves/{name}/{file}", lambda measure=measure, tau=tau: measure(tau))
             for key, (file, measure, tau) in kept.items()
         }
-        curve, alone = FisherCurve.from_dict(entry["curve"]), entry["empirical"]
-        entry["laws"] = broken_laws(curve, space.space.variance)
-        entry["warnings"] = [*curve.warnings, *(disagreements(curve, FisherCurve.from_dict(alone)) if alone else [])]
+        for suffix in ("", "_equal_snr"):
+            if f"curve{suffix}" in entry:
+                curve, alone = FisherCurve.from_dict(entry[f"curve{suffix}"]), entry[f"empirical{suffix}"]
+                against = disagreements(curve, FisherCurve.from_dict(alone)) if alone else []
+                entry[f"warnings{suffix}"] = [*curve.warnings, *against]
+                entry[f"laws{suffix}"] = broken_laws(curve, space.space.variance)
         return entry
 
     def _quality(self, name: str, made: Tensor, again: Tensor) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """The report of an assessment as text: a column for each encoder, and what each row means."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from ._consistency import named
 
 _SHOWN = (0.01, 1.0, 100.0)  # tau nearest to which deviations are printed
 _PENALTIES = {
@@ -25,69 +28,118 @@ _FORMS = {
 _PAIRINGS = {"equal_tau": "equal tau", "equal_snr": "equal SNR, total variance over noise"}
 
 
+Line = str | tuple[str, list[str], str]  # as it is; or a label, a cell for each encoder, and what they mean
+
+
 def table(report: dict[str, Any]) -> str:
     """Penalties, deviations and quality of every encoder, with standard errors."""
-    names = report["encoders"]
-    spaces, data, dimension = report["spaces"], report["spaces"]["data"], report["intrinsic_dimension"]
-    width = max([19, *(len(name) + 2 for name in names)])
+    blocks = _head(report), _encoders(report), _deviations(report), _quality(report), _doubts(report)
+    return _laid_out([line for block in blocks for line in block])
 
-    def line(label: str, cells: list[str], meaning: str = "") -> str:
-        return (f"{label:<38}" + "".join(f"{cell:>{width}}" for cell in cells) + f"   {meaning}").rstrip()
 
-    def row(label: str, pick, meaning: str = "") -> str:
-        return line(label, [pick(spaces[name]) for name in names], meaning)
+def _laid_out(lines: list[Line]) -> str:
+    cells = [cell for line in lines if not isinstance(line, str) for cell in line[1]]
+    width = max((len(cell) for cell in cells), default=0) + 2
+    return "\n".join(
+        line if isinstance(line, str)
+        else (f"{line[0]:<38}" + "".join(f"{cell:>{width}}" for cell in line[1]) + f"   {line[2]}").rstrip()
+        for line in lines
+    )  # fmt: skip
 
-    channels, side, _ = report["shape"]
-    lines = [
+
+def _row(report: dict[str, Any], label: str, pick: Callable[[dict], str], meaning: str = "") -> Line:
+    return label, [pick(report["spaces"][name]) for name in report["encoders"]], meaning
+
+
+def _head(report: dict[str, Any]) -> list[Line]:
+    dimension, (channels, side, _) = report["intrinsic_dimension"], report["shape"]
+    return [
         f"Images of {channels} x {side} x {side}: {report['num_train']:,} to learn from, {report['num_held_out']:,} "
-        f"held out; preset {report['preset']}, seed {report['settings']['seed']}. D = {data['curve']['dim']}.",
+        f"held out; preset {report['preset']}, seed {report['settings']['seed']}. "
+        f"D = {report['spaces']['data']['curve']['dim']}.",
         f"m = {dimension['value']}: MMSE / tau = {dimension['mmse_over_tau']:.2f} +- "
         f"{dimension['mmse_over_tau_sem']:.2f} at tau = {dimension['tau']:.3g}, the least noise at which the data "
         "alone tell it.",
         "",
-        line("", names),
-        row("numbers in a latent, d", lambda s: str(s["curve"]["dim"])),
-        row("scale of latents", lambda s: f"{s['scale']:.4g}", "by which raw latents are multiplied before diffusion"),
-        row("reconstruction error", lambda s: _pm(s["reconstruction"]), "mean square of a number of held-out images"),
+    ]
+
+
+def _encoders(report: dict[str, Any]) -> list[Line]:
+    return [
+        ("", report["encoders"], ""),
+        _row(report, "numbers in a latent, d", lambda s: str(s["curve"]["dim"])),
+        _row(report, "scale of latents", lambda s: f"{s['scale']:.4g}",
+             "by which raw latents are multiplied before diffusion"),
+        _row(report, "reconstruction error", lambda s: _pm(s["reconstruction"]),
+             "mean square of a number of held-out images"),
         "",
         "Penalties of raw latents, mean +- standard error over held-out images",
-    ]
-    for key, meaning in _PENALTIES.items():
-        lines.append(row(f"  {key.replace('_', ' ')}", lambda s, key=key: _pm(s["penalties"][key]), meaning))
+        *(
+            _row(report, f"  {key.replace('_', ' ')}", lambda s, key=key: _pm(s["penalties"][key]), meaning)
+            for key, meaning in _PENALTIES.items()
+        ),
+    ]  # fmt: skip
+
+
+def _deviations(report: dict[str, Any]) -> list[Line]:
     tau = np.array(report["tau"])
     levels = sorted({int(np.abs(np.log(tau / shown)).argmin()) for shown in _SHOWN})
+    lines: list[Line] = []
     for pairing, words in _PAIRINGS.items():
-        lines += ["", f"Signed deviations at {words}"]
+        lines += ["", f"Signed deviations at {words}; ? where the doubts below are about this tau"]
         for form, meaning in _FORMS.items():
+            label = f"  {'FIR, ' + form if form in list(_FORMS)[:3] else 'MMSE rate'}"
             for k, level in enumerate(levels):
-                label = f"  {'FIR, ' + form if form in list(_FORMS)[:3] else 'MMSE rate'}" if k == 0 else ""
-                lines.append(row(
-                    f"{label:<24}tau = {tau[level]:.3g}",
-                    lambda s, pairing=pairing, form=form, level=level: _at(s["deviations"][pairing][form], level),
-                    meaning if k == 0 else "",
+                lines.append(_row(
+                    report, f"{'' if k else label:<24}tau = {tau[level]:.3g}",
+                    lambda s, pairing=pairing, form=form, level=level:
+                        _at(s["deviations"][pairing][form], level) + _mark(report, s, pairing, level),
+                    "" if k else meaning,
                 ))  # fmt: skip
-            lines.append(row(
-                f"{'':<24}no network",
-                lambda s, key=f"{pairing}_empirical", form=form: _at(s["deviations"][key][form], levels[-1] - len(tau)),
+            lines.append(_row(
+                report, f"{'':<24}no network",
+                lambda s, key=f"{pairing}_empirical", form=form:
+                    f"{_at(s['deviations'][key][form], levels[-1] - len(tau))}  ",
                 "of the data alone" if form == "plain" else "",
             ))  # fmt: skip
-    lines += [
+    return lines
+
+
+def _mark(report: dict[str, Any], space: dict[str, Any], pairing: str, level: int) -> str:
+    """Whether anything speaks against the curve of the data or of the latents where they are compared."""
+    data, suffix = report["spaces"]["data"], "" if pairing == "equal_tau" else "_equal_snr"
+    doubted = named([*data["warnings"], *data["laws"]], np.array(data["curve"]["tau"])) | named(
+        [*space[f"warnings{suffix}"], *space[f"laws{suffix}"]], np.array(space[f"curve{suffix}"]["tau"])
+    )
+    return " ?" if doubted[level] else "  "
+
+
+def _quality(report: dict[str, Any]) -> list[Line]:
+    own = report["spaces"]["data"]["quality"]
+    return [
         "",
         "Energy distances",
-        row("  generated", lambda s: _number(s["quality"]["energy_distance"]),
-            "decoded samples of latent diffusion against held-out images"),
-        row("  generated, reconstructed", lambda s: _number(s["quality"]["energy_distance_to_reconstructions"]),
-            "against reconstructions: what diffusion itself adds"),
-        row("  reconstructed", lambda s: _number(s["quality"]["energy_distance_of_reconstructions"]),
-            "reconstructions of half the held-out images against the others: what the encoder loses"),
-        f"  of diffusion without an encoder {_number(data['quality']['energy_distance'])}; of training images "
-        f"{_number(data['quality']['energy_distance_of_training_images'])}, 0 but for chance",
+        _row(report, "  generated", lambda s: _number(s["quality"]["energy_distance"]),
+             "decoded samples of latent diffusion against held-out images"),
+        _row(report, "  generated, reconstructed",
+             lambda s: _number(s["quality"]["energy_distance_to_reconstructions"]),
+             "against reconstructions: what diffusion itself adds"),
+        _row(report, "  reconstructed", lambda s: _number(s["quality"]["energy_distance_of_reconstructions"]),
+             "reconstructions of half the held-out images against the others: what the encoder loses"),
+        f"  of diffusion without an encoder {_number(own['energy_distance'])}; of training images "
+        f"{_number(own['energy_distance_of_training_images'])}, 0 but for chance",
     ]  # fmt: skip
+
+
+def _doubts(report: dict[str, Any]) -> list[Line]:
     notes = [*report["notes"]]
-    for name, space in spaces.items():
-        notes += [f"{name}: {sentence}" for sentence in space["warnings"]]
-        notes += [f"{name}: no distribution has such a curve: {sentence}" for sentence in space["laws"]]
-    return "\n".join([*lines, *(["", "Doubts", *(f"  {note}" for note in notes)] if notes else [])])
+    for name, space in report["spaces"].items():
+        for suffix, where in (("", name), ("_equal_snr", f"{name} at equal SNR")):
+            notes += [f"{where}: {sentence}" for sentence in space.get(f"warnings{suffix}", ())]
+            notes += [
+                f"{where}: no distribution has such a curve: {sentence}" for sentence in space.get(f"laws{suffix}", ())
+            ]
+    return ["", "Doubts", *(f"  {note}" for note in notes)] if notes else []
 
 
 def _pm(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from hessfast import _checks
@@ -47,9 +48,9 @@ def assess(
 
     The report's `intrinsic_dimension` is m of the data; its `spaces` are "data" and the names in `encoders`. Each has
     `curve`, on held-out samples; `empirical`, of the training samples alone from the tau on where those suffice;
-    `laws`, those that the curve breaks; `warnings`; and `quality`, energy distances of generated images. Encoders also
-    have `curve_equal_snr`, at the data's ratio of total variance to noise; `deviations`, signed; `penalties`; and
-    `reconstruction`.
+    `laws`, those that the curve breaks; `warnings`; and `quality`, energy distances of generated images. Encoders have
+    the first four also with the suffix `_equal_snr`, at the data's ratio of total variance to noise; `deviations`,
+    signed; `penalties`; and `reconstruction`.
 
     Args:
         train, held_out: images `[n, channels, side, side]`, such as `digits()` or `read_images(folder)`.
@@ -62,18 +63,7 @@ def assess(
         ValueError: for a folder of another run, images or encoders that do not fit, latents of a wrong scale.
         TypeError: for an encoder that lacks something.
     """
-    _checks.choice("preset", preset, tuple(PRESETS))
-    for name in changes:
-        _checks.choice("changes", name, tuple(field.name for field in fields(Preset)))
-    chosen = replace(PRESETS[preset], **changes).checked()
-    x, held = (
-        _samples.images(name, images, least=4, dtype=torch.float32)
-        for name, images in (("train", train), ("held_out", held_out))
-    )
-    if held.shape[1:] != x.shape[1:]:
-        raise ValueError(f"held_out must be images of train's shape {tuple(x.shape[1:])}, got {tuple(held.shape[1:])}.")
-    for name, encoder in encoders.items():
-        check_encoder(name, encoder, x)
+    chosen, x, held = _checked(train, held_out, encoders, preset, changes)
     digest = hashlib.sha256(x.cpu().numpy().tobytes() + held.cpu().numpy().tobytes()).hexdigest()
     settings = {
         "data": digest, "encoders": {name: encoder.provenance for name, encoder in encoders.items()},
@@ -86,28 +76,56 @@ def assess(
     if dimension["tau"] < dimension["valid_from"] * (1 - 1e-9):
         ends = f"{dimension['tau']:.3g}, below {dimension['valid_from']:.3g}"
         notes.append(f"m is taken at tau = {ends}, from where on the data tell it")
-    spaces: dict[str, dict[str, Any]] = {}
-    pictures = {"held_out": held[: _report_figures.COLUMNS].cpu().numpy()}
-    bar = tqdm(["data", *encoders], "spaces", disable=None if progress else True)
-    for name in bar:
-        bar.set_postfix_str(name)
-        spaces[name], shown = (
-            run.data() if name == "data" else run.encoder(name, encoders[name], spaces["data"], dimension["value"])
-        )
-        pictures |= {f"{name}.{kind}": images for kind, images in shown.items()}
+    spaces, pictures = _spaces(run, encoders, dimension["value"])
     report: dict[str, Any] = {
         "shape": list(x.shape[1:]), "num_train": len(x), "num_held_out": len(held), "preset": preset,
         "settings": json.loads(json.dumps(settings)), "tau": run.tau.tolist(), "notes": notes, "sources": SOURCES,
         "intrinsic_dimension": dimension, "encoders": list(encoders), "spaces": spaces,
     }  # fmt: skip
+    _write(report, pictures, steps)
+    return report
+
+
+def _checked(
+    train: Any, held_out: Any, encoders: Mapping[str, ImageEncoder], preset: str, changes: dict[str, Any]
+) -> tuple[Preset, Tensor, Tensor]:
+    """The preset with its changes, and both kinds of images; encoders are those of such images."""
+    _checks.choice("preset", preset, tuple(PRESETS))
+    for name in changes:
+        _checks.choice("changes", name, tuple(field.name for field in fields(Preset)))
+    chosen = replace(PRESETS[preset], **changes).checked()
+    x, held = (
+        _samples.images(name, images, least=4, dtype=torch.float32)
+        for name, images in (("train", train), ("held_out", held_out))
+    )
+    if held.shape[1:] != x.shape[1:]:
+        raise ValueError(f"held_out must be images of train's shape {tuple(x.shape[1:])}, got {tuple(held.shape[1:])}.")
+    for name, encoder in encoders.items():
+        check_encoder(name, encoder, x)
+    return chosen, x, held
+
+
+def _spaces(run: Run, encoders: Mapping[str, ImageEncoder], m: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The report's entries of the data and of each encoder, and pictures to show."""
+    spaces: dict[str, dict[str, Any]] = {}
+    pictures = {"held_out": run.held_out[: _report_figures.COLUMNS].cpu().numpy()}
+    bar = tqdm(["data", *encoders], "spaces", disable=None if run.progress else True)
+    for name in bar:
+        bar.set_postfix_str(name)
+        spaces[name], shown = run.data() if name == "data" else run.encoder(name, encoders[name], spaces["data"], m)
+        pictures |= {f"{name}.{kind}": images for kind, images in shown.items()}
+    return spaces, pictures
+
+
+def _write(report: dict[str, Any], pictures: dict[str, np.ndarray], steps: Steps) -> None:
+    """The report is the last to be written, and says that all is."""
     text, path = json.dumps(report, indent=1) + "\n", steps.folder / "report.json"
-    if not path.exists() or path.read_text() != text:  # the report is the last to be written, and says that all is
+    if not path.exists() or path.read_text() != text:
         steps.write("table.txt", table(report) + "\n")
         steps.write_arrays("curves.npz", _flat_curves(report))
         if _report_figures.available():
             _report_figures.draw(report, pictures, steps.folder)
         steps.write("report.json", text)
-    return report
 
 
 def _flat_curves(report: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from .latents import Normalisation
 
 _AT_ONCE = 256  # images through an encoder
+_TRIED = 1024  # images by which its scale is known to a few per cent
 _WARN, _REFUSE = 1.5, 4.0  # factors by which normalised latents miss the mean square 1
 
 
@@ -45,7 +46,7 @@ class ImageEncoder(Protocol):
 
 
 def check_encoder(name: str, encoder: Any, x: Tensor) -> None:
-    """Refuse a name that no file may have, what is no encoder, and one of images of another shape than x."""
+    """Refuse a name that no file may have, what is no encoder, and one of other images than x or of a wrong scale."""
     if not re.fullmatch(r"\w[\w.-]*", name) or name == "data":
         raise ValueError(f"encoders must have names of letters, digits, '.' and '-', and not 'data', got {name!r}.")
     if not isinstance(encoder, ImageEncoder):
@@ -57,18 +58,20 @@ def check_encoder(name: str, encoder: Any, x: Tensor) -> None:
             f"encoder {name!r} must be one of images of shape {tuple(x.shape[1:])}, got {tuple(encoder.shape)}. "
             "Choose --side and grey or coloured images to fit."
         )
+    scale_warnings(name, encoder, _latents(name, encoder, x[:_TRIED]))
 
 
 def latents_of(name: str, encoder: ImageEncoder, x: Tensor, held: Tensor) -> dict[str, np.ndarray]:
     """Normalised latents of the images to learn from and of those held out; refused if they are not finite."""
-    made = {}
-    for part, images in (("train", x), ("held_out", held)):
-        with torch.no_grad():
-            z = torch.cat([encoder.latents(some) for some in images.split(_AT_ONCE)]).float()
-        if z.ndim < 2 or len(z) != len(images) or not torch.isfinite(z).all():
-            raise ValueError(f"encoder {name!r} must map [n, ...] to finite [n, ...], got {tuple(z.shape)} or NaN.")
-        made[part] = z.cpu().numpy()
-    return made
+    return {part: _latents(name, encoder, images).cpu().numpy() for part, images in (("train", x), ("held_out", held))}
+
+
+def _latents(name: str, encoder: ImageEncoder, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        z = torch.cat([encoder.latents(some) for some in images.split(_AT_ONCE)]).float()
+    if z.ndim < 2 or len(z) != len(images) or not torch.isfinite(z).all():
+        raise ValueError(f"encoder {name!r} must map [n, ...] to finite [n, ...], got {tuple(z.shape)} or NaN.")
+    return z
 
 
 def scale_warnings(name: str, encoder: ImageEncoder, z: Tensor) -> list[str]:
