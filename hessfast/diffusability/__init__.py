@@ -7,6 +7,7 @@ from ._report_table import table
 from .assessment import assess
 from .autoencoder import Autoencoder
 from .autoencoder_kl import KLAutoencoder
+from .bounds import Bounds, fisher_information_bounds
 from .curves import Estimate, FisherCurve, fisher_curve, fisher_information, fisher_information_rate, mmse_rate
 from .denoisers import Denoiser, from_denoiser, from_diffusers, from_edm, from_edm_raw, from_flow, from_score
 from .densities import ExactCurves, GaussianMixture, TransformedNormal, from_density, gaussian_curves
@@ -26,6 +27,7 @@ from .vae import train_vae
 
 __all__ = [
     "Autoencoder",
+    "Bounds",
     "Denoiser",
     "EmpiricalDenoiser",
     "EncoderPenalties",
@@ -49,6 +51,7 @@ __all__ = [
     "fir_deviation",
     "fisher_curve",
     "fisher_information",
+    "fisher_information_bounds",
     "fisher_information_rate",
     "frechet_distance",
     "from_denoiser",

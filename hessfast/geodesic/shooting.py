@@ -42,7 +42,7 @@ def _shot(field: Field, x: np.ndarray, v: np.ndarray, num_steps: int) -> np.ndar
 
     def acceleration(x: np.ndarray, v: np.ndarray) -> np.ndarray:
         result = np.full_like(x, np.nan)
-        known = np.isfinite(x).all(axis=1) & np.isfinite(v).all(axis=1)
+        known = np.asarray(np.isfinite(x).all(axis=1) & np.isfinite(v).all(axis=1))
         known[known] = field.inside(x[known])
         if known.any():
             metric = field.metric(x[known])

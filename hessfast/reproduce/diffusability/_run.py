@@ -148,7 +148,8 @@ def _toys(preset: Preset, folder: Path, seed: int, workers: int, progress: bool)
             str(setting): toys.errors(record) for setting, record in zip(settings, records, strict=True)
         }
         for setting, record in zip(settings, records, strict=True):
-            summary["warnings"] |= {f"{figure}, {setting}": text for text in record["curve"]["warnings"]}
+            if against := record["curve"]["warnings"]:
+                summary["warnings"][f"{figure}, {setting}"] = "; ".join(against)
         if figure == "2":
             summary["points"][figure] = {record["setting"]: record["curve"] for record in records}
         else:
