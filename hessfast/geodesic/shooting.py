@@ -46,7 +46,7 @@ def _shot(field: Field, x: np.ndarray, v: np.ndarray, num_steps: int) -> np.ndar
         known[known] = field.inside(x[known])
         if known.any():
             metric = field.metric(x[known])
-            definite = np.isfinite(metric).all(axis=(1, 2))
+            definite = np.asarray(np.isfinite(metric).all(axis=(1, 2)))
             definite[definite] = np.linalg.eigvalsh(metric[definite])[:, 0] > 0
             known[known] = definite
             force = bend(x[known], v[known]) @ v[known][..., None]
