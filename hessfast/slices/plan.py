@@ -80,8 +80,9 @@ class SlicePlan:
             raise ValueError(f"anchors must differ from the first, got the same one as number {same[0]}.")
         stretch = np.linalg.svd((anchors[1:] - anchors[0]).reshape(len(anchors) - 1, -1), compute_uv=False)
         spanned = int((stretch > 1e-6 * stretch[0]).sum())  # anchors may have been rounded to float32
-        if spanned < len(anchors) - 1:
-            raise ValueError(f"anchors must span {len(anchors) - 1} dimensions, got {len(anchors)} in {spanned}.")
+        possible = min(len(anchors) - 1, anchors[0].size)
+        if spanned < possible:
+            raise ValueError(f"anchors must span {possible} dimensions, got {len(anchors)} in {spanned}.")
         points = self.points
         if not isinstance(points, Grid):
             points = _checks.float_array("points", points)
