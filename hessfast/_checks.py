@@ -81,14 +81,14 @@ def interval(name: str, ends: Any, positive: bool = False) -> tuple[float, float
     return float(pair[0]), float(pair[1])
 
 
-def contiguous(part: Any, length: int) -> tuple[int, int]:
-    """Start and stop of a slice of step 1, within a batch of that length."""
+def start_of_slice(part: Any, length: int) -> int:
+    """Where a slice of step 1 begins within a batch of that length."""
     if not isinstance(part, slice):
         raise TypeError(f"a batch is indexed by slices, got {part!r:.80}. Use batch[i : i + 1] for one.")
-    start, stop, step = part.indices(length)
+    start, _, step = part.indices(length)
     if step != 1:
         raise ValueError(f"a batch is indexed by slices of step 1, got {step}.")
-    return start, max(start, stop)
+    return start
 
 
 def seed(value: Any) -> int:

@@ -35,11 +35,14 @@ def guard(command: Callable) -> Callable:
 
 @contextlib.contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """Work whose parts are kept in a folder: Ctrl-C says so."""
+    """Work whose parts are kept in a folder: Ctrl-C says what stays, if something does."""
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Interrupted; what is done stays in {folder}. Go on with the same command") from None
+        stays = (
+            f"what is done stays in {folder}. Go on with the same command" if folder.exists() else "nothing was made"
+        )
+        raise KeyboardInterrupt(f"Interrupted; {stays}") from None
 
 
 def tell_files(folder: Path, names: Iterable[str]) -> None:

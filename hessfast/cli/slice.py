@@ -1,7 +1,5 @@
 """``hessfast slice``: a slice of latent space, its images, its geometry, and a report."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +7,7 @@ import typer
 
 from hessfast import _atomic, _distributed
 
-from . import _guard
-from ._guard import guard, tell_files
+from ._guard import guard, resumable, tell_files
 from ._job import duration, size
 
 app = typer.Typer(
@@ -79,7 +76,7 @@ def generate(
         if _first():
             _tell(out, SliceProject.forecast(out, **arguments), steps, device)
         return
-    with _resumable(out):
+    with resumable(out):
         SliceProject.begin(out, say=_say, **arguments).generate()
     if _first():
         tell_files(out, ["slice"])
@@ -100,7 +97,7 @@ def fit(
     """Features, posteriors by three kernels, log Z, the Fisher metric and its ridges."""
     from hessfast.slices import SliceProject
 
-    with _resumable(out):
+    with resumable(out):
         chosen = SliceProject(out, say=_say).fit(nodes, steps, seed).held_out
     typer.echo(f"Held out: kernel {chosen['kernel']}, scale {chosen['scale']:g}, {chosen['nats']:.2f} nats.")
     tell_files(out, ["slice", "geometry"])
@@ -124,7 +121,7 @@ def zoom(
     """Narrow a window around the sharpest boundary, to where differences are rounding."""
     from hessfast.slices import SliceProject
 
-    with _resumable(out):
+    with resumable(out):
         found = SliceProject(out, device=device, say=_say).zoom(dtype, window, levels)
     if _first():
         typer.echo(f"{len(found.levels)} levels. {found.reason}")
@@ -145,7 +142,7 @@ def report(
     """Paths with the images along them, maps, and report.html of all that is in the folder; after `fit`."""
     from hessfast.slices import SliceProject
 
-    with _resumable(out):
+    with resumable(out):
         _tell_report(*SliceProject(out, device=device, say=_say).report(pairs, maps, seed, ends))
 
 
@@ -166,24 +163,12 @@ def demo(
     from hessfast.slices.project import check_report
 
     check_report(pairs, maps)
-    with _resumable(out):
+    with resumable(out):
         project = SliceProject.begin(out, points_per_axis=points, seed=seed, say=_say, num_steps=steps)
         project.generate()
         project.fit(None, fit_steps, seed)
         project.zoom(None, DEMO["window"], levels)
         _tell_report(*project.report(pairs, maps, seed))
-
-
-@contextlib.contextmanager
-def _resumable(out: Path) -> Iterator[None]:
-    """Ctrl-C says what stays, if something does."""
-    try:
-        with _guard.resumable(out):
-            yield
-    except KeyboardInterrupt:
-        if out.exists():
-            raise
-        raise KeyboardInterrupt("Interrupted; nothing was made") from None
 
 
 def _tell(out: Path, found, steps: int, device: str) -> None:

@@ -46,7 +46,7 @@ class IsingBatch:
 
     def __getitem__(self, part: slice) -> "IsingBatch":
         """The lattices of a slice of step 1, still numbered as they were."""
-        start, _ = _checks.contiguous(part, len(self))
+        start = _checks.start_of_slice(part, len(self))
         rows = {name: getattr(self, name)[part] for name in ("words", "temperature", "field", "certificate")}
         return replace(self, **rows, first_id=self.first_id + start)
 

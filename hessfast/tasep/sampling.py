@@ -42,7 +42,7 @@ class TasepBatch:
 
     def __getitem__(self, part: slice) -> "TasepBatch":
         """The configurations of a slice of step 1, still numbered as they were."""
-        start, _ = _checks.contiguous(part, len(self))
+        start = _checks.start_of_slice(part, len(self))
         each = {name: getattr(self, name) for name in ("words", "entry_rate", "exit_rate", "exponents")}
         rows = {name: None if array is None else array[part] for name, array in each.items()}
         return replace(self, **rows, first_id=self.first_id + start)
