@@ -73,6 +73,15 @@ def fitted(model: Any, attribute: str) -> Any:
     return getattr(model, attribute)
 
 
+def potential(value: Any) -> Any:
+    """A module or a function of points; of what only holds one, it is named."""
+    if not callable(value):
+        held = next((name for name in ("potential_", "potential()") if hasattr(value, name.strip("()"))), None)
+        remedy = f" Pass its {held}." if held else ""
+        raise TypeError(f"potential must be a module or a function of points, got {type(value).__name__}.{remedy}")
+    return value
+
+
 def interval(name: str, ends: Any, positive: bool = False) -> tuple[float, float]:
     """Two ascending numbers, or two ascending positive ones."""
     pair = float_array(name, ends)

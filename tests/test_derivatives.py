@@ -229,6 +229,7 @@ def test_verify_finds_a_wrong_form(monkeypatch):
         (lambda net: derivatives(net, points(), chunk=0), "chunk must be >= 1, got 0"),
         (lambda net: derivatives(lambda x: x, points()), r"potential must map points \[100, 2\] to \[100\]"),
         (lambda net: derivatives(net, points(dim=3)), "points must have 2 coordinates, as the potential takes, got 3"),
+        (lambda net: derivatives(lambda x: x.sum(dim=0), np.eye(2)), r"must map points \[3, 2\] to \[3\], got \(2,\)"),
         (lambda net: derivatives(lambda x: x.detach()[:, 0], points()), "potential must be made of operations"),
         (lambda net: hessian_along(net, points(), torch.zeros(100, 4, 2)), "vectors must have the shape of points"),
         (lambda net: hvp(net, points(), torch.zeros(100, 0, 2)), "vectors must have the shape of points"),

@@ -18,6 +18,8 @@ from hessfast.geodesic import (
     expmap,
     logmap,
 )
+from hessfast.log_partition import LogPartition
+from hessfast.posterior import ExponentialFamilyPosterior
 from hessfast.potentials import ConvexPotential, SoftplusPotential, Table
 
 
@@ -352,6 +354,18 @@ def test_bad_input_is_refused(call, message):
 def test_a_tolerance_is_one_number():
     with pytest.raises(TypeError, match=r"tolerance must be a number, got \[1, 2\]"):
         connecting_geodesic(softmax, [0.0], [2.0], tolerance=[1, 2])
+
+
+def test_what_holds_a_potential_is_told_how_to_pass_it():
+    held = {"potential_": LogPartition(), "potential()": ExponentialFamilyPosterior()}
+    held["potential_"].potential_ = softmax
+    calls = connecting_geodesic, expmap, lambda phi, x, y: fisher_metric(phi, x), lambda phi, x, y: Table(phi, x, y)
+    for name, model in held.items():
+        for call in calls:
+            with pytest.raises(TypeError, match=rf"function of points, got {type(model).__name__}. Pass its {name}."):
+                call(model, [0.0, 0.0], [1.0, 1.0])
+    with pytest.raises(TypeError, match=r"potential must be a module or a function of points, got float\.$"):
+        fisher_metric(1.0, [0.0])
 
 
 def test_equidistant_points_begin_and_end_with_the_curve():

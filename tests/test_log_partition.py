@@ -223,6 +223,12 @@ def test_what_is_refused():
         LogPartition().fit(posterior, theta * np.nan)
     with pytest.raises(ValueError, match="parameters must lie in the box of the grid"):
         LogPartition().fit(posterior, theta + 100)
+    with pytest.raises(TypeError, match="posterior must be what log_posterior gives, a Posterior, got ndarray"):
+        LogPartition().fit(posterior.log_mass, theta)
+    with pytest.raises(
+        TypeError, match=r"must be an ExponentialFamilyPosterior, got ExactPosterior\. Pass its log_post"
+    ):
+        LogPartition.from_posterior(ExactPosterior.tasep())
     with pytest.raises(ValueError, match="must have rows"):
         LogPartition().fit(Posterior(np.empty((0, 25, 25)), GRID), np.empty((0, 2)))
     with pytest.raises(ValueError, match="fit must be called first, got LogPartition without it"):

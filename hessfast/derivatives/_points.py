@@ -25,7 +25,7 @@ def each(function: Callable[..., tuple[Tensor, ...]], chunk: int, *flat: Tensor)
 
 def flattened(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
     """Points `[n, dim]` as the potential wants them, and the way back to the batch and the kind that came in."""
-    like = weight_of(potential)
+    like = weight_of(_checks.potential(potential))
     _refuse_training(potential)
     if _arrays.is_tensor(points):
         if not points.is_floating_point():

@@ -19,13 +19,15 @@ def eager(potential: Potential, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def values(potential: Potential, x: Tensor) -> Tensor:
-    value = potential(x)
-    if not _arrays.is_tensor(value) or value.shape not in ((len(x),), (len(x), 1)):
+    # As many points as coordinates and one more: sums over points must not pass for values at them.
+    given = torch.cat([x, x[:1]]) if len(x) == x.shape[1] > 1 else x
+    value = potential(given)
+    if not _arrays.is_tensor(value) or value.shape not in ((len(given),), (len(given), 1)):
         shape = tuple(value.shape) if _arrays.is_tensor(value) else type(value).__name__
-        raise ValueError(f"potential must map points [{len(x)}, {x.shape[1]}] to [{len(x)}], got {shape}.")
+        raise ValueError(f"potential must map points [{len(given)}, {x.shape[1]}] to [{len(given)}], got {shape}.")
     if not value.requires_grad:
         raise ValueError("potential must be made of operations on its points that torch can differentiate.")
-    return value.reshape(len(x))
+    return value.reshape(len(given))[: len(x)]
 
 
 def gradient_at(potential: Potential, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

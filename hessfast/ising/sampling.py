@@ -92,7 +92,8 @@ def sample(
         temperature: T > 0, in units of J / k_B; a number or one-dimensional.
         field: H in units of J, finite; broadcasts against `temperature`.
         size: side of the lattice, even, >= 2; multiples of 128 are fastest.
-        seed: integer in [0, 2^64).
+        seed: integer in [0, 2^64). Samples of the same number are not independent of each other at other (T, H): use
+            another seed, or first_id.
         method: "auto", "cftp", "fk-cftp" or "mcmc".
         device: "cpu", or "cuda" for cftp and mcmc on a GPU.
         backend: "cpu", "gpu" or "reference" (slow, site by site); by default the device's.

@@ -115,9 +115,13 @@ class LogPartition:
         """Fit phi to the rows of `posterior`, whose samples come from `parameters` `[n, dim]`.
 
         Raises:
+            TypeError: for anything but a `Posterior`.
             ValueError: for shapes that do not fit, NaN, parameters outside the grid, or posteriors all on one node.
             ArithmeticError: for a loss that is not finite; an earlier fit stays.
         """
+        if not isinstance(posterior, Posterior):
+            kind = type(posterior).__name__
+            raise TypeError(f"posterior must be what log_posterior gives, a Posterior, got {kind}.")
         dim = posterior.grid.dim
         parameters = _checks.float_array("parameters", parameters)
         if parameters.shape != (len(posterior), dim):
@@ -194,6 +198,11 @@ class LogPartition:
             >>> bool(abs(LogPartition.from_posterior(posterior).fisher_metric([[0.5]])[0, 0, 0] - 1) < 0.2)
             True
         """
+        if not isinstance(posterior, ExponentialFamilyPosterior):
+            kind = type(posterior).__name__
+            raise TypeError(
+                f"posterior must be an ExponentialFamilyPosterior, got {kind}. Pass its log_posterior to fit."
+            )
         fitted = cls(posterior.potential(), scale=posterior.num_sites)
         fitted.potential_ = _in_own_units(posterior.potential(), posterior.box_.shape[1])
         return fitted

@@ -94,7 +94,8 @@ def sample(
         exit_rate: beta in (0, 1], the rate of leaving an occupied last site.
         num_sites: M, from 1 to 2^30.
         seed: sample i is a pure function of (seed, first_id + i, its rates, num_sites), whatever the number of
-            threads, the size of the batch or the device.
+            threads, the size of the batch or the device. Samples of the same number are not independent of each other
+            at other rates: use another seed, or first_id.
         device: "cpu", or "cuda", which returns torch tensors there.
         backend: "reference", "cpu" or "gpu"; by default the one of the device.
         first_id: number of the first sample, for drawing one data set in parts.
