@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hessfast._dispatch import kernel
+from hessfast._polylines import resampled
 
 from ._field import ROUNDING, Field, at, squared_lengths
 
@@ -38,18 +39,10 @@ def connect(field: Field, start: np.ndarray, end: np.ndarray, segments: int, tol
     points = start[:, None] + np.linspace(0, 1, meshes[0] + 1)[:, None] * (end - start)[:, None]
     iterations = np.zeros(len(start), int)
     for n in meshes:
-        points = resampled(points, n)
+        points = resampled(points, n + 1)
         solved = _relax(field, points, tolerance, most)
         points, iterations = solved.points, iterations + solved.iterations
     return solved._replace(iterations=iterations)
-
-
-def resampled(points: np.ndarray, segments: int) -> np.ndarray:
-    """The polylines at equal steps of their parameter, by linear interpolation."""
-    place = np.linspace(0, points.shape[1] - 1, segments + 1)
-    left = np.minimum(place.astype(int), points.shape[1] - 2)
-    share = (place - left)[:, None]
-    return (1 - share) * points[:, left] + share * points[:, left + 1]
 
 
 def energy(points: np.ndarray, means: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _arrays, _checks
+from hessfast import _arrays, _checks, _polylines
 
 from ._field import at, field_of, refuse_unknown, squared_lengths
 
@@ -44,10 +44,7 @@ def equidistant(potential: Any, points: Any, num: int = 10) -> Any:
     result = np.empty((int(np.prod(batch)), num, dim))
     rows = zip(polylines.reshape(-1, *polylines.shape[-2:]), along.reshape(-1, along.shape[-1]), strict=True)
     for k, (polyline, steps) in enumerate(rows):
-        place = np.concatenate([[0.0], np.cumsum(steps if steps.any() else np.ones_like(steps))])
-        targets = np.linspace(0, place[-1], num)
-        result[k] = np.stack([np.interp(targets, place, polyline[:, a]) for a in range(dim)], axis=-1)
-        result[k, [0, -1]] = polyline[[0, -1]]  # which interpolation misses where segments beside them have no length
+        result[k] = _polylines.equidistant(polyline, steps, num)
     return _arrays.as_given(result.reshape(*batch, num, dim), points)
 
 

@@ -13,7 +13,7 @@ import torch
 from scipy.stats import spearmanr, wilcoxon
 from torch import Tensor
 
-from hessfast import _arrays, _checks, _random, shards
+from hessfast import _arrays, _checks, _polylines, _random, shards
 from hessfast._steps import Steps
 from hessfast.geodesic import connecting_geodesic, equidistant
 from hessfast.posterior import Grid
@@ -248,25 +248,17 @@ def _paths(grid: Grid, source: Any, geometry: Geometry, start: np.ndarray, end: 
     for name, path in PATHS.items():
         if path.kind is None:
             values = pixels_of(store) if path.shortest_in == "pixels" else np.asarray(store["features"][:])
-            made[name] = _resampled(pullback_paths(grid, values, start, end))
+            made[name] = _polylines.resampled(pullback_paths(grid, values, start, end), NUM_POINTS)
             made[f"{name}.converged"] = np.ones(len(start), bool)
             continue
         table = Table(geometry.log_partitions[path.fit].potential_, *box)
         curves = connecting_geodesic(table, start, end, path.kind)
         made[f"{name}.converged"] = curves.converged
         if name == LINEAR:
-            made[name], made["learned_length"] = _resampled(curves.points), curves.length
+            made[name], made["learned_length"] = _polylines.resampled(curves.points, NUM_POINTS), curves.length
         else:
             made[name] = equidistant(table, curves.points, NUM_POINTS)
     return made
-
-
-def _resampled(points: np.ndarray) -> np.ndarray:
-    """NUM_POINTS at equal steps of the parameter of polylines `[pairs, n, dim]`."""
-    place = np.linspace(0, points.shape[1] - 1, NUM_POINTS)
-    low = np.minimum(place.astype(int), points.shape[1] - 2)
-    share = (place - low)[:, None]
-    return (1 - share) * points[:, low] + share * points[:, low + 1]
 
 
 def _length(points: np.ndarray) -> np.ndarray:
@@ -277,11 +269,8 @@ def _turning(points: np.ndarray, num: int) -> np.ndarray:
     """Sum of the angles between consecutive chords of `num` points at equal distances along each polyline."""
     flat, angles = points.reshape(-1, *points.shape[-2:]), []
     for polyline in flat:
-        along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(polyline, axis=0), axis=1))])
-        even = np.linspace(0, along[-1], num)
-        low = np.clip(np.searchsorted(along, even, side="right") - 1, 0, len(along) - 2)
-        share = ((even - along[low]) / np.maximum(along[low + 1] - along[low], 1e-300))[:, None]
-        chords = np.diff((1 - share) * polyline[low] + share * polyline[low + 1], axis=0)
+        steps = np.linalg.norm(np.diff(polyline, axis=0), axis=1)
+        chords = np.diff(_polylines.equidistant(polyline, steps, num), axis=0)
         lengths = np.linalg.norm(chords, axis=1)
         chords = chords[lengths > 0] / lengths[lengths > 0, None]  # a path that stands still does not turn
         angles.append(np.arccos(np.clip((chords[1:] * chords[:-1]).sum(axis=1), -1, 1)).sum())

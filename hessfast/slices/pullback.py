@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 from torch.nn import functional
 
-from hessfast import _checks, _grid_paths
+from hessfast import _checks, _grid_paths, _polylines
 from hessfast.posterior import Grid
 
 
@@ -102,7 +102,6 @@ def _on_grid(grid: Grid, nodes: np.ndarray, start: np.ndarray, end: np.ndarray, 
             chain.append(before[k, chain[-1]])
         chain = chain[::-1]
         corners = np.concatenate([start[k : k + 1], flat[chain[1:-1]], end[k : k + 1]])
-        along = np.concatenate([[0.0], distance[k, chain[1:-1]], [distance[k, node]]])
-        even = np.linspace(0, along[-1], num_points)
-        paths.append(np.stack([np.interp(even, along, corners[:, a]) for a in range(2)], axis=1))
+        lengths = np.diff([0.0, *distance[k, chain[1:-1]], distance[k, node]])
+        paths.append(_polylines.equidistant(corners, lengths, num_points))
     return np.stack(paths)
