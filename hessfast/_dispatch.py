@@ -26,9 +26,7 @@ def kernel(op: str, device: str = "cpu", backend: str | None = None, name: str |
         ValueError: for an unknown device or backend, or a backend that is not for data on this device.
         BackendUnavailableError: if the kernel has no such form, or no GPU or no CuPy is present.
     """
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
-        raise ValueError(f'device must be "cpu", "cuda" or "cuda:N", got {str(device)!r}.')
-    kind = str(device).partition(":")[0]
+    kind = device_kind(device)
     if backend is None:
         backend = "gpu" if kind == "cuda" else "cpu"
     if backend not in BACKENDS:
@@ -45,15 +43,34 @@ def kernel(op: str, device: str = "cpu", backend: str | None = None, name: str |
         fitting = '"gpu"' if kind == "cuda" else '"cpu" or "reference"'
         raise ValueError(f"backend must be {fitting} for data on device {str(device)!r}, got {backend!r}.")
     if backend == "gpu":
-        _require_gpu(in_cuda=any(Path(spec.origin).parent.glob("*.cu")))
+        _require_gpu(device, in_cuda=any(Path(spec.origin).parent.glob("*.cu")))
     return getattr(importlib.import_module(module), name or op)
 
 
-def _require_gpu(in_cuda: bool) -> None:
-    """CUDA C++ is compiled by CuPy; Triton comes with torch."""
-    import torch
+def device_kind(device: str) -> str:
+    """What decides the bytes: "cpu" or "cuda", whichever GPU it is.
 
-    if not torch.cuda.is_available():
-        raise BackendUnavailableError('No CUDA device was found; use device="cpu".')
+    Example:
+        >>> device_kind("cuda:3")
+        'cuda'
+    """
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
+        raise ValueError(f'device must be "cpu", "cuda" or "cuda:N", got {str(device)!r}.')
+    return str(device).partition(":")[0]
+
+
+def present(device: str) -> str:
+    """The device, or an error if there is none such; torch is loaded for a GPU alone."""
+    if device_kind(device) == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise BackendUnavailableError('No CUDA device was found; use device="cpu".')
+    return device
+
+
+def _require_gpu(device: str, in_cuda: bool) -> None:
+    """CUDA C++ is compiled by CuPy; Triton comes with torch."""
+    present(device)
     if in_cuda and importlib.util.find_spec("cupy") is None:
         raise BackendUnavailableError("This GPU kernel needs CuPy; install hessfast[cuda].")

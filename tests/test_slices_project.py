@@ -12,9 +12,11 @@ import torch
 
 pytest.importorskip("diffusers")
 
+from hessfast._dispatch import device_kind
+from hessfast._distributed import local_device
 from hessfast._steps import Steps
 from hessfast.slices import SlicePlan, SliceProject, from_callable, project
-from hessfast.slices.project import check_report, kind, local_device
+from hessfast.slices.project import check_report
 
 pytest.importorskip("tests.slices_worker")
 SMALL: dict[str, Any] = {"points_per_axis": 20, "num_steps": 1}  # 400 images in two shards
@@ -210,7 +212,7 @@ def test_reports_are_refused_before_the_work(begun, monkeypatch):
 
 def test_the_number_of_a_gpu_is_of_the_process(begun, monkeypatch):
     """A GPU is one of a kind: kinds decide bytes, numbers do not."""
-    assert [kind(device) for device in ("cpu", "cuda", "cuda:0", "cuda:11")] == ["cpu", "cuda", "cuda", "cuda"]
+    assert [device_kind(device) for device in ("cpu", "cuda", "cuda:0", "cuda:11")] == ["cpu", "cuda", "cuda", "cuda"]
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert local_device("cuda") == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "3")

@@ -10,7 +10,6 @@ project.report()                                  # slice-demo/curves, maps, fig
 import dataclasses
 import functools
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 
 from hessfast import _checks, _figures, shards
-from hessfast._dispatch import BackendUnavailableError
+from hessfast._dispatch import device_kind, present
 from hessfast._distributed import local_device
 from hessfast._steps import Steps
 from hessfast.posterior import Grid
@@ -84,7 +83,7 @@ class SliceProject:
                 ) from None
         self.options: dict[str, str] = read[0]
         self.plan: SlicePlan = read[1]
-        if device is not None and kind(device) != self.options["device"]:
+        if device is not None and device_kind(device) != self.options["device"]:
             raise ValueError(f"device must be of the slice's kind, {self.options['device']}, got {device!r}.")
         self.device, self.say, self.shows = device or self.options["device"], say or (lambda _: None), say is not None
 
@@ -280,24 +279,10 @@ def check_report(pairs: int, maps: int) -> None:
         raise ImportError("matplotlib must be installed for reports. Run pip install 'hessfast[plot]'.")
 
 
-def kind(device: str) -> str:
-    """What decides the bytes: "cpu" or "cuda", whichever GPU it is.
-
-    Example:
-        >>> kind("cuda:3")
-        'cuda'
-    """
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
-        raise ValueError(f'device must be "cpu", "cuda" or "cuda:N", got {str(device)!r}.')
-    return str(device).partition(":")[0]
-
-
 def _model(name: str, device: str) -> Generator:
     if not isinstance(name, str | Path):
         raise TypeError(f"model must be digits or a folder, got {name!r:.80}. For a model of your own use generate.")
-    if kind(device) == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailableError('No CUDA device was found; use device="cpu".')
-    device = local_device(device)
+    device = local_device(present(device))
     return digit_generator(device) if name == "digits" else from_pretrained(name, device=device)
 
 
@@ -329,7 +314,7 @@ def _chosen(
         raise ValueError(f"model must tell the shape of its latents, as U-Nets of diffusers do, got {model!r}.")
     grid = Grid((lower,) * 2, (upper,) * 2, (points_per_axis,) * 2)
     plan = SlicePlan(random_anchors(generator.latent_shape, seed=seed), grid, seed=seed, **settings)
-    command = {"model": model, "features": features, "device": kind(device), "plan": plan.to_dict()}
+    command = {"model": model, "features": features, "device": device_kind(device), "plan": plan.to_dict()}
     return generator, described, plan, command
 
 
