@@ -1,6 +1,8 @@
 """Who shares the work: the process group of torch.distributed, or the processes that torchrun has started."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 
 def ranks() -> tuple[int, int]:
@@ -26,3 +28,20 @@ def workers() -> tuple[int, int]:
 def local_device(device: str) -> str:
     """A device by the number that it has for this process: under torchrun "cuda" is the GPU of its local rank."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+
+
+@contextlib.contextmanager
+def group(device: str) -> Iterator[None]:
+    """The process group of torchrun's processes, for those that talk; nothing where there is but one."""
+    if started()[1] == 1:
+        yield
+        return
+    from torch import cuda, distributed
+
+    if device.startswith("cuda"):
+        cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()

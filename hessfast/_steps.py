@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -21,12 +21,15 @@ class Steps:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
-    def claim(self, settings: dict[str, Any], name: str = "settings.json") -> None:
-        """Write the settings, or refuse a folder of others, saying which; any number of processes may do so at once."""
+    def claim(self, settings: dict[str, Any], name: str = "settings.json", beside: Collection[str] = _BESIDE) -> None:
+        """Write the settings, or refuse a folder of others, saying which; any number of processes may do so at once.
+
+        A folder without settings must be new: nothing may be in it but what is named by `beside`.
+        """
         path, settings = self.folder / name, json.loads(json.dumps(settings))
         with self._first(path) as publish:
             if publish:
-                found = {each.name for each in self.folder.iterdir() if each.suffix != ".tmp"} - _BESIDE
+                found = {each.name for each in self.folder.iterdir() if each.suffix != ".tmp"}.difference(beside)
                 if found:
                     where = repr(str(self.folder))
                     raise ValueError(f"out must be a new folder or that of a run, got {where}. Choose another.")

@@ -2,17 +2,20 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from hessfast import cli, reproduce
+from hessfast import cli, datasets, reproduce, shards
 from hessfast.log_partition import LogPartition
 from hessfast.posterior import Grid, Posterior
-from hessfast.reproduce import figures, rows
-from hessfast.reproduce.models import Ising, Tasep
+from hessfast.reproduce import figures, presets, rows
+from hessfast.reproduce._run import _chosen
+from hessfast.reproduce.models import MODELS, Ising, Tasep
 
 SMALL = {"num": 5000, "size": 32, "held_out": 2, "potential_steps": 60, "network_steps": 2, "vae_steps": 3}
 SMALL |= {"pairs": 0}
@@ -134,8 +137,9 @@ def test_another_runs_folder_is_refused(finished):
         (("ising", "quick", {"splits": -1}), "splits must be >= 1, got -1"),
         (("ising", "quick", {"potential_steps": 0}), "potential_steps must be >= 1, got 0"),
         (("ising", "quick", {"vae_steps": 1.5}), "vae_steps must be an integer, got 1.5"),
-        (("ising", "quick", {"network": "huge"}), "network must be one of full, small, tiny, got 'huge'"),
+        (("ising", "quick", {"network": "huge"}), "network must be one of tiny, small, full, got 'huge'"),
         (("ising", "quick", {"speed": 2}), "changes must be one of .*held_out.*, got 'speed'"),
+        (("ising", "quick", {"device": "tpu"}), 'device must be "cpu", "cuda" or "cuda:N", got \'tpu\''),
     ],
 )
 def test_what_there_is_not_is_refused(arguments, message, tmp_path):
@@ -154,12 +158,55 @@ def test_the_command_prints_the_table(finished, monkeypatch):
         result = CliRunner().invoke(cli.app, ["reproduce", *command, *options])
         assert result.exit_code == 0
         assert reproduce.table(report) in result.output
-    common = {"num": 6000, "seed": 3, "rows": ["ours", "affine"]}
+    common = {"num": 6000, "seed": 3, "rows": ["ours", "affine"], "network": None, "device": "cpu"}
     assert asked == [(("ising", "quick", folder), common | {"size": 64}), (("tasep", "paper", folder), common)]
     monkeypatch.undo()
     refused = CliRunner().invoke(cli.app, ["reproduce", "ising", "--preset", "fast", "--out", str(folder)])
     assert refused.exit_code == 2
     assert "preset must be" in refused.output
+
+
+@pytest.mark.parametrize(("name", "width"), [("ising", 1 / 50), ("tasep", 1 / 150)])
+def test_the_full_network_is_all_as_published(tmp_path, monkeypatch, name, width):
+    """Of the paper and its scripts: U2-Net, images of 128 x 128, bumps, Adam; log Z by LayerNorm and ReLU."""
+    monkeypatch.setattr(rows, "U2NetPosterior", lambda **options: SimpleNamespace(fit=lambda *given: (options, *given)))
+    preset = _chosen("paper", "full", {"potential_steps": 7})
+    model = MODELS[name](pixels=presets.NETWORKS["full"].pixels)
+    store = shards.fill(tmp_path / "samples", plan := model.plan(8, 0), datasets.maker(plan))
+    study = rows.Study(model, preset, np.zeros((8, 2)), store, 0, tmp_path, "cpu", False)
+    options, images, _ = study.network
+    assert (images.dtype.itemsize, images.shape) == (1, (8, 128, 128))
+    np.testing.assert_array_equal(images, model.images(model.stored(store, slice(None))))
+    expected = {"size": "full", "num_steps": 20_000, "batch_size": 2048, "learning_rate": 1e-5, "bump_width": width}
+    assert {key: options[key] for key in expected} == expected
+    potential = study.potential()
+    assert (potential.potential, potential.num_steps, potential.num_polish) == ("layernorm", 7, 0)
+
+
+def test_the_table_says_which_network_it_was(finished):
+    _, report = finished
+    assert "paper's method, reduced" in reproduce.table(report)
+    text = reproduce.table(report | {"network": "full", "pixels": 128})
+    assert "reduced" not in text and "as published (full, images of 128 x 128)." in text
+
+
+@pytest.mark.slow
+def test_processes_share_the_samples_and_the_network(tmp_path):
+    """Rank 0 alone has the report."""
+    (tmp_path / "run.py").write_text(
+        "from hessfast import _distributed, reproduce\n"
+        f"settings = {SMALL | {'batch_size': 4, 'rows': ['paper_method', 'affine'], 'progress': False}!r}\n"
+        "with _distributed.group('cpu'):\n"
+        f"    report = reproduce.run('ising', 'quick', {str(tmp_path / 'out')!r}, **settings)\n"
+        "print('rows', sorted(report.get('rows', {})))\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "run.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert sorted(line for line in done.stdout.splitlines() if line.startswith("rows")) == [
+        "rows ['affine', 'paper_method']",
+        "rows []",
+    ]
 
 
 def test_the_metric_of_figures_is_the_chain_rule():

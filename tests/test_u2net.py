@@ -210,6 +210,36 @@ def test_a_checkpoint_is_of_the_same_images_and_whole(tmp_path):
             U2NetPosterior(**QUICK, checkpoint=path).fit(IMAGES, PLACE)
 
 
+def test_integers_and_memory_maps_are_the_same_images(tmp_path, monkeypatch):
+    """Made float32 a few at a time; a checkpoint of either goes on with the other."""
+    monkeypatch.setattr("hessfast.posterior.u2net._CHECKED", 7)
+    spins = np.where(IMAGES > 0, 1, -1)
+    np.save(tmp_path / "spins.npy", spins.astype(np.int8))
+    mapped = np.load(tmp_path / "spins.npy", mmap_mode="r")
+    one = U2NetPosterior(**QUICK, checkpoint=tmp_path / "c").fit(spins.astype(np.float64), PLACE)
+    for images in (mapped, torch.as_tensor(spins)):
+        other = U2NetPosterior(**QUICK).fit(images, PLACE)
+        np.testing.assert_array_equal(other.losses_, one.losses_)
+        got = other.log_posterior(images, other.grid_).log_mass
+        np.testing.assert_array_equal(got, one.log_posterior(spins, one.grid_).log_mass)
+        assert not len(U2NetPosterior(**QUICK, checkpoint=tmp_path / "c").fit(images, PLACE).losses_)
+
+
+def test_nan_is_found_wherever_it_is(monkeypatch):
+    monkeypatch.setattr("hessfast.posterior.u2net._CHECKED", 7)
+    spoiled = IMAGES.copy()
+    spoiled[-1, -1, -1] = np.nan
+    with pytest.raises(ValueError, match="images must be finite, got nan"):
+        U2NetPosterior(**QUICK).fit(spoiled, PLACE)
+    with pytest.raises(TypeError, match="images must be a number or an array of numbers"):
+        U2NetPosterior(**QUICK).fit(IMAGES.astype(str), PLACE)
+
+
+def test_a_device_that_is_not_there_is_told_at_once():
+    with pytest.raises(ValueError, match='device must be "cpu", "cuda" or "cuda:N"'):
+        U2NetPosterior(**QUICK, device="tpu")
+
+
 def test_images_beyond_float32_are_refused():
     with pytest.raises(ValueError, match="images must be of order one, got numbers beyond float32"):
         U2NetPosterior(**QUICK).fit(IMAGES * 1e40, PLACE)

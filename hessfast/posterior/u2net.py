@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from scipy.special import softmax
 from tqdm import tqdm
 
 from hessfast import _checks, _random
+from hessfast._dispatch import present
 
 from .grid import Grid
 from .result import Posterior
@@ -19,6 +20,7 @@ from .result import Posterior
 SIZES = ("full", "small", "tiny")  # 44, 1.1 and 0.14 million weights
 _CHECKPOINT_EVERY = 200  # steps
 _EVALUATED = 64  # bundles at once
+_CHECKED = 4096  # images at once
 
 
 class U2NetPosterior:
@@ -31,7 +33,8 @@ class U2NetPosterior:
     gradients are averaged; BatchNorm then sees that share only.
 
     Args:
-        images: maps samples to float arrays `[n, rows, columns]` of order one; None if they are that.
+        images: maps samples to arrays `[n, rows, columns]` of order one; None if they are that. A memory map is read
+            as it is needed, and images of any real dtype stay what they are: a few at a time become float32.
         box: lowest and highest parameters, the box of the grid.
         size: "full" (the published network), "small" or "tiny".
         bundle: K.
@@ -92,7 +95,7 @@ class U2NetPosterior:
         self.batch_size = _checks.integer("batch_size", batch_size, 2)
         self.learning_rate = _checks.positive("learning_rate", learning_rate)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.device, self.progress = device, progress
+        self.device, self.progress = present(device), progress
         self.seed = _checks.seed(seed)
 
     def fit(self, samples: Any, parameters: Any) -> "U2NetPosterior":
@@ -150,7 +153,7 @@ class U2NetPosterior:
                 for k, axis in enumerate(axes)
             ]
             target = np.einsum("nkr,nkc->nrc", *bumps) / self.bundle
-            x = torch.as_tensor(images[bundles], device=self.device)
+            x = _float32(images[bundles]).to(self.device)
             log_p = torch.log_softmax(trained(x).flatten(1), dim=1)
             loss = -(torch.as_tensor(target, dtype=torch.float32, device=self.device).flatten(1) * log_p).sum(1).mean()
             optimiser.zero_grad()
@@ -164,7 +167,8 @@ class U2NetPosterior:
             if not (math.isfinite(losses[-1]) and all(bool(w.isfinite().all()) for w in weights)):
                 raise ArithmeticError(
                     f"learning_rate must let the training converge, got {self.learning_rate:g} for images of up to "
-                    f"{np.abs(images).max():.3g}. Use a smaller one, and images of order one."
+                    f"{max(float(_float32(few).abs().max()) for few in _parts(images)):.3g}. "
+                    "Use a smaller one, and images of order one."
                 )
             if self.checkpoint is not None and rank == 0 and complete:
                 _checkpoint.save(self.checkpoint, network, optimiser, step + 1, plan)
@@ -193,20 +197,24 @@ class U2NetPosterior:
             raise ValueError(f"images must have shape [n, {grid.shape[0]}, {grid.shape[1]}], got {images.shape}.")
         if len(images) % self.bundle:
             raise ValueError(f"bundle must divide the number of samples, got {self.bundle} for {len(images)}.")
-        bundles = torch.as_tensor(images.reshape(-1, self.bundle, *grid.shape))
+        bundles = images.reshape(-1, self.bundle, *grid.shape)
+        starts = range(0, len(bundles), _EVALUATED)
         with torch.no_grad():
-            maps = [network(few.to(self.device)).cpu() for few in bundles.split(_EVALUATED)]
+            maps = [network(_float32(bundles[s : s + _EVALUATED]).to(self.device)).cpu() for s in starts]
         flat = torch.cat([*maps, torch.empty(0, *grid.shape)]).flatten(1)
         return Posterior(torch.log_softmax(flat, dim=1).numpy().reshape(-1, *grid.shape), grid)
 
     def _images(self, samples: Any) -> np.ndarray:
-        images = _checks.float_array("images", samples if self.images is None else self.images(samples))
+        """As they came, after a look at all of them, a few at a time."""
+        images = _checks.whole("images", samples if self.images is None else self.images(samples))
         if images.ndim != 3:
             raise ValueError(f"images must have shape [n, rows, columns], got {images.shape}.")
-        with np.errstate(over="ignore"):
-            images = images.astype(np.float32)
-        if np.isinf(images).any():
-            raise ValueError("images must be of order one, got numbers beyond float32. Divide them by their spread.")
+        for few in _parts(images):
+            with np.errstate(over="ignore"):
+                if np.isinf(_checks.float_array("images", few).astype(np.float32)).any():
+                    raise ValueError(
+                        "images must be of order one, got numbers beyond float32. Divide them by their spread."
+                    )
         return images
 
     def _place(self, parameters: Any, num: int) -> np.ndarray:
@@ -221,9 +229,21 @@ class U2NetPosterior:
         return place
 
 
-def _digest(*arrays: np.ndarray) -> str:
-    """SHA-256 of the bytes of arrays."""
+def _parts(images: np.ndarray) -> Iterator[np.ndarray]:
+    return (images[start : start + _CHECKED] for start in range(0, len(images), _CHECKED))
+
+
+def _float32(images: np.ndarray) -> Any:
+    """A tensor with memory of its own."""
+    import torch
+
+    return torch.from_numpy(images.astype(np.float32))
+
+
+def _digest(images: np.ndarray, place: np.ndarray) -> str:
+    """SHA-256 of images in float32 and of their parameters."""
     digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).data)
+    for few in _parts(images):
+        digest.update(few.astype(np.float32).tobytes())
+    digest.update(np.ascontiguousarray(place).data)
     return digest.hexdigest()

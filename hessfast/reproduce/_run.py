@@ -4,43 +4,23 @@ import io
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from hessfast import _atomic, _checks, datasets, shards
-from hessfast.posterior.u2net import SIZES
+from hessfast import _atomic, _checks, _distributed, datasets, shards
+from hessfast._dispatch import present
+from hessfast._steps import Steps
 
 from . import figures, geodesics
-from .models import MODELS, PIXELS, PUBLISHED
-from .rows import Learned, Preset, Study, errors, rows_of
+from .models import MODELS, PUBLISHED
+from .presets import NETWORKS, PRESETS, Preset
+from .rows import BY_NETWORK, Learned, Study, errors, rows_of
 from .table import table
 
-PRESETS = {
-    "quick": Preset(
-        num=20_000,
-        held_out=40,
-        network="tiny",
-        network_steps=240,
-        batch_size=64,
-        vae_steps=300,
-        potential_steps=1500,
-        splits=4,
-    ),
-    "paper": Preset(  # num 0: as many as the model's
-        num=0,
-        held_out=100,
-        network="tiny",
-        network_steps=3000,
-        batch_size=64,
-        vae_steps=3000,
-        potential_steps=4000,
-        splits=2,
-    ),
-}
 _LEAST = {"held_out": 1, "network_steps": 1, "batch_size": 2, "vae_steps": 1, "potential_steps": 1, "splits": 1}
 _ENTRIES = {"F", "dF_dp1", "dF_dp2", "normalised", "nats_gap", "num_samples", "seconds", "notes"}  # of a row
 ALIGNMENT = (
@@ -59,6 +39,8 @@ def run(
     seed: int = 0,
     rows: Sequence[str] | None = None,
     pairs: int = 500,
+    network: str | None = None,
+    device: str = "cpu",
     progress: bool = True,
     **changes: Any,
 ) -> dict[str, Any]:
@@ -75,22 +57,23 @@ def run(
         rows: names of those to learn; all of them if None. Others can follow later, in the same folder.
         pairs: of random points of the phase diagram, between which curves are drawn on what row "ours" learned, and on
             the truth; 0: none.
+        network: of the paper's rows, if not the preset's: "tiny" or "small", on 32 x 32 pixels, or "full", for GPUs:
+            images, network, training, bumps and potential as published.
+        device: "cpu" or "cuda", where that network is trained.
         changes: other fields of the preset.
+
+    In a process group all ranks make samples and train the network; the rest is made, and returned, by rank 0, and the
+    others return {}.
 
     Raises:
         ValueError: for another run's folder, or values out of range.
+        BackendUnavailableError: if there is no such device.
     """
     _checks.choice("model", model, tuple(MODELS))
-    _checks.choice("preset", preset, tuple(PRESETS))
-    for name, value in changes.items():
-        _checks.choice("changes", name, tuple(field.name for field in fields(Preset)))
-        if name in _LEAST:
-            changes[name] = _checks.integer(name, value, _LEAST[name])
-        else:
-            _checks.choice(name, value, SIZES)
+    present(device)
+    chosen = _chosen(preset, network, changes)
     if isinstance(rows, str):
         raise TypeError(f"rows must be a list of names, got {rows!r}. Pass [{rows!r}].")
-    chosen = replace(PRESETS[preset], **changes)
     num = _checks.integer("num", (chosen.num or MODELS[model].num) if num is None else num, 5000)
     pairs = _checks.integer("pairs", pairs, 0)
     seed, size = _checks.seed(seed), _checks.integer("size", size, 1)
@@ -98,17 +81,22 @@ def run(
         raise ValueError(f"size must be a multiple of 32, got {size}.")
     settings = {"model": model, "preset": preset, "num": num, "size": size, "seed": seed}
     settings |= {"all": asdict(chosen)}
-    subject = MODELS[model](size, num)
+    subject = MODELS[model](size, num, NETWORKS[chosen.network].pixels)
     known = rows_of(subject)
     wanted = {_checks.choice("rows", name, tuple(known)): known[name] for name in (known if rows is None else rows)}
     plan = subject.plan(num, seed)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, settings)
+    folder, (rank, ranks) = Path(out), _distributed.ranks()
+    Steps(folder).claim(settings, beside=("samples",))
     start = time.perf_counter()
-    store = shards.fill(folder / "samples", plan, datasets.maker(plan), progress=progress)
+    store = shards.fill(
+        folder / "samples", plan, datasets.maker(plan), rank=rank, world_size=ranks, progress=progress and rank == 0
+    )
     sampling = time.perf_counter() - start
-    study = _study(subject, chosen, store, seed, folder, progress)
+    study = _study(subject, chosen, store, seed, folder, device, progress)
+    if ranks > 1 and not all(_kept(folder / "rows" / f"{name}.json") for name in wanted if name in BY_NETWORK):
+        study.network  # noqa: B018  # trained by all ranks, then kept by each
+    if rank > 0:
+        return {}
     bar = tqdm(wanted.items(), "rows", disable=not progress)
     for name, function in bar:
         bar.set_postfix_str(name)
@@ -117,7 +105,7 @@ def run(
     learned = {name: row for name, entry in entries.items() if (row := _kept(entry))}
     report = {
         "model": model, "preset": preset, "num_samples": num, "size": size, "seed": seed, "alignment": ALIGNMENT,
-        "quantities": subject.quantities, "network": chosen.network, "pixels": PIXELS, "rows": learned,
+        "quantities": subject.quantities, "network": chosen.network, "pixels": subject.pixels, "rows": learned,
         "published": {row: dict(zip(("F", "dF_dp1", "dF_dp2"), x, strict=True)) for row, x in PUBLISHED[model].items()},
         "seconds": {"samples": sampling, "rows": sum(row["seconds"] for row in learned.values())},
     }  # fmt: skip
@@ -130,21 +118,19 @@ def run(
     return report
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings, or refuse a folder of others."""
-    path, text = folder / "settings.json", json.dumps(settings, indent=1) + "\n"
-    if not path.exists():
-        found = {each.name for each in folder.iterdir()} - {f"{path.name}.tmp"}
-        if found and "samples" not in found:
-            raise ValueError(f"out must be a new folder or that of a run, got {str(folder)!r}. Choose another.")
-        _atomic.write(path, [text.encode()])
-    elif path.read_text() != text:
-        raise ValueError(f"out must be a new folder or that of the same run, got {str(folder)!r}. Choose another.")
+def _chosen(preset: str, network: str | None, changes: dict[str, Any]) -> Preset:
+    """The preset with another network, what goes with that, and other changes."""
+    chosen = PRESETS[_checks.choice("preset", preset, tuple(PRESETS))]
+    for name, value in changes.items():
+        _checks.choice("changes", name, tuple(_LEAST))
+        changes[name] = _checks.integer(name, value, _LEAST[name])
+    name = _checks.choice("network", chosen.network if network is None else network, tuple(NETWORKS))
+    return replace(chosen, **({"network": name} | NETWORKS[name].training | changes))
 
 
-def _study(model, preset: Preset, store, seed: int, folder: Path, progress: bool) -> Study:
+def _study(model, preset: Preset, store, seed: int, folder: Path, device: str, progress: bool) -> Study:
     parameters = np.column_stack([np.asarray(store[name][:]) for name in model.parameters])
-    return Study(model, preset, parameters, store, seed, folder, progress)
+    return Study(model, preset, parameters, store, seed, folder, device, progress)
 
 
 def _kept(entry: Path) -> dict[str, Any] | None:

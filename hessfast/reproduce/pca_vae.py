@@ -8,6 +8,7 @@ from torch.nn import functional
 from hessfast import _random
 
 _LATENT, _WIDTH = 8, 16
+_CODED = 1024  # images at a time
 
 
 class Autoencoder(nn.Module):
@@ -41,18 +42,23 @@ def pca_vae_statistics(images: np.ndarray, num_steps: int, batch_size: int = 128
     with _random.seeded(seed):
         network = Autoencoder(images.shape[1])
     optimiser = torch.optim.Adam(network.parameters(), 1e-3)
-    data = torch.as_tensor(images)
     for _ in range(num_steps):
-        rows = torch.randint(len(data), (batch_size,), generator=generator)
+        rows = torch.randint(len(images), (batch_size,), generator=generator)
         optimiser.zero_grad()
-        network.loss(data[rows], torch.randn(batch_size, _LATENT, generator=generator)).backward()
+        network.loss(_tensor(images[rows.numpy()]), torch.randn(batch_size, _LATENT, generator=generator)).backward()
         optimiser.step()
 
     def code(images: np.ndarray) -> np.ndarray:
+        starts = range(0, len(images), _CODED)
         with torch.no_grad():
-            parts = [network.encode(part[:, None])[:, :_LATENT] for part in torch.as_tensor(images).split(1024)]
+            parts = [network.encode(_tensor(images[s : s + _CODED])[:, None])[:, :_LATENT] for s in starts]
         return torch.cat(parts).double().numpy()
 
     known = code(images)
     _, spread, axes = np.linalg.svd(known - known.mean(axis=0), full_matrices=False)
     return lambda images: (code(images) - known.mean(axis=0)) @ axes[:2].T / spread[:2] * len(known) ** 0.5
+
+
+def _tensor(images: np.ndarray) -> torch.Tensor:
+    """Images of any real dtype, perhaps mapped from a file, in float32."""
+    return torch.from_numpy(images.astype(np.float32))

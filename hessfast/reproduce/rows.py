@@ -7,7 +7,7 @@ paper's rows have no absolute scale (bumps of a chosen width, components of unit
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,9 @@ from hessfast.log_partition import LogPartition, affine_fit
 from hessfast.posterior import ExponentialFamilyPosterior, Grid, Posterior, U2NetPosterior
 
 from .models import gather
+from .presets import NETWORKS, Preset
 
 _HELD_OUT = 0x4E1D  # added to the seed of what is held out
-
-
-@dataclass(frozen=True)
-class Preset:
-    """How much of everything; a network's size and steps decide the time."""
-
-    num: int
-    held_out: int
-    network: str
-    network_steps: int
-    batch_size: int
-    vae_steps: int
-    potential_steps: int
-    splits: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +48,7 @@ class Study:
     store: Any
     seed: int
     folder: Path
+    device: str
     progress: bool
 
     @functools.cached_property
@@ -77,13 +65,25 @@ class Study:
         return self._of_all("known", self.model.known_statistics)
 
     def _of_all(self, name: str, function: Callable[[Any], np.ndarray]) -> np.ndarray:
-        """`function` of all samples, kept in the folder."""
-        path = self.folder / f"{name}.npy"
-        if not path.exists():
-            whole = io.BytesIO()
-            np.save(whole, gather(function, self.model, self.store))
-            _atomic.write(path, [whole.getbuffer()])  # pyright: ignore[reportArgumentType]
-        return np.load(path)
+        """`function` of all samples, kept in the folder by the first process that asks; a memory map."""
+        path, temporary = self.folder / f"{name}.npy", self.folder / f"{name}.npy.tmp"
+        with _atomic.claim(temporary, wait=True) as file:
+            if file is not None and not path.exists():
+                _atomic.publish(file, temporary, path, self._chunks(function))
+        return np.load(path, mmap_mode="r")
+
+    def _chunks(self, function: Callable[[Any], np.ndarray]) -> Iterator[bytes]:
+        """The bytes of a .npy file; floating point numbers as float32."""
+        for k, part in enumerate(gather(function, self.model, self.store)):
+            part = part if part.dtype.kind in "iu" else part.astype(np.float32)
+            if k == 0:
+                head = io.BytesIO()
+                shape = (self.store.plan.num, *part.shape[1:])
+                np.lib.format.write_array_header_1_0(
+                    head, {"descr": part.dtype.str, "fortran_order": False, "shape": shape}
+                )
+                yield head.getvalue()
+            yield part.tobytes()
 
     @functools.cached_property
     def theta(self) -> np.ndarray:
@@ -107,11 +107,11 @@ class Study:
     @functools.cached_property
     def network(self) -> U2NetPosterior:
         """The paper's posterior, trained; killed, it goes on from its checkpoint."""
-        preset = self.preset
+        preset, how, model = self.preset, NETWORKS[self.preset.network], self.model
         network = U2NetPosterior(
-            box=self.model.box, size=preset.network, bump_width=self.model.bump_width, num_steps=preset.network_steps,
-            batch_size=preset.batch_size, learning_rate=1e-3, seed=self.seed, progress=self.progress,
-            checkpoint=self.folder / "u2net.safetensors",
+            box=model.box, size=how.size, bump_width=model.published_bump_width if how.published else model.bump_width,
+            num_steps=preset.network_steps, batch_size=preset.batch_size, learning_rate=how.learning_rate,
+            checkpoint=self.folder / "u2net.safetensors", device=self.device, seed=self.seed, progress=self.progress,
         )  # fmt: skip
         return network.fit(self.images, self.parameters)
 
@@ -129,10 +129,11 @@ class Study:
         posterior = self.network.log_posterior(self.images[near.ravel()], self.network.grid_)
         return self.parameters[near].mean(axis=1), posterior
 
-    def potential(self, potential: str = "convex", *, batch_size: int = 1024, **options: Any) -> LogPartition:
-        """An untrained log Z with this run's steps and seed."""
-        options = {"num_steps": self.preset.potential_steps, "num_polish": 0} | options  # Adam alone, as published
-        return LogPartition(potential, batch_size=batch_size, seed=self.seed, **options)
+    def potential(self, *, batch_size: int = 1024, **options: Any) -> LogPartition:
+        """An untrained log Z of the paper's rows, with this run's steps and seed; Adam alone, as published."""
+        kind = "layernorm" if NETWORKS[self.preset.network].published else "softplus"
+        options |= {"num_steps": self.preset.potential_steps, "num_polish": 0, "seed": self.seed}
+        return LogPartition(kind, batch_size=batch_size, **options)
 
 
 def ours(study: Study) -> Learned:
@@ -168,13 +169,13 @@ def exact(study: Study) -> Learned:
 def paper_method(study: Study) -> Learned:
     """The paper's two steps: posterior by U2-Net, log Z by Jensen-Shannon divergence.
 
-    log Z is a softplus network here: the paper's, LayerNorm and ReLU of width 512, takes ten times as long a step, and
-    comes less far in as many.
+    log Z is a softplus network, unless all is as published: the paper's, LayerNorm and ReLU of width 512, takes ten
+    times as long a step, and comes less far in as many.
     """
     parameters, posterior = study.bundles
     network = study.network
     fitted = study.potential(
-        "softplus", batch_size=64, scale=network.bundle * study.model.num_sites, power=1, to_natural=study.model.natural
+        batch_size=64, scale=network.bundle * study.model.num_sites, power=1, to_natural=study.model.natural
     ).fit(posterior, parameters)
     fitted.save(study.folder / "paper_method")
     samples, truth = study.held_out(network.grid_, network.bundle)
@@ -187,7 +188,7 @@ def mean_as_stat(study: Study) -> Learned:
     parameters, posterior = study.bundles
     nodes = study.model.natural(posterior.grid.points.reshape(-1, 2))
     statistics = _expected(posterior, nodes)
-    fitted = study.potential("softplus").fit_mean(study.model.natural(parameters), statistics)
+    fitted = study.potential().fit_mean(study.model.natural(parameters), statistics)
     samples, truth = study.held_out(posterior.grid, study.network.bundle)
     own = _expected(study.network.log_posterior(study.model.images(samples), posterior.grid), nodes)
     return _of(study, fitted, _statistics_gap(study, fitted, parameters, statistics, own, truth))
@@ -207,7 +208,7 @@ def pca_vae(study: Study) -> Learned:
     order = [0, 1] if straight else [1, 0]
     signs = np.sign([alike[order[a], a] for a in range(2)])
     statistics = statistics[:, order] * signs
-    fitted = study.potential("softplus").fit_mean(theta, statistics)
+    fitted = study.potential().fit_mean(theta, statistics)
     samples, truth = study.held_out(study.model.grid, 1)
     own = components(study.model.images(samples))[:, order] * signs
     gap = _statistics_gap(study, fitted, study.parameters, statistics, own, truth)
@@ -233,6 +234,9 @@ def guess(study: Study, name: str) -> Learned:
     """A formula without samples: the field alone, or free spins."""
     log_z, means = study.model.guesses()[name]
     return Learned(log_z, means, 0)
+
+
+BY_NETWORK = (paper_method.__name__, mean_as_stat.__name__)  # rows that need the U2-Net
 
 
 def rows_of(model) -> dict[str, Any]:

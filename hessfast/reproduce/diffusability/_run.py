@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from hessfast import _atomic, _checks
+from hessfast._steps import Steps
 from hessfast.diffusability import assess, digits
 
 from . import family, figures, study, toys
-from .records import Task, claim, one_thread, run_tasks
+from .records import Task, one_thread, run_tasks
 from .table import table
 
 
@@ -101,7 +102,8 @@ def run(
         _checks.choice("changes", name, tuple(field.name for field in fields(Preset)))
     chosen, folder, seed = replace(PRESETS[preset], **changes), Path(out), _checks.seed(seed)
     workers = len(os.sched_getaffinity(0)) if workers is None else _checks.integer("workers", workers, 1)
-    claim(folder, {"reproduce": "diffusability", "preset": preset, "seed": seed, "all": asdict(chosen)})
+    settings = {"reproduce": "diffusability", "preset": preset, "seed": seed, "all": asdict(chosen)}
+    Steps(folder).claim(settings, beside=())
     if "toys" in parts:
         _toys(chosen, folder / "toys", seed, workers, progress)
     if "digits" in parts:

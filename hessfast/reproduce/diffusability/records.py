@@ -22,18 +22,6 @@ def write(path: Path, record: dict[str, Any]) -> None:
     _atomic.write(path, [(json.dumps(record, indent=1) + "\n").encode()])
 
 
-def claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings, or refuse a folder of others."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, text = folder / "settings.json", json.dumps(settings, indent=1) + "\n"
-    if not path.exists():
-        if any(each.name != f"{path.name}.tmp" for each in folder.iterdir()):
-            raise ValueError(f"out must be a new folder or that of a run, got {str(folder)!r}. Choose another.")
-        _atomic.write(path, [text.encode()])
-    elif path.read_text() != text:
-        raise ValueError(f"out must be a new folder or that of the same run, got {str(folder)!r}. Choose another.")
-
-
 def run_tasks(tasks: Sequence[Task], title: str, workers: int, progress: bool) -> None:
     """Do what is not done yet, one thread in each process: records do not depend on how many there are."""
     missing = [(function, arguments) for function, arguments in tasks if not arguments[0].exists()]
