@@ -8,7 +8,7 @@ import pytest
 
 from hessfast import ising
 from hessfast._dispatch import BackendUnavailableError
-from hessfast.ising import _methods
+from hessfast.ising import _methods, sampling
 from hessfast.ising.sampling import pack, sample, sweep
 
 TEMPERATURES, FIELDS = np.array([3.0, 1.0, 2.2, 5.0, 1.0, 2.6]), np.array([0.5, 0.0, -0.1, 0.0, -2.0, 0.0])
@@ -293,6 +293,26 @@ def test_a_missing_gpu_is_named():
     for temperature, method in ((1.0, "auto"), (3.0, "auto"), (3.0, "fk-cftp"), (3.0, "mcmc")):
         with pytest.raises(BackendUnavailableError, match='No CUDA device was found; use device="cpu"'):
             sample(temperature, 0.0, 8, method=method, device="cuda")
+
+
+@pytest.mark.gpu
+def test_a_gpu_and_its_host_draw_the_lattices_of_the_cpu():
+    rng = np.random.default_rng(0)
+    temperature, field = rng.uniform(1, 5, 300), rng.uniform(-2, 2, 300)
+    expected = sample(temperature, field, 128, seed=1)
+    batch = sample(temperature, field, 128, seed=1, device="cuda")
+    assert set(batch.certificate) == {"cftp", "fk-cftp"} and batch.words.is_cuda
+    np.testing.assert_array_equal(batch.words.cpu().numpy(), expected.words)
+
+
+def test_the_host_draws_what_has_no_gpu_kernel(monkeypatch):
+    monkeypatch.setattr(sampling, "present", lambda device: device)
+    T, H = np.full(3, 1.5), np.full(3, 0.01)
+    draw = sampling._fk_cftp("cuda", None)
+    words = draw(T, H, 8, np.uint64(4), np.arange(3, dtype=np.uint64))
+    np.testing.assert_array_equal(words, sample(T, H, 8, seed=4, method="fk-cftp").words)
+    with pytest.raises(BackendUnavailableError, match="ising_fk_cftp has no gpu kernel; it has reference or cpu"):
+        sampling._fk_cftp("cuda", "gpu")
 
 
 def test_names_of_the_module():

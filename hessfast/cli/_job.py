@@ -13,8 +13,7 @@ from hessfast import _atomic, _distributed
 Out = Annotated[
     Path, typer.Option("--out", help="Folder of the data set; created, or gone on with.", show_default=False)
 ]
-DEVICES = "cpu, cuda or cuda:N; cuda is for tasep, and for ising made with --method cftp or mcmc"
-Device = Annotated[str, typer.Option(help=f"{DEVICES}. Under torchrun cuda means one GPU each.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N. Under torchrun cuda means one GPU each.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show samples, bytes and time (from a short trial), and exit.")]
 PILOT_SECONDS = 2.0
 

@@ -8,7 +8,7 @@ import numpy as np
 from hessfast import _random
 from hessfast._checks import choice, even, to_numpy
 from hessfast._checks import seed as checked_seed
-from hessfast._dispatch import kernel
+from hessfast._dispatch import kernel, present
 from hessfast.shards import Plan
 from hessfast.tasep.log_partition import check
 
@@ -110,8 +110,9 @@ def maker(plan: Plan, device: str = "cpu") -> Callable[[int, int], dict[str, np.
     revision = plan.parameters.get("revision")
     if revision != REVISION:
         raise ValueError(f"The plan must be of revision {REVISION} for this version of hessfast, got {revision}.")
+    present(device)  # or refused now, not after a folder was begun
     for op in _OPS[plan.parameters.get("method", plan.name)]:
-        kernel(op, device)  # a device that is not there is refused now, not after a folder was begun
+        kernel(op, device)
     make = _MAKERS[plan.name]
     return lambda start, stop: make(plan.parameters, start, stop, device)
 
@@ -141,9 +142,9 @@ def _make_tasep(parameters: Any, start: int, stop: int, device: str) -> dict[str
 
 _MAKERS = {"ising": _make_ising, "tasep": _make_tasep}
 _OPS = {
-    "auto": ("ising_cftp", "ising_fk_cftp"),
+    "auto": ("ising_cftp",),
     "cftp": ("ising_cftp",),
-    "fk-cftp": ("ising_fk_cftp",),
+    "fk-cftp": (),  # on the host
     "mcmc": ("ising_sweep",),
     "tasep": ("tasep_sample",),
 }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hessfast import _arrays, _checks
-from hessfast._dispatch import BackendUnavailableError, kernel
+from hessfast._dispatch import kernel, present
 
 from . import _layout, _methods, _thresholds
 
@@ -83,7 +83,8 @@ def sample(
         cftp: monotone coupling from the past of heat-bath chains; exact; fast at high temperature or in a field, and
             hopeless (never wrong, never ending) at low temperature without one.
         fk-cftp: coupling from the past of Fortuin-Kasteleyn bonds; exact and efficient everywhere, but slower than cftp
-            where that is fast; 0.3 to 300 ms a 128 x 128 lattice. CPU only.
+            where that is fast; 0.3 to 300 ms a 128 x 128 lattice. It has no GPU kernel: for a GPU the host draws these
+            lattices, the same as ever, and hands them over.
         auto: cftp where it is the faster, else fk-cftp, decided by (T, H) alone: every sample is exact.
         mcmc: heat bath from all spins along the field, burn-in of 32 + 20 tau(T, H) sweeps with tau estimated, then
             the whole lattice is flipped with its exact probability. Not exact, and labelled so.
@@ -95,7 +96,7 @@ def sample(
         seed: integer in [0, 2^64). Samples of the same number are not independent of each other at other (T, H): use
             another seed, or first_id.
         method: "auto", "cftp", "fk-cftp" or "mcmc".
-        device: "cpu", or "cuda" for cftp and mcmc on a GPU.
+        device: "cpu" or "cuda", where the words will be.
         backend: "cpu", "gpu" or "reference" (slow, site by site); by default the device's.
         first_id: number of the first sample.
 
@@ -239,12 +240,8 @@ def _cftp(device, backend):
 
 
 def _fk_cftp(device, backend):
-    kernel("ising_cftp", device, backend)  # an unknown or missing device is refused as such
-    if str(device) != "cpu":
-        raise BackendUnavailableError(
-            'fk-cftp runs on the CPU only, and (T, H) at low temperature and small field needs it; use device="cpu".'
-        )
-    op = kernel("ising_fk_cftp", device, backend)
+    op = kernel("ising_fk_cftp", "cpu" if backend is None else device, backend)
+    present(device)
 
     def draw(temperature, field, size, seed, sample_ids):
         return op(_thresholds.bonds(temperature, field), np.sign(field).astype(np.int8), sample_ids, seed, size)[0]
