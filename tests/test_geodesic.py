@@ -356,6 +356,32 @@ def test_a_tolerance_is_one_number():
         connecting_geodesic(softmax, [0.0], [2.0], tolerance=[1, 2])
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1e2, 1e6])
+def test_the_units_of_coordinates_do_not_matter(scale):
+    """Lengths are invariant under theta -> S theta, eta -> eta / S, and so is every decision on the way."""
+
+    def phi(x):
+        a, b = x[:, 0], x[:, 1]
+        soft = torch.nn.functional.softplus
+        return soft(3 * (a + b)) + soft(2 * (a - 2 * b)) + 0.05 * (x**2).sum(dim=1)
+
+    start, end, unit = np.array([[-1.0, 0.5], [-1.0, -1.0]]), np.array([[1.0, 1.0], [1.0, 0.3]]), [scale, 1 / scale]
+    scaled = lambda x: phi(x / torch.tensor(unit, dtype=x.dtype))  # noqa: E731
+    for kind in ("levi-civita", "mixture"):
+        expected, got = (
+            connecting_geodesic(phi, start, end, kind),
+            connecting_geodesic(scaled, start * unit, end * unit, kind),
+        )
+        assert expected.converged.all() and got.converged.all()
+        np.testing.assert_array_equal(got.iterations, expected.iterations)
+        np.testing.assert_allclose(got.length, expected.length, rtol=1e-9)
+        np.testing.assert_allclose(got.points / unit, expected.points, atol=1e-6)
+    expected, got = logmap(phi, start, end), logmap(scaled, start * unit, end * unit)
+    np.testing.assert_allclose(got / unit, expected, rtol=1e-6)
+    bowl = Table(lambda x: ((x / torch.tensor(unit, dtype=x.dtype)) ** 2).sum(dim=-1) / 2, (0, 0), unit, (8, 8))
+    np.testing.assert_allclose(distance_map(bowl, [0, 0], (9, 9))[[-1, 0, -1], [0, -1, -1]], [1, 1, 2**0.5], rtol=1e-9)
+
+
 def test_what_holds_a_potential_is_told_how_to_pass_it():
     held = {"potential_": LogPartition(), "potential()": ExponentialFamilyPosterior()}
     held["potential_"].potential_ = softmax

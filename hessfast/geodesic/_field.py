@@ -73,5 +73,14 @@ def at(function, points: np.ndarray, *more: np.ndarray) -> np.ndarray:
 def squared_lengths(points: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """<dx, d eta> of every segment of polylines `[..., n + 1, dim]`, and how far rounding of eta may move each."""
     dx = np.diff(points, axis=-2)
-    size = np.abs(means).max(axis=(-1, -2), initial=0, keepdims=True)[..., 0]
-    return (dx * np.diff(means, axis=-2)).sum(axis=-1), ROUNDING * np.abs(dx).sum(axis=-1) * size
+    size = np.abs(means).max(axis=-2, initial=0, keepdims=True)
+    return (dx * np.diff(means, axis=-2)).sum(axis=-1), ROUNDING * (np.abs(dx) * size).sum(axis=-1)
+
+
+def units(metric: np.ndarray) -> np.ndarray:
+    """Steps of each coordinate that are of length one in the mean over nodes: of metrics `[pairs, n, dim, dim]`,
+    `[pairs, 1, dim]`. What is compared across coordinates is measured in them, so that their own units do not matter.
+    """
+    squares = np.abs(np.diagonal(metric, axis1=-2, axis2=-1)).mean(axis=-2, keepdims=True)
+    squares = np.maximum(squares, 1e-60 * squares.max(axis=-1, keepdims=True))
+    return 1 / np.sqrt(np.where(squares > 0, squares, 1))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._field import ROUNDING, Field, at
+from ._field import ROUNDING, Field, at, units
 
 _FIRST_DAMPING, _LEAST, _MOST = 1e-6, 1e-14, 1e9
 
@@ -18,9 +18,11 @@ def straight_in_eta(
     pairs, nodes, dim = line.shape
     ends = at(field.mean, line[:, [0, -1]])
     goals = ends[:, :1] + np.linspace(0, 1, nodes)[:, None] * (ends[:, 1:] - ends[:, :1])
-    way = np.abs(ends[:, 1] - ends[:, 0]).max(axis=1, keepdims=True)
-    way += ROUNDING / tolerance * np.abs(ends).max(axis=(1, 2), initial=0)[:, None] + 1e-300
-    points, goals, way = line.reshape(-1, dim).copy(), goals.reshape(-1, dim), np.repeat(way, nodes, axis=0)
+    unit = units(at(field.metric, line[:, [0, -1]]))[:, 0]
+    way = np.abs((ends[:, 1] - ends[:, 0]) * unit).max(axis=1, keepdims=True) / unit
+    way += ROUNDING / tolerance * np.abs(ends).max(axis=1, initial=0) + 1e-300
+    points, goals = line.reshape(-1, dim).copy(), goals.reshape(-1, dim)
+    way, unit = np.repeat(way, nodes, axis=0), np.repeat(unit, nodes, axis=0)
     miss = (field.mean(points) - goals) / way
     damping, iterations = np.full(len(points), _FIRST_DAMPING), np.zeros(len(points), int)
     for _ in range(most):
@@ -29,8 +31,8 @@ def straight_in_eta(
             break
         iterations[now] += 1
         metric = field.metric(points[now])
-        trace = np.abs(np.trace(metric, axis1=-2, axis2=-1)) + 1e-300
-        damped = metric + (damping[now] * trace)[:, None, None] * np.eye(dim)
+        trace = np.abs((np.diagonal(metric, axis1=-2, axis2=-1) * unit[now] ** 2).sum(axis=1)) + 1e-300
+        damped = metric + (damping[now] * trace)[:, None, None] * np.eye(dim) / unit[now, :, None] ** 2
         there = points[now] - np.linalg.solve(damped, (miss * way)[now][..., None])[..., 0]
         allowed = np.isfinite(there).all(axis=1)
         allowed[allowed] = field.inside(there[allowed])

@@ -18,7 +18,7 @@ import numpy as np
 from hessfast._dispatch import kernel
 from hessfast._polylines import resampled
 
-from ._field import ROUNDING, Field, at, squared_lengths
+from ._field import ROUNDING, Field, at, squared_lengths, units
 
 _FIRST_DAMPING, _LEAST, _MOST = 1e-3, 1e-9, 1e9
 _SINGULAR = 4e-9  # of the metric's size: what makes a semidefinite metric definite
@@ -78,7 +78,10 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
             gain = n * (gradient[new] * decrement).sum(axis=(1, 2))
             noise = n * squared_lengths(points[new], means[new])[1].sum(axis=1)
             residual[new] = np.where(convex, gain / (np.abs(value[new]) + noise / tolerance + 1e-300), np.inf)
-            still = np.abs(gradient[new]).max(axis=(1, 2)) <= ROUNDING * np.abs(means[new]).max(axis=(1, 2))
+            unit = units(H)
+            still = np.abs(gradient[new] * unit).max(axis=(1, 2)) <= ROUNDING * np.abs(means[new] * unit).max(
+                axis=(1, 2)
+            )
             residual[new[still]] = 0
             active[new] = ~(residual[new] < tolerance)
         now = np.flatnonzero(active)
@@ -111,15 +114,18 @@ def _along(field: Field, points: np.ndarray, metric: np.ndarray, bend: np.ndarra
     inner = points[:, 1:-1]
     if field.metric_along is not None:
         return at(field.metric_along, inner, bend)
-    reach = np.linalg.norm(points[:, 2:] - points[:, :-2], axis=-1, keepdims=True) / 8
-    far = np.linalg.norm(bend, axis=-1, keepdims=True)
+    unit = units(metric)
+    reach = np.linalg.norm((points[:, 2:] - points[:, :-2]) / unit, axis=-1, keepdims=True) / 8
+    far = np.linalg.norm(bend / unit, axis=-1, keepdims=True)
     times = reach / np.where(far > 0, far, 1)
     return (at(field.metric, inner + times * bend) - metric[:, 1:-1]) / times[..., None]
 
 
 def _size(metric: np.ndarray) -> np.ndarray:
-    """The metric with its eigenvalues made positive, and none much smaller than the largest of its curve."""
-    eigenvalues, vectors = np.linalg.eigh(metric)
+    """The metric with eigenvalues (in `units`) made positive, and none much smaller than the largest of its curve."""
+    unit = units(metric)
+    both = unit[..., :, None] * unit[..., None, :]
+    eigenvalues, vectors = np.linalg.eigh(metric * both)
     eigenvalues = np.abs(eigenvalues)
     floor = 1e-9 * eigenvalues.max(axis=(1, 2), keepdims=True) + 1e-300
-    return (vectors * np.maximum(eigenvalues, floor)[..., None, :]) @ vectors.swapaxes(-1, -2)
+    return (vectors * np.maximum(eigenvalues, floor)[..., None, :]) @ vectors.swapaxes(-1, -2) / both

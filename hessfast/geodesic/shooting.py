@@ -7,7 +7,7 @@ import numpy as np
 
 from hessfast import _arrays, _checks
 
-from ._field import Field, field_of
+from ._field import Field, at, field_of, units
 from .connecting import connecting_geodesic
 
 _MOST_SHOTS = 20
@@ -92,29 +92,35 @@ def logmap(
     points = points.reshape(-1, n + 1, dim)
     field = field_of(potential, None, dim, exact=True)
     v = n * np.einsum("k,...ki->...i", np.array([-25, 48, -36, 16, -3]) / 12, points[:, :5])
-    arrived = _aimed(lambda x, v: _shot(field, x, v, num_steps), points[:, 0], points[:, -1], v, tolerance)
+    unit = units(at(field.metric, points[:, [0, -1]]))[:, 0]
+    arrived = _aimed(lambda x, v: _shot(field, x, v, num_steps), points[:, 0], points[:, -1], v, unit, tolerance)
     return _arrays.as_given(arrived.reshape(*batch, dim), start)
 
 
-def _aimed(shoot: Callable, x: np.ndarray, goal: np.ndarray, v: np.ndarray, tolerance: float) -> np.ndarray:
-    """Velocities that lead from x to goal, by Newton's method from v; NaN where it does not get there."""
-    v, dim, size = v.copy(), x.shape[1], np.abs(goal - x).max(axis=1)
+def _aimed(
+    shoot: Callable, x: np.ndarray, goal: np.ndarray, v: np.ndarray, unit: np.ndarray, tolerance: float
+) -> np.ndarray:
+    """Velocities that lead from x to goal, by Newton's method from v; NaN where it does not get there.
+
+    Everything is compared in `units` `[n, dim]` of the coordinates.
+    """
+    v, dim, size = v.copy(), x.shape[1], np.abs((goal - x) / unit).max(axis=1)
     v[size == 0] = 0
     open_ones = np.flatnonzero(size > 0)
     for _ in range(_MOST_SHOTS):
         if not open_ones.size:
             return v
-        at, now = x[open_ones], v[open_ones]
-        h = 1e-5 * np.abs(now).max(axis=1, keepdims=True)
-        aims = np.stack([now, *(now + h * e for e in np.eye(dim))])
-        ends = shoot(np.tile(at, (dim + 1, 1)), aims.reshape(-1, dim)).reshape(aims.shape)
-        miss, columns = ends[0] - goal[open_ones], (ends[1:] - ends[0]) / h
+        now, one = v[open_ones], unit[open_ones]
+        h = 1e-5 * np.abs(now / one).max(axis=1, keepdims=True)
+        aims = np.stack([now, *(now + h * one * e for e in np.eye(dim))])
+        ends = shoot(np.tile(x[open_ones], (dim + 1, 1)), aims.reshape(-1, dim)).reshape(aims.shape)
+        miss, columns = (ends[0] - goal[open_ones]) / one, (ends[1:] - ends[0]) / one / h
         arrived = np.abs(miss).max(axis=1) <= tolerance * size[open_ones]
         lost = ~np.isfinite(ends).all(axis=(0, 2))
         v[open_ones[lost & ~arrived]] = np.nan
         going = ~arrived & ~lost
         jacobian = np.moveaxis(columns[:, going], 0, -1)
-        v[open_ones[going]] -= (np.linalg.pinv(jacobian) @ miss[going][..., None])[..., 0]
+        v[open_ones[going]] -= one[going] * (np.linalg.pinv(jacobian) @ miss[going][..., None])[..., 0]
         open_ones = open_ones[going]
     v[open_ones] = np.nan
     return v
