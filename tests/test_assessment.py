@@ -16,11 +16,13 @@ from hessfast.diffusability import (
     FisherCurve,
     ImageEncoder,
     Normalisation,
+    Sphere,
     _report_figures,
     assess,
     digits,
     fisher_curve,
     from_denoiser,
+    from_density,
     gaussian_curves,
     normalisation,
     train_vae,
@@ -85,6 +87,20 @@ def finished(images, encoders, tmp_path_factory):
 def no_figures(monkeypatch):
     """They take longer than all the rest; one run has them."""
     monkeypatch.setattr(_report_figures, "available", lambda: False)
+
+
+@pytest.mark.parametrize("num", [2, 5, 9, 17, 25])
+def test_exact_denoisers_break_no_law(num):
+    """However far apart tau are, and with norms that do not vary, so that the MMSE has no spread."""
+    x = torch.randn(2000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    normal = from_denoiser(lambda y, tau: y / (1 + tau))
+    assert broken_laws(fisher_curve(normal, x, np.geomspace(1e-4, 6400, num)), float(x.var())) == []
+    sphere = Sphere(3)
+    for seed in range(5):
+        known, held_out = sphere.sample(500, 2 * seed + 1000), sphere.sample(200, 2 * seed + 1)
+        variance = float((known - known.mean(dim=0)).square().sum() / 499)
+        curve = fisher_curve(from_density(sphere), held_out, np.geomspace(1e-2, 6400, num))
+        assert broken_laws(curve, variance) == []
 
 
 def test_a_rotation(finished):

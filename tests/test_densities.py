@@ -3,6 +3,7 @@
 import math
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from hessfast.diffusability import (
     WrappedNormal,
     fisher_curve,
     from_density,
+    gaussian_curves,
 )
 
 
@@ -148,3 +150,38 @@ def test_refusals():
         Sphere(3, -1.0)
     with pytest.raises(ValueError, match="spread must be > 0"):
         WrappedNormal(1.0, 0.0)
+
+
+@pytest.mark.parametrize(("slope", "tau"), [(10.0, 0.1), (1.0, 1e-5), (1.0, 10.0), (0.01, 1e-3)])
+def test_quadrature_resolves_steep_functions_and_little_noise(slope, tau):
+    curves = TransformedNormal(lambda n: slope * n, 3).exact(tau)
+    np.testing.assert_allclose(curves, gaussian_curves([slope**2] * 3, tau), rtol=1e-10)
+
+
+def test_noise_that_quadrature_does_not_resolve_is_refused():
+    with pytest.raises(ValueError, match=r"tau must be at least \S+ for quadrature of this function, got 1e-09"):
+        TransformedNormal(lambda n: n).exact(1e-9)
+
+
+@pytest.mark.parametrize(
+    ("means", "variances", "tau", "information", "rate"),
+    [
+        ([[0.0], [0.5]], [1e-12, 1.0], 1e-8, 4.98990e7, 4.99344e15),
+        ([[0.0], [1.0]], [1e6, 1e-6], 1.0, 0.492991, 0.495760),
+    ],
+)
+def test_components_of_very_different_width(means, variances, tau, information, rate):
+    """The values: sums of p s^2 and p h^2 over a grid of its own for each component."""
+    curves = GaussianMixture(means, variances).exact(tau)
+    assert curves.fisher_information == pytest.approx(information, rel=2e-6)
+    assert curves.fisher_information_rate == pytest.approx(rate, rel=2e-6)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("tau", [1e-7, 1e-4, 1.0])
+def test_exact_denoisers_of_float32_lose_their_last_digits_only(dim, tau):
+    sphere = Sphere(dim)
+    x = sphere.sample(100)
+    fine, coarse = (fisher_curve(from_density(sphere), y, tau) for y in (x, x.float()))
+    assert coarse.mmse_rate.mean == pytest.approx(fine.mmse_rate.mean, rel=0.02)
+    assert coarse.fisher_information.mean == pytest.approx(fine.fisher_information.mean, rel=0.02)

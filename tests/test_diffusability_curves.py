@@ -219,3 +219,13 @@ def test_refusals(change, message):
     arguments = {"denoiser": from_denoiser(lambda y, tau: y / 2), "samples": torch.ones(5, 2), "tau": 1.0} | change
     with pytest.raises(ValueError, match=message):
         fisher_curve(**arguments)
+
+
+def test_few_samples_of_an_exact_score_are_not_called_false():
+    """No coefficient of a control variate is made of them, which would leave no error at all with two."""
+    exact = from_denoiser(lambda y, tau: y / (1 + tau))
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        curve = fisher_curve(exact, torch.randn(2, 1, generator=generator), 1.0, seed=seed)
+        assert curve.fisher_information_plug_in.mean >= 0
+        assert curve.warnings == ("standard errors of 2 samples may be several times too small",)

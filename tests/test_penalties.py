@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -228,3 +229,23 @@ def test_refusals(change, message):
     arguments = {"encoder": lambda x: 2 * x, "samples": plane(), "intrinsic_dimension": 2} | change
     with pytest.raises(ValueError, match=message):
         encoder_penalties(**arguments)
+
+
+def test_the_error_of_the_gpe_cost_is_that_of_its_samples():
+    """Of 20,000 pairs of n samples, which are not 20,000 samples: the spread over sets of samples."""
+
+    def cost(n, seed):
+        x = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return encoder_penalties(lambda x: 2 * torch.stack([x[:, 0] ** 2, x[:, 1]], dim=1), x, 2, seed=seed).gpe_cost
+
+    for n in (30, 200):
+        costs = [cost(n, seed) for seed in range(40)]
+        spread = np.std([each.mean for each in costs], ddof=1)
+        assert np.mean([each.sem for each in costs]) == pytest.approx(spread, rel=0.35)
+        assert costs[0].num_samples == n
+
+
+def test_frames_need_more_neighbours_than_dimensions():
+    """m neighbours less their mean span m - 1."""
+    with pytest.raises(ValueError, match="num_neighbours must be >= 3, got 2"):
+        encoder_penalties(lambda x: x, torch.rand(50, 3), 2, num_neighbours=2)

@@ -183,6 +183,15 @@ def test_the_full_network_is_all_as_published(tmp_path, monkeypatch, name, width
     assert (potential.potential, potential.num_steps, potential.num_polish) == ("layernorm", 7, 0)
 
 
+@pytest.mark.parametrize(("size", "pixels"), [(32, 32), (128, 128), (160, 160), (256, 128), (416, 208), (448, 224)])
+def test_images_are_means_over_blocks_that_fit(size, pixels):
+    spins = np.random.default_rng(0).choice(np.array([-1, 1], np.int8), (2, size, size))
+    model = SimpleNamespace(pixels=Ising(size, pixels=128).pixels)
+    images = Ising.images(model, SimpleNamespace(spins=lambda: spins))  # pyright: ignore[reportArgumentType]
+    assert images.shape == (2, pixels, pixels)
+    np.testing.assert_allclose(images[1, -1, 0], spins[1, -(size // pixels) :, : size // pixels].mean(), atol=1e-6)
+
+
 def test_the_table_says_which_network_it_was(finished):
     _, report = finished
     assert "paper's method, reduced" in reproduce.table(report)

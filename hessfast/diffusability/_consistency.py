@@ -23,7 +23,9 @@ _ROUNDED = 0.01  # of an estimate: what rounding may be without a word
 _FEW = 20  # samples, whose standard error is itself off by a sixth for a normal distribution, for others by more
 _AGREEMENT = 0.2  # MMSE' of the data alone is itself 10 % off where it begins
 _SHORT = {"fisher_information": "FI", "fisher_information_rate": "FIR", "mmse_rate": "MMSE'"}
-_QUADRATURE = 0.05  # of a piecewise power law through R, between neighbouring tau a third of a decade apart
+# Of a piecewise power law through R, between neighbouring tau a third of a decade apart; by the square of more than
+# that, and unknown beyond a decade.
+_QUADRATURE, _SPACED = 0.05, 1 / 3
 
 
 def doubts(
@@ -43,10 +45,12 @@ def doubts(
     """
     divergence, plug_in, dsm = (estimated[f"fisher_information{kind}"] for kind in ("", "_plug_in", "_dsm"))
     mmse, found = estimated["mmse"], []
+    few = int(divergence.num_samples.min())
     gap, noise = plug_in.mean - dsm.mean, np.hypot(plug_in.sem, dsm.sem)
-    if (wrong := np.abs(gap) > 4 * noise + 0.05 * np.abs(divergence.mean)).any():
+    wrong = (np.abs(gap) > 4 * noise + 0.05 * np.abs(divergence.mean)) & (divergence.num_samples >= _FEW)
+    if wrong.any():
         found.append(f"the score is not that of the samples at tau = {listed(levels[wrong])}: plug-in and DSM disagree")
-    if x is not None and (worse := mmse.mean - 4 * mmse.sem > _linear_mmse(x, levels)).any():
+    if x is not None and few >= _FEW and (worse := mmse.mean - 4 * mmse.sem > _linear_mmse(x, levels)).any():
         found.append(f"the denoiser is worse than the best linear one at tau = {listed(levels[worse])}")
     if tau_range is not None:
         low, high = tau_range
@@ -61,7 +65,7 @@ def doubts(
                 f"{short} is blurred by rounding at tau = {listed(levels[lost])}: use float64, or the raw network with "
                 "from_edm_raw"
             )
-    if (few := int(divergence.num_samples.min())) < _FEW:
+    if few < _FEW:
         found.append(f"standard errors of {few} samples may be several times too small")
     return tuple(found)
 
@@ -119,13 +123,15 @@ def broken_laws(curve: "FisherCurve", variance: float) -> list[str]:
     information, rate, mmse = curve.fisher_information, curve.fisher_information_rate, curve.mmse
     fall, noise = information.mean[:-1] - information.mean[1:], _noise(information)
     expected = _integral(tau, rate.mean)
-    allowed = _SIGMAS * (noise + expected * np.maximum(*_pairs(rate.sem / rate.mean))) + _QUADRATURE * expected
+    decades = np.diff(np.log10(tau))
+    inexact = np.where(decades > 1, np.inf, _QUADRATURE * np.maximum(decades / _SPACED, 1) ** 2)
+    allowed = _SIGMAS * (noise + expected * np.maximum(*_pairs(rate.sem / rate.mean))) + inexact * expected
     found = {
         "FI does not fall": (fall < -_SIGMAS * noise, tau[1:]),
         "FI does not fall by the integral of FIR": (np.abs(fall - expected) > allowed, tau[1:]),
         "FIR < FI^2 / D": (_above(information.mean**2 / dim - rate.mean, information, rate, dim), tau),
         "tau FI > D": (tau * (information.mean - _SIGMAS * information.sem) > dim * (1 + 1e-6), tau),
-        "MMSE > the variance": (mmse.mean - _SIGMAS * mmse.sem > variance, tau),
+        "MMSE > the variance": (mmse.mean - _SIGMAS * (mmse.sem + variance / mmse.num_samples) > variance, tau),
         "the MMSE does not grow": (mmse.mean[:-1] - mmse.mean[1:] > _SIGMAS * _noise(mmse), tau[1:]),
     }
     return [f"{law} at tau = {listed(tau[where])}" for law, (where, tau) in found.items() if np.any(where)]

@@ -44,6 +44,7 @@ ROUNDED = ("fisher_information", "fisher_information_rate", "mmse_rate")  # diff
 _QUANTITIES = (*ESTIMATES, "control", *(f"rounding of {name}" for name in ROUNDED))
 _PLUG_IN, _CONTROL = _QUANTITIES.index("fisher_information_plug_in"), _QUANTITIES.index("control")
 WIDTH = 2 + 2 * len(_QUANTITIES)
+_REGRESSED = 10  # samples, of fewer of which no coefficient of a control variate is made
 
 
 class Probing(NamedTuple):
@@ -94,10 +95,12 @@ def estimates(sums: np.ndarray, levels: np.ndarray, dim: int) -> dict[str, Estim
     squares = np.maximum(total[:, 1 + k : 1 + 2 * k] / n[:, None] - mean**2, 0)
     spread = squares[:, _CONTROL]
     cross = total[:, -1] / n - mean[:, _PLUG_IN] * mean[:, _CONTROL]
-    share = np.divide(cross, spread, out=np.zeros(len(n)), where=spread > 0)
+    share = np.divide(cross, spread, out=np.zeros(len(n)), where=(spread > 0) & (n >= _REGRESSED))
     mean[:, _PLUG_IN] -= share * (mean[:, _CONTROL] - dim / levels)
     squares[:, _PLUG_IN] = np.maximum(squares[:, _PLUG_IN] - share * cross, 0)
-    sem = np.sqrt(squares / np.maximum(n - 1, 1)[:, None])
+    freedom = np.tile(n[:, None] - 1, k)
+    freedom[:, _PLUG_IN] -= share != 0
+    sem = np.sqrt(squares / np.maximum(freedom, 1))
     return {name: Estimate(mean[:, q], sem[:, q], n.astype(int)) for q, name in enumerate(ESTIMATES)}
 
 

@@ -15,8 +15,12 @@ from torch import Tensor
 
 from hessfast import _checks
 
-from ._quadrature import REACH, legendre, on_a_line, panels_for
+from ._quadrature import REACH, legendre, on_a_line, resolving
 from .denoisers import Denoiser, from_denoiser
+
+_TRIED = 4001  # places on each side of 0 where a function is asked how steep it is
+_MOST_PANELS = 4096
+_AT_ONCE = 256  # nodes of y
 
 
 class ExactCurves(NamedTuple):
@@ -44,13 +48,13 @@ class Density(Protocol):
 
 
 def from_density(density: Density) -> Denoiser:
-    """The exact denoiser.
+    """The exact denoiser, computed in float64 and rounded once, to the dtype of the samples.
 
     Example:
         >>> from_density(GaussianMixture([[0.0]], [1.0]))(torch.ones(1, 1), 1.0).tolist()
         [[0.5]]
     """
-    return from_denoiser(density.posterior_mean)
+    return from_denoiser(lambda y, tau: density.posterior_mean(y.double(), tau).to(y.dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +142,7 @@ class GaussianMixture:
         if self.dim != 1:
             raise ValueError(f"exact must be asked of one dimension or one component, got {self.dim} dimensions.")
         spread = (self.variances[:, 0] + tau).sqrt()
-        centres = np.unique(self.means[:, 0].numpy())
-        reach = REACH * float(spread.max())
+        centres, reach = self.means[:, 0].numpy(), REACH * spread.numpy()
         edges = np.unique(np.concatenate([centres - reach, centres, centres + reach]))
 
         def moments(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -188,8 +191,15 @@ class TransformedNormal:
     dim: int = 1
 
     def _nodes(self, like: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-        """Values f(n) and log weights of n, panels on both sides of 0."""
-        n, weight = legendre(np.array([-REACH, 0.0, REACH]), panels_for(REACH, math.sqrt(tau)))
+        """Values f(n) and log weights of n, on both sides of 0, as close as f is steep."""
+        edges = [np.array([-REACH])]
+        for side in (np.linspace(-REACH, 0, _TRIED), np.linspace(0, REACH, _TRIED)):
+            edges.append(resolving(self.function(torch.as_tensor(side)).numpy(), side, math.sqrt(tau))[1:])
+        edges = np.concatenate(edges)
+        if len(edges) > _MOST_PANELS:
+            least = tau * (len(edges) / _MOST_PANELS) ** 2
+            raise ValueError(f"tau must be at least {least:.1g} for quadrature of this function, got {tau:g}.")
+        n, weight = legendre(edges, 1)
         log_weight = np.log(weight) - n**2 / 2 - math.log(2 * math.pi) / 2
         return self.function(torch.as_tensor(n).to(like)), torch.as_tensor(log_weight).to(like)
 
@@ -212,14 +222,19 @@ class TransformedNormal:
         kink = float(self.function(torch.zeros((), dtype=torch.float64)))
         edges = np.unique(np.clip([low, kink - reach, kink, kink + reach, high], low, high))
 
-        def moments(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            exponent = log_weight - (y[:, None] - values) ** 2 / (2 * tau)
+        def near(y: Tensor) -> Tensor:
+            """p(y), E[X | y] and Var[X | y], from the nodes that these y can come from."""
+            seen = (values >= y[0] - 2 * reach) & (values <= y[-1] + 2 * reach)
+            x, exponent = values[seen], log_weight[seen] - (y[:, None] - values[seen]) ** 2 / (2 * tau)
             share = torch.softmax(exponent, dim=1)
-            mean = share @ values
-            variance = (share * (values - mean[:, None]) ** 2).sum(dim=1)
-            return torch.logsumexp(exponent, dim=1).exp() / math.sqrt(2 * math.pi * tau), mean, variance
+            mean = share @ x
+            variance = (share * (x - mean[:, None]) ** 2).sum(dim=1)
+            return torch.stack([torch.logsumexp(exponent, dim=1).exp() / math.sqrt(2 * math.pi * tau), mean, variance])
 
-        return ExactCurves(*(self.dim * x for x in on_a_line(moments, edges, tau)))
+        def moments(y: Tensor) -> Tensor:
+            return torch.cat([near(some) for some in y.split(_AT_ONCE)], dim=1)
+
+        return ExactCurves(*(self.dim * x for x in on_a_line(moments, edges, tau, most=4 * _MOST_PANELS)))
 
 
 def standard_normal(shape: tuple[int, ...], seed: int | torch.Generator) -> Tensor:

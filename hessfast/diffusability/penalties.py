@@ -82,7 +82,7 @@ def encoder_penalties(
         step: h of second differences; None: the median distance of nearest neighbours, or more where rounding would
             blur them. Encoders of piecewise linear networks have no second derivative, so that the step is part of the
             answer.
-        num_neighbours: of a sample, for its frame; None: 2 m + 2.
+        num_neighbours: of a sample, for its frame, m + 1 or more; None: 2 m + 2.
         num_pairs: random pairs of the GPE's cost.
         seed: of those pairs and of the directions of second differences.
 
@@ -107,7 +107,7 @@ def encoder_penalties(
     flat = x.flatten(1)
     n, wide = flat.shape
     m = _checks.integer("intrinsic_dimension", intrinsic_dimension, 1, wide)
-    k = _checks.integer("num_neighbours", 2 * m + 2 if num_neighbours is None else num_neighbours, m)
+    k = _checks.integer("num_neighbours", 2 * m + 2 if num_neighbours is None else num_neighbours, m + 1)
     if n <= k:
         raise ValueError(f"samples must be more than their {k} neighbours, got {n}.")
     num_pairs, seed = _checks.integer("num_pairs", num_pairs, 1), _checks.seed(seed)
@@ -137,7 +137,7 @@ def encoder_penalties(
         metric_change=_penalty(metric_change),
         nonlinearity=_penalty(nonlinearity),
         data_curvature=_penalty(normal_curvatures(flat, m, tangents if frames is not None else None, seed)),
-        gpe_cost=_penalty(gpe_cost(flat[first], flat[second], z[first], z[second])),
+        gpe_cost=_of_pairs(gpe_cost(flat[first], flat[second], z[first], z[second]), first, second, n),
     )
 
 
@@ -208,3 +208,12 @@ def _penalty(values: Tensor) -> Penalty:
     low, middle, high = torch.quantile(values, values.new_tensor(_QUANTILES)).tolist()
     sem = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else math.nan
     return Penalty(float(values.mean()), sem, (low, middle, high), float(values.max()), len(values))
+
+
+def _of_pairs(values: Tensor, first: Tensor, second: Tensor, num_samples: int) -> Penalty:
+    """Of pairs of samples, each sample in many: the error of the mean is that of a U-statistic (Hoeffding 1948)."""
+    off = values.double() - values.double().mean()
+    shares = off.new_zeros(num_samples).index_add_(0, first, off).index_add_(0, second, off)
+    alone = off.square().sum()  # what independent pairs would have
+    sem = float((shares.square().sum() - alone).clamp(min=alone).sqrt()) / len(values)
+    return _penalty(values)._replace(sem=sem, num_samples=num_samples)

@@ -43,7 +43,8 @@ class Sphere:
         length = y.norm(dim=-1, keepdim=True)
         k = self.radius * length / tau
         small = k.detach() < _SMALL[self.dim]
-        near = self.radius**2 / tau * _series(_SERIES[self.dim], (self.radius / tau) ** 2 * (y**2).sum(-1, True)) * y
+        square = torch.where(small, (self.radius / tau) ** 2 * (y**2).sum(-1, True), 0.0)  # of others powers overflow
+        near = self.radius**2 / tau * _series(_SERIES[self.dim], square) * y
         k, length = torch.where(small, 1.0, k), torch.where(small, 1.0, length)
         return torch.where(small, near, self.radius * self._shrink(k) * y / length)
 

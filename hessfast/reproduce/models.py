@@ -25,7 +25,7 @@ class Ising:
 
     def __init__(self, size: int = 128, num: int = num, pixels: int = 32):
         self.size, self.num_sites, self.grid = size, size**2, Grid.cells(*self.box, CELLS)
-        self.pixels = size // max(size // pixels, 1)  # a side of the images that networks see
+        self.pixels = _pixels(size, pixels)  # a side of the images that networks see
         self.T, self.H = self.grid.points.reshape(-1, 2).T
         table = ising.LogPartitionTable.load()
         self.log_z = table(self.T, self.H)
@@ -83,7 +83,7 @@ class Tasep:
     bump_width = published_bump_width = 1 / 150
 
     def __init__(self, size: int = 128, num: int = num, pixels: int = 32):
-        self.pixels = size // max(size // pixels, 1)
+        self.pixels = _pixels(size, pixels)
         self.num_sites, self.grid = size**2, Grid.cells(*self.box, CELLS)
         # One of an odd number of hats is at 1/2; f is piecewise linear in the density, and needs samples in each piece.
         self.num_densities = 65 if num < _MANY else 129
@@ -155,10 +155,15 @@ def gather(function, model, store) -> Iterator[np.ndarray]:
         yield function(model.stored(store, slice(start, start + _CHUNK)))
 
 
+def _pixels(side: int, pixels: int) -> int:
+    """Pixels of images whose blocks divide the side, `pixels` or a few more; all sites where these are fewer."""
+    return side // max(block for block in range(1, max(side // pixels, 1) + 1) if side % block == 0)
+
+
 def _shrunk(images: np.ndarray, pixels: int) -> np.ndarray:
     """Means over blocks in float32, down to `pixels` a side; images that are no larger stay as they are, integers."""
     num, side, _ = images.shape
     block = side // pixels
-    if block < 2:
+    if block == 1:
         return images
-    return images.astype(np.float32).reshape(num, side // block, block, side // block, block).mean(axis=(2, 4))
+    return images.astype(np.float32).reshape(num, pixels, block, pixels, block).mean(axis=(2, 4))
