@@ -27,7 +27,7 @@ def graph(shape: tuple[int, int], lengths: Sequence[np.ndarray]) -> csr_array:
 
     An edge of length 0 would be none.
     """
-    ids = np.arange(shape[0] * shape[1]).reshape(shape)
+    ids = np.arange(shape[0] * shape[1], dtype=np.int32).reshape(shape)  # dijkstra of older SciPy takes no other
     rows, columns, weights = [], [], []
     for (_, here, there), length in zip(edges(shape), lengths, strict=True):
         joined = ~np.isnan(length)

@@ -84,8 +84,9 @@ def test_arrays_hold_what_was_made(filled):
         np.testing.assert_array_equal(np.concatenate(list(array.blocks())), expected)
         np.testing.assert_array_equal(np.stack(list(array)), expected)
     assert np.asarray(store["code"], dtype=np.int32).dtype == np.int32
-    with pytest.raises(ValueError, match="must be copied"):
-        np.array(store["code"], copy=False)
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":  # before, copy=False was a wish
+        with pytest.raises(ValueError, match="must be copied"):
+            np.array(store["code"], copy=False)
 
 
 @pytest.mark.parametrize(

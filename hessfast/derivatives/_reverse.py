@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hessfast import _arrays
 
-from ._layer_norm import PlainLayerNorm
+from ._norms import PlainNorms
 from ._points import Potential
 
 
@@ -33,7 +33,7 @@ def values(potential: Potential, x: Tensor) -> Tensor:
 def gradient_at(potential: Potential, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """x, the value there, and the gradient, to be differentiated further."""
     x = x.detach().requires_grad_()
-    with PlainLayerNorm():
+    with PlainNorms():
         value = values(potential, x)
     return x, value, grad(value.sum(), x, create=True)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from hessfast import _checks
 
@@ -136,11 +137,20 @@ def _jacobian(function: Callable[[Tensor], Tensor], u: Tensor, method: str, step
 
 def _jvp(function: Callable[[Tensor], Tensor], u: Tensor, direction: Tensor) -> Tensor:
     # Dual tensors, not torch.func.jvp, in whose wrapped tensors schedulers cannot read their own tables.
-    with forward_ad.dual_level():
+    with forward_ad.dual_level(), _ContiguousGroupNorm():
         _, tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(u, direction)))
         if tangent is None:
             raise NotImplementedError("the derivative is lost, as by .detach() or .numpy()")
         return tangent
+
+
+class _ContiguousGroupNorm(TorchFunctionMode):
+    """Torch (seen in 2.11) has no forward derivative of the norm of tensors whose channels are last in memory."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.nn.functional.group_norm, torch.group_norm):
+            args = args[0].contiguous(), *args[1:]
+        return func(*args, **(kwargs or {}))
 
 
 def _lacks_forward_mode(error: Exception) -> bool:
