@@ -150,6 +150,30 @@ def test_refusals():
         Sphere(3, -1.0)
     with pytest.raises(ValueError, match="spread must be > 0"):
         WrappedNormal(1.0, 0.0)
+    with pytest.raises(ValueError, match=r"covariances must be symmetric, got entries that differ by 0\.5"):
+        GaussianMixture([[0.0, 0.0]], [[[1.0, 0.5], [0.0, 1.0]]])
+    with pytest.raises(ValueError, match=r"samples must have shape \[n, 2\] for this density, got \(3, 1\)"):
+        from_density(GaussianMixture([[0.0, 0.0]], [1.0]))(torch.ones(3, 1), 1.0)
+    with pytest.raises(ValueError, match="eigenvalues must have shape"):
+        gaussian_curves([[1.0, 0.5], [0.5, 1.0]], 1.0)
+    with pytest.raises(ValueError, match="be >= 0"):
+        gaussian_curves([1.0, -1.0], 1.0)
+
+
+@pytest.mark.parametrize(
+    "exact",
+    [
+        GaussianMixture([[0.0], [1.0]], [1.0, 1.0]).exact,
+        TransformedNormal(leaky).exact,
+        WrappedNormal(1.0, 0.5).exact,
+        lambda tau: gaussian_curves([1.0], tau),
+    ],
+)
+def test_exact_curves_are_of_one_positive_tau(exact):
+    with pytest.raises(TypeError, match="tau must be a number"):
+        exact([0.1, 1.0])
+    with pytest.raises(ValueError, match="tau must be > 0"):
+        exact(0.0)
 
 
 @pytest.mark.parametrize(("slope", "tau"), [(10.0, 0.1), (1.0, 1e-5), (1.0, 10.0), (0.01, 1e-3)])

@@ -6,7 +6,7 @@ form or by quadrature.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -54,7 +54,13 @@ def from_density(density: Density) -> Denoiser:
         >>> from_density(GaussianMixture([[0.0]], [1.0]))(torch.ones(1, 1), 1.0).tolist()
         [[0.5]]
     """
-    return from_denoiser(lambda y, tau: density.posterior_mean(y.double(), tau).to(y.dtype))
+
+    def predict(y: Tensor, tau: float) -> Tensor:
+        if y.shape[1:] != (density.dim,):
+            raise ValueError(f"samples must have shape [n, {density.dim}] for this density, got {tuple(y.shape)}.")
+        return density.posterior_mean(y.double(), tau).to(y.dtype)
+
+    return replace(from_denoiser(predict), network=density.posterior_mean)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +91,9 @@ class GaussianMixture:
             )
         axes = None
         if covariance.ndim == 3:
+            uneven = np.abs(covariance - covariance.swapaxes(1, 2)).max(initial=0)
+            if uneven > 1e-6 * np.abs(covariance).max(initial=0):
+                raise ValueError(f"covariances must be symmetric, got entries that differ by {uneven:g}.")
             variances, vectors = np.linalg.eigh(covariance)
             axes = torch.as_tensor(vectors)
         else:
@@ -137,6 +146,7 @@ class GaussianMixture:
 
     def exact(self, tau: float) -> ExactCurves:
         """Curves of a mixture on a line by quadrature, of one component in closed form."""
+        tau = _checks.positive("tau", tau)
         if len(self.means) == 1:
             return gaussian_curves(self.variances[0].numpy(), tau)
         if self.dim != 1:
@@ -168,7 +178,9 @@ def gaussian_curves(eigenvalues: Sequence[float] | np.ndarray, tau: float) -> Ex
         >>> gaussian_curves([1.0, 0.0], 1.0)
         ExactCurves(fisher_information=1.5, fisher_information_rate=1.25, mmse=0.5, mmse_rate=0.25)
     """
-    variance = np.asarray(eigenvalues, float)
+    variance, tau = _checks.float_array("eigenvalues", eigenvalues), _checks.positive("tau", tau)
+    if variance.ndim != 1 or (variance < 0).any():
+        raise ValueError(f"eigenvalues must have shape [dim] and be >= 0, got {eigenvalues!r:.80}.")
     total = variance + tau
     return ExactCurves(
         float((1 / total).sum()),
@@ -216,6 +228,7 @@ class TransformedNormal:
 
     def exact(self, tau: float) -> ExactCurves:
         """Curves by quadrature, those of a coordinate times `dim`."""
+        tau = _checks.positive("tau", tau)
         values, log_weight = self._nodes(torch.zeros((), dtype=torch.float64), tau)
         reach = REACH * math.sqrt(tau)
         low, high = float(values.min()) - reach, float(values.max()) + reach

@@ -91,6 +91,7 @@ class WrappedNormal:
 
     def exact(self, tau: float) -> ExactCurves:
         """Curves by quadrature in polar coordinates, with x only where y can come from: any tau is quick."""
+        tau = _checks.positive("tau", tau)
         noise, reach, total = math.sqrt(tau) / (2 * self.radius), REACH * math.sqrt(tau), np.zeros(4)
         inner = math.sqrt(self.radius * max(self.radius - reach, 0.0))
         most = 2 * math.asin(reach / (2 * inner)) if reach < 2 * inner else math.pi
