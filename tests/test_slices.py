@@ -187,6 +187,19 @@ def test_impossible_plans_are_refused(changes, error, message):
         SlicePlan(**{"anchors": ANCHORS, "points": GRID} | changes)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ([0.0, 1.0], r"parameters must have shape \[m, 2\], got \(2,\)"),
+        (torch.zeros(3, 1), r"parameters must have shape \[m, 2\], got \(3, 1\)"),
+        ([[0.0, math.nan]], "parameters must be finite, got nan"),
+    ],
+)
+def test_points_of_another_dimension_are_refused(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        SlicePlan(ANCHORS, GRID).z(parameters)
+
+
 def test_a_plan_is_shown_without_its_numbers():
     shown = repr(SlicePlan(ANCHORS, [[0.25, 0.5]], prompt="a cat"))
     assert "anchors=<array (3, 1, 4, 4)>, points=<array (1, 2)>" in shown and "prompt='a cat'" in shown

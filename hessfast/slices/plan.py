@@ -138,7 +138,10 @@ class SlicePlan:
 
     def z(self, parameters: Any) -> Tensor:
         """z(u) of coordinates `[m, dim]`: float64 `[m, *latent]`, where they are; derivatives pass through."""
-        u = torch.as_tensor(parameters if _arrays.is_tensor(parameters) else np.array(parameters, np.float64)).double()
+        given = parameters if _arrays.is_tensor(parameters) else _checks.float_array("parameters", parameters)
+        u = torch.as_tensor(given).double()
+        if u.ndim != 2 or u.shape[1] != self.dim:
+            raise ValueError(f"parameters must have shape [m, {self.dim}], got {tuple(u.shape)}.")
         anchors = torch.tensor(self.anchors, device=u.device).flatten(1)
         # Anchor by anchor and row by row: sums of a matrix product or over an axis depend on how many rows there are.
         z = (1 - u.sum(dim=1, keepdim=True)) * anchors[0]
