@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from hessfast.diffusability import Denoiser, GaussianMixture, energy_distance, from_denoiser, generate
+from hessfast.diffusability import (
+    Denoiser,
+    GaussianMixture,
+    empirical_denoiser,
+    energy_distance,
+    from_denoiser,
+    generate,
+)
 
 mixture = GaussianMixture([[-1.0, 0.5], [1.0, 2.0]], [[0.05, 0.1], [0.2, 0.01]], [0.3, 0.7])
 denoiser = from_denoiser(mixture.posterior_mean, (1e-4, 100.0))
@@ -49,6 +56,8 @@ def test_bad_input(change, message):
 def test_without_a_range_or_with_a_broken_denoiser():
     with pytest.raises(ValueError, match="tau_range must be given"):
         generate(from_denoiser(mixture.posterior_mean), 4, (2,))
+    with pytest.raises(ValueError, match="tau_range must be given for this denoiser, got None"):
+        generate(empirical_denoiser(mixture.sample(10)), 4, (2,))
     descending = Denoiser(denoiser.predict, denoiser.coefficients, (1.0, 0.1))
     with pytest.raises(ValueError, match=r"tau_range must be two ascending positive numbers, got \(1\.0, 0\.1\)"):
         generate(descending, 4, (2,))

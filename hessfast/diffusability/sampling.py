@@ -31,7 +31,7 @@ def generate(
     sigma^(1/7). Sample k is a function of (seed, k) but for rounding.
 
     Args:
-        tau_range: least and greatest variance of the noise; None: the denoiser's, if it has one.
+        tau_range: least and greatest variance of the noise; None: the denoiser's, if it has both.
         num_steps: of two evaluations each, the last of one.
 
     Raises:
@@ -53,7 +53,7 @@ def generate(
     num, num_steps = _checks.integer("num", num, 1), _checks.integer("num_steps", num_steps, 2)
     batch, seed = _checks.integer("batch_size", batch_size, 1), _checks.seed(seed)
     chosen = denoiser.tau_range if tau_range is None else tau_range
-    if chosen is None:
+    if chosen is None or (tau_range is None and chosen[1] == math.inf):
         raise ValueError("tau_range must be given for this denoiser, got None.")
     last, first = (tau ** (0.5 / _RHO) for tau in _checks.interval("tau_range", chosen, positive=True))
     sigmas = [(first + k / (num_steps - 1) * (last - first)) ** _RHO for k in range(num_steps)]
