@@ -212,6 +212,20 @@ def test_tables_of_networks_and_of_whole_numbers():
     assert float(values) == pytest.approx(math.log(1 + 2 * math.e), rel=1e-6)
 
 
+def test_derivatives_of_tables_come_as_points_do():
+    table = Table(softmax, [0, 0], [1, 1], (8, 8))
+    x = np.random.default_rng(0).uniform(0, 1, (2, 3, 2))
+    for values, single in (
+        (table.gradient, table.gradient(x[1, 2])),
+        (table.hessian, table.hessian(x[1, 2])),
+        (lambda x: table.hessian_along(x, x), table.hessian_along(x[1, 2].tolist(), x[1, 2])),
+    ):
+        np.testing.assert_array_equal(values(x)[1, 2], single)
+        tensors = values(torch.tensor(x, dtype=torch.float32))
+        assert tensors.dtype == torch.float32
+        np.testing.assert_allclose(tensors, values(x), rtol=1e-4, atol=1e-5)
+
+
 def test_a_map_of_a_saddle_is_refused():
     with pytest.raises(ValueError, match="table must be of a convex potential"):
         distance_map(Table(lambda x: x[:, 0] ** 2 - x[:, 1] ** 2, [-1, -1], [1, 1], (16, 16)), [0, 0])
@@ -322,6 +336,12 @@ def test_batches_and_tensors():
         (lambda: distance_map(Table(softmax, [0, 0], [1, 1], (8, 8)), [0, 0], (4, 9)), "shape must be >= 5, got 4"),
         (lambda: Table(lambda x: x.log().sum(dim=-1), [-1, 0], [1, 1]), "potential must be finite all over the box"),
         (lambda: Table(softmax, [0, 0], [1, 1], (8, 8))([2.0, 0.0]), "points must be .* in the table's box"),
+        (lambda: Table(softmax, [0, 0], [1, 1], (8, 8)).gradient([[2.0, 0.0]]), "points must be .* in the table's box"),
+        (lambda: Table(softmax, [0, 0], [1, 1], (8, 8)).hessian([[0.5, -1.0]]), "points must be .* in the table's box"),
+        (
+            lambda: Table(softmax, [0, 0], [1, 1], (8, 8)).hessian_along([[0.5, 0.5]], [1.0, 1.0]),
+            r"vectors must have the shape of points, \(1, 2\), got \(2,\)",
+        ),
         (
             lambda: curve_length(Table(softmax, [0, 0], [1, 1], (8, 8)), [[0, 0], [2, 2]]),
             "points must be in the table's",
@@ -392,6 +412,10 @@ def test_what_holds_a_potential_is_told_how_to_pass_it():
                 call(model, [0.0, 0.0], [1.0, 1.0])
     with pytest.raises(TypeError, match=r"potential must be a module or a function of points, got float\.$"):
         fisher_metric(1.0, [0.0])
+    with pytest.raises(
+        TypeError, match=r"differentiable by torch, got Table[.] Use its gradient, hessian or hessian_al"
+    ):
+        fisher_metric(Table(softmax, [0, 0], [1, 1], (8, 8)), [0.5, 0.5])
 
 
 def test_equidistant_points_begin_and_end_with_the_curve():

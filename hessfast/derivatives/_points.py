@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hessfast import _arrays, _checks
 from hessfast._recording import recording
+from hessfast.potentials.table import Table
 
 CHUNK = 4096  # points at a time: memory grows with this, not with the number of points
 Potential = Callable[[Tensor], Tensor]
@@ -26,6 +27,10 @@ def each(function: Callable[..., tuple[Tensor, ...]], chunk: int, *flat: Tensor)
 def flattened(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
     """Points `[n, dim]` as the potential wants them, and the way back to the batch and the kind that came in."""
     like = weight_of(_checks.potential(potential))
+    if isinstance(potential, Table):
+        raise TypeError(
+            "potential must be differentiable by torch, got Table. Use its gradient, hessian or hessian_along."
+        )
     _refuse_training(potential)
     if _arrays.is_tensor(points):
         if not points.is_floating_point():

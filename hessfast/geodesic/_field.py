@@ -36,7 +36,7 @@ def field_of(potential: Any, box: tuple[Any, Any] | None, dim: int, exact: bool 
     if isinstance(potential, Table):
         if dim != 2:
             raise ValueError(f"start must have two coordinates for a Table, got {dim}.")
-        field = Field(potential.gradient, potential.hessian, potential.hessian_along, potential.inside)
+        field = Field(potential._gradient, potential._hessian, potential._hessian_along, potential.inside)
     else:
         double = in_double(potential)
         quick = not exact and known_perceptron(potential) is not None

@@ -66,26 +66,46 @@ class Table:
 
     def __call__(self, points: Any) -> Any:
         """phi at points `[*batch, 2]`."""
-        flat = _checks.float_array("points", points)
-        if flat.ndim < 1 or flat.shape[-1] != 2 or not self.inside(flat.reshape(-1, 2)).all():
-            raise ValueError(
-                f"points must be [*batch, 2] in the table's box, got {flat.shape} to {flat.max(initial=0):g}."
-            )
-        return _arrays.as_given(self._spline.ev(flat[..., 0], flat[..., 1]), points)
+        x = self._known(points)
+        return _arrays.as_given(self._spline.ev(x[..., 0], x[..., 1]), points)
 
-    def gradient(self, x: np.ndarray) -> np.ndarray:
-        """Of phi at points `[n, 2]`, `[n, 2]`."""
+    def gradient(self, points: Any) -> Any:
+        """Of phi at points `[*batch, 2]`, `[*batch, 2]`."""
+        return _arrays.as_given(self._gradient(self._known(points)), points)
+
+    def hessian(self, points: Any) -> Any:
+        """Of phi at points `[*batch, 2]`, `[*batch, 2, 2]`."""
+        return _arrays.as_given(self._hessian(self._known(points)), points)
+
+    def hessian_along(self, points: Any, vectors: Any) -> Any:
+        """d/ds H(x + s w) at s = 0, at points `[*batch, 2]` along as many vectors: `[*batch, 2, 2]`."""
+        x, w = self._known(points), _checks.float_array("vectors", vectors)
+        if w.shape != x.shape:
+            raise ValueError(f"vectors must have the shape of points, {x.shape}, got {w.shape}.")
+        return _arrays.as_given(self._hessian_along(x, w), points)
+
+    # For Newton's method, whose steps go beyond the box and are taken back: the spline is held at its edge there.
+
+    def _gradient(self, x: np.ndarray) -> np.ndarray:
         return np.stack(self._derivatives(x, (1, 0), (0, 1)), axis=-1)
 
-    def hessian(self, x: np.ndarray) -> np.ndarray:
-        """Of phi at points `[n, 2]`, `[n, 2, 2]`."""
+    def _hessian(self, x: np.ndarray) -> np.ndarray:
         return _symmetric(*self._derivatives(x, (2, 0), (1, 1), (0, 2)))
 
-    def hessian_along(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
-        """d/ds H(x + s w) at s = 0, at points `[n, 2]` along vectors `[n, 2]`: `[n, 2, 2]`."""
+    def _hessian_along(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
         aaa, aab, abb, bbb = self._derivatives(x, (3, 0), (2, 1), (1, 2), (0, 3))
-        v, w = w.T
+        v, w = w[..., 0], w[..., 1]
         return _symmetric(v * aaa + w * aab, v * aab + w * abb, v * abb + w * bbb)
+
+    def _derivatives(self, x: np.ndarray, *orders: tuple[int, int]) -> list[np.ndarray]:
+        return [self._spline.ev(x[..., 0], x[..., 1], dx=a, dy=b) for a, b in orders]
+
+    def _known(self, points: Any) -> np.ndarray:
+        """Points `[*batch, 2]` in the box as an array, or refused."""
+        x = _checks.float_array("points", points)
+        if x.ndim < 1 or x.shape[-1] != 2 or not self.inside(x.reshape(-1, 2)).all():
+            raise ValueError(f"points must be [*batch, 2] in the table's box, got {x.shape} to {x.max(initial=0):g}.")
+        return x
 
     def inside(self, x: np.ndarray) -> np.ndarray:
         """Which of the points `[n, 2]` are in the box, bool `[n]`."""
@@ -97,9 +117,6 @@ class Table:
             raise ValueError(f"shape must be two numbers of nodes, got {shape}.")
         sizes = [_checks.integer("shape", n, fewest) for n in shape]
         return [np.linspace(a, b, n) for a, b, n in zip(self.lower, self.upper, sizes, strict=True)]
-
-    def _derivatives(self, x: np.ndarray, *orders: tuple[int, int]) -> list[np.ndarray]:
-        return [self._spline.ev(x[:, 0], x[:, 1], dx=a, dy=b) for a, b in orders]
 
 
 def _symmetric(aa: np.ndarray, ab: np.ndarray, bb: np.ndarray) -> np.ndarray:
