@@ -309,17 +309,18 @@ def test_a_fit_that_fails_leaves_the_one_before(rate, num_steps):
 
 LINE = Grid((0.0,), (1.0,), (3,))
 CERTAIN = [0.0, -np.inf, -np.inf]
+UNIFORM = [-np.log(3)] * 3
 
 
 @pytest.mark.parametrize(
     ("log_mass", "to_natural", "message"),
     [
         ([[0.0, np.nan, 0.0]], None, "posterior must have log masses whose highest is finite, got nan in row 0"),
-        ([[-1.0] * 3, [-np.inf] * 3], None, "highest is finite, got -inf in row 1"),
+        ([UNIFORM, [-np.inf] * 3], None, "log_mass must have exponentials that add to 1 in every row, got 0 in row 1"),
         ([CERTAIN, CERTAIN[::-1]], None, "posterior must be wider than a cell of its grid, got a median variance of 0"),
-        ([[-1.0] * 3], lambda t: 0 * t + 2, "theta must vary in every column, got 2 throughout column 0"),
-        ([[-1.0] * 3], lambda t: t[:, 0], r"to_natural must map \(3, 1\) to \[3, dim\], got \(3,\)"),
-        ([[-1.0] * 3], lambda t: t[:1], r"to_natural must map \(3, 1\) to \[3, dim\], got \(1, 1\)"),
+        ([UNIFORM], lambda t: 0 * t + 2, "theta must vary in every column, got 2 throughout column 0"),
+        ([UNIFORM], lambda t: t[:, 0], r"to_natural must map \(3, 1\) to \[3, dim\], got \(3,\)"),
+        ([UNIFORM], lambda t: t[:1], r"to_natural must map \(3, 1\) to \[3, dim\], got \(1, 1\)"),
     ],
 )
 def test_posteriors_that_are_refused(log_mass, to_natural, message):

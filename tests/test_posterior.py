@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from hessfast import ising, tasep
 from hessfast.posterior import ExactPosterior, FeaturePosterior, Grid, Posterior
@@ -258,8 +259,16 @@ def test_no_samples_have_no_posteriors():
 def test_what_posteriors_refuse():
     with pytest.raises(ValueError, match=r"log_mass must have shape \(n, \*\(9, 7\)\), got \(4, 7, 9\)"):
         Posterior(np.zeros((4, 7, 9)), UNIT)
+    with pytest.raises(ValueError, match=r"exponentials that add to 1 in every row, got 1\.5 in row 1"):
+        Posterior(np.log([[0.25, 0.25, 0.5], [0.5, 0.5, 0.5]]), LINE)
     with pytest.raises(ValueError, match="parameters must be one row for each of the 4 posteriors, got 1"):
-        Posterior(np.zeros((4, 9, 7)), UNIT).log_likelihood([[0.5, 0.5]])
+        Posterior(np.full((4, 9, 7), -np.log(63)), UNIT).log_likelihood([[0.5, 0.5]])
+
+
+def test_log_masses_may_be_tensors_or_lists():
+    rows = np.log([[0.25, 0.25, 0.5]])
+    for given in (rows.tolist(), torch.tensor(rows)):
+        np.testing.assert_array_equal(Posterior(given, LINE).log_mass, rows)
 
 
 @pytest.mark.parametrize("exact", [ExactPosterior.ising(), ExactPosterior.tasep()])

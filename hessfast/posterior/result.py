@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
+from hessfast import _checks
+
 from .grid import Grid
+
+_AT_ONCE = 2**20  # numbers
+_TOLERANCE = 1e-3  # of the sum of a row: float32 keeps it to 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +22,9 @@ class Posterior:
         log_mass: log of the probability of each node, floating point `[n, *grid.shape]`; of every row the exponentials
             add to 1. -inf where it underflows.
         grid: the nodes.
+
+    Raises:
+        ValueError: for another shape, or rows whose exponentials add to something else.
 
     Example:
         >>> uniform = Posterior(np.full((1, 2, 5), -np.log(10)), Grid((0.0, 0.0), (1.0, 4.0), (2, 5)))
@@ -30,8 +38,18 @@ class Posterior:
     grid: Grid
 
     def __post_init__(self):
+        object.__setattr__(self, "log_mass", _checks.whole("log_mass", self.log_mass))
         if self.log_mass.shape[1:] != self.grid.shape:
-            raise ValueError(f"log_mass must have shape (n, *{self.grid.shape}), got {tuple(self.log_mass.shape)}.")
+            raise ValueError(f"log_mass must have shape (n, *{self.grid.shape}), got {self.log_mass.shape}.")
+        at_once = max(_AT_ONCE // self.grid.num_nodes, 1)
+        for start in range(0, len(self), at_once):
+            with np.errstate(over="ignore"):
+                total = np.exp(self._rows[start : start + at_once]).sum(axis=1)
+            if (wrong := np.flatnonzero(np.abs(total - 1) > _TOLERANCE)).size:
+                raise ValueError(
+                    f"log_mass must have exponentials that add to 1 in every row, got {total[wrong[0]]:g} "
+                    f"in row {start + wrong[0]}."
+                )
 
     def __len__(self) -> int:
         return len(self.log_mass)
