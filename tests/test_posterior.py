@@ -279,6 +279,16 @@ def test_two_parameters_need_a_grid_of_two_axes(exact, dim):
         exact.log_posterior(ising.sample(2.0, 0.1, size=4, seed=0), grid)
 
 
+def test_samples_of_another_model_are_refused():
+    spins, chain = ising.sample(2.0, 0.1, size=4, seed=0), tasep.sample(0.3, 0.4, num_sites=8)
+    grid = Grid((0.25, 0.25), (0.75, 0.75), (3, 3))
+    for samples, kind in ((chain, "TasepBatch"), (spins.spins(), "ndarray")):
+        with pytest.raises(TypeError, match=rf"IsingBatch, got {kind}\. Pass spins -1 and \+1 through ising\.pack"):
+            ExactPosterior.ising().log_posterior(samples, grid)
+    with pytest.raises(TypeError, match="samples must be a TasepBatch or an array of 0 and 1, got IsingBatch"):
+        ExactPosterior.tasep().log_posterior(spins, grid)
+
+
 def test_the_table_is_for_one_size():
     batch = ising.sample([2.0], [0.4], size=32, seed=3)
     grid = Grid((1.5, -0.5), (3.5, 0.5), (5, 3))

@@ -39,6 +39,9 @@ class ExactPosterior:
 
         def log_likelihood(samples: Any, points: np.ndarray) -> np.ndarray:
             temperature, field = _two(points)
+            if not isinstance(samples, ising.IsingBatch):
+                kind = type(samples).__name__
+                raise TypeError(f"samples must be an IsingBatch, got {kind}. Pass spins -1 and +1 through ising.pack.")
             table = ising.LogPartitionTable.load() if log_partition is None else log_partition
             if log_partition is None and samples.size != table.size:
                 raise ValueError(
@@ -56,10 +59,12 @@ class ExactPosterior:
 
     @classmethod
     def tasep(cls) -> "ExactPosterior":
-        """For samples `tasep.TasepBatch` and parameters (alpha, beta)."""
+        """For samples `tasep.TasepBatch`, or an array of 0 and 1, and parameters (alpha, beta)."""
 
         def log_likelihood(samples: Any, points: np.ndarray) -> np.ndarray:
             alpha, beta = _two(points)
+            if isinstance(samples, ising.IsingBatch):
+                raise TypeError("samples must be a TasepBatch or an array of 0 and 1, got IsingBatch.")
             return tasep.log_likelihood_grid(samples, alpha[:, 0], beta[0])
 
         return cls(log_likelihood)
