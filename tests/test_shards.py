@@ -122,6 +122,15 @@ def test_indexing_is_numpys(filled, index):
     assert type(array) is type(expected) and array.dtype == expected.dtype
 
 
+def test_comparisons_are_numpys(filled):
+    words, expected = shards.open(filled)["words"], WHOLE["words"]
+    for other in (expected[0, 0], expected, words):
+        np.testing.assert_array_equal(words == other, expected == np.asarray(other))
+        np.testing.assert_array_equal(words != other, expected != np.asarray(other))
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(words)
+
+
 def test_scalars_and_writable_copies(filled):
     store = shards.open(filled)
     assert store["label"][7] == 1.0 and isinstance(store["label"][7], np.float64)

@@ -43,6 +43,12 @@ class ShardedArray:
     def __iter__(self) -> Iterator[Any]:
         return (sample for block in self.blocks() for sample in block.copy())
 
+    def __eq__(self, other: Any) -> Any:
+        return np.asarray(self) == other
+
+    def __ne__(self, other: Any) -> Any:
+        return np.asarray(self) != other
+
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         if copy is False:
             raise ValueError("A sharded array must be copied to become one NumPy array; use blocks() to avoid it.")
