@@ -181,5 +181,12 @@ def test_agreement_of_perfect_and_of_wrong_ridges():
     assert agreement(right, np.zeros((16, 16), int))["found"] is None
 
 
+def test_a_ridge_midway_between_two_nodes_is_on_both():
+    x = np.arange(20) - 9.5
+    metric = np.zeros((20, 20, 2, 2))
+    metric[..., 0, 0] = np.exp(-(x[:, None] ** 2) / 4)
+    assert np.flatnonzero(ridge(metric).any(axis=1)).tolist() == [9, 10]
+
+
 def test_a_flat_metric_has_no_ridge():
     assert not ridge(np.broadcast_to(np.eye(2), (9, 9, 2, 2))).any()

@@ -197,7 +197,9 @@ def ridge(metric: np.ndarray, above: float = 2.0) -> np.ndarray:
     sides = [map_coordinates(trace, here + sign * across, order=1, mode="nearest") for sign in (-1, 1)]
     inner = np.zeros(trace.shape, bool)
     inner[(slice(1, -1),) * trace.ndim] = True  # at an edge nobody knows what lies beyond
-    return inner & (trace > np.maximum(*sides)) & (trace > above * np.median(trace))
+    # A crest midway between two nodes makes equals of them.
+    crest = (trace >= np.maximum(*sides)) & (trace > np.minimum(*sides))
+    return inner & crest & (trace > above * np.median(trace))
 
 
 def agreement(ridges: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
