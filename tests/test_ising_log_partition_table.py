@@ -83,6 +83,8 @@ def test_points_outside_the_box_and_bad_boxes_are_refused(small):
         LogPartitionTable.build((5.0, 1.0))
     with pytest.raises(ValueError, match=r"largest_field must be > 0, got 0.0"):
         LogPartitionTable.build(largest_field=0.0)
+    with pytest.raises(ValueError, match="nodes must be two numbers, got 4"):
+        LogPartitionTable.build(size=4, nodes=4)
     with pytest.raises(ValueError, match="nodes must be >= 2, got 1"):
         LogPartitionTable.build(nodes=(1, 4))
     with pytest.raises(ValueError, match="size must be a power of two"):

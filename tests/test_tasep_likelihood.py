@@ -86,9 +86,13 @@ def test_shapes_and_tensors():
     assert log_likelihood([1, 0, 1], [0.5, 0.4], [[0.5], [0.6], [0.7]]).shape == (3, 2)
     assert log_likelihood(np.empty((0, 5), int), 0.5, 0.5).shape == (0,)
     assert log_likelihood_grid(np.empty((0, 5), int), [0.5], [0.5]).shape == (0, 1, 1)
+    assert log_likelihood_grid([1, 0, 1], [], [0.4]).shape == (1, 0, 1)
+    assert log_likelihood_grid([1, 0, 1], [0.4, 0.5], []).shape == (1, 2, 0)
     sites = torch.tensor([[1, 0, 1], [0, 0, 0]])
     value = log_likelihood(sites, torch.tensor([0.5, 0.25]), 0.5)
     assert value.dtype == torch.float64
+    assert log_likelihood([1, 0, 1], torch.tensor(0.3), 0.4).dtype == torch.float64
+    assert log_likelihood_grid([1, 0, 1], [0.3], torch.tensor([0.4, 0.5])).shape == torch.Size([1, 1, 2])
     np.testing.assert_array_equal(value.numpy(), log_likelihood(pack(sites.numpy()), [0.5, 0.25], 0.5))
     np.testing.assert_allclose(value.numpy(), log_likelihood(sites, [0.5, 0.25], 0.5, backend="reference"), rtol=1e-14)
 

@@ -74,12 +74,12 @@ def arguments(temperature: Any, field: Any, size: Any, max_bond: Any) -> tuple[n
     return temperature, field, (rows, columns)
 
 
-def map_pairs(function: Callable, temperature: np.ndarray, field: np.ndarray, outputs: int | None = None) -> np.ndarray:
-    """The function at every pair (T, H), once for equal pairs."""
+def map_pairs(function: Callable, temperature: np.ndarray, field: np.ndarray, outputs: int | None = None) -> Any:
+    """The function at every pair (T, H), once for equal pairs; of one pair of numbers a number."""
     pairs, where = np.unique(np.stack([temperature.ravel(), field.ravel()]), axis=1, return_inverse=True)
     shape = () if outputs is None else (outputs,)
     values = np.array([function(T, H) for T, H in pairs.T.tolist()], dtype=np.float64).reshape(-1, *shape)
-    return values[where.ravel()].reshape((*temperature.shape, *shape))
+    return values[where.ravel()].reshape((*temperature.shape, *shape))[()]
 
 
 def value(coupling: float, field: float, sides: tuple[int, int], max_bond: int) -> float:

@@ -82,6 +82,8 @@ class LogPartitionTable:
         if largest_field <= 0:
             raise ValueError(f"largest_field must be > 0, got {largest_field}.")
         size = _checks.integer("size", size, 2)
+        if np.shape(nodes) != (2,):
+            raise ValueError(f"nodes must be two numbers, got {nodes}.")
         orders = [_checks.integer("nodes", number, 2) for number in nodes]
         num_checks = _checks.integer("num_checks", num_checks, 2)
         rng = np.random.default_rng(_checks.seed(seed))
@@ -177,4 +179,4 @@ class LogPartitionTable:
             of_T = of_T * (2 / (high - low) / np.hypot(T - TEMPERATURE_CRITICAL, w))[..., None]
         if along_field:
             of_H = of_H * (4 * y / top / np.hypot(H, v))[..., None]
-        return np.einsum("...i,...i->...", of_T @ c, of_H).reshape(T.shape)  # Chebyshev makes an axis of a number
+        return np.einsum("...i,...i->...", of_T @ c, of_H).reshape(T.shape)[()]  # Chebyshev makes an axis of a number

@@ -31,7 +31,7 @@ def log_likelihood(configurations: Any, entry_rate: Any, exit_rate: Any, *, back
         backend: "reference" (rational arithmetic, for short chains) or "cpu", the default.
 
     Returns:
-        float64 of the shape to which [n] and the rates broadcast; a tensor if the configurations are one.
+        float64 of the shape to which [n] and the rates broadcast; a tensor if the configurations or a rate are one.
 
     Raises:
         ValueError: for a rate outside (0, 1], shapes that do not broadcast, or occupations other than 0 and 1.
@@ -52,7 +52,7 @@ def log_likelihood(configurations: Any, entry_rate: Any, exit_rate: Any, *, back
     which, alpha, beta = _checks.broadcast(configurations=np.arange(len(batch)), entry_rate=alpha, exit_rate=beta)
     words, rates = _arrays.to_numpy(batch.words)[which.ravel()], [rate.reshape(-1, 1) for rate in (alpha, beta)]
     log_weight = _log_weight(words, num_sites, rates, backend).reshape(which.shape)
-    return _arrays.back(log_weight - log_z, batch.words)
+    return _arrays.back(log_weight - log_z, batch.words, entry_rate, exit_rate)
 
 
 def log_likelihood_grid(configurations: Any, entry_rates: Any, exit_rates: Any, *, backend: str | None = None) -> Any:
@@ -69,7 +69,7 @@ def log_likelihood_grid(configurations: Any, entry_rates: Any, exit_rates: Any, 
         backend: as in `log_likelihood`.
 
     Returns:
-        float64 [n, n_entry, n_exit]; a tensor if the configurations are one.
+        float64 [n, n_entry, n_exit]; a tensor if the configurations or the rates are one.
 
     Raises:
         ValueError, ArithmeticError: as `log_likelihood`, or for rates that are not one axis each.
@@ -87,9 +87,9 @@ def log_likelihood_grid(configurations: Any, entry_rates: Any, exit_rates: Any, 
         if axis.ndim != 1:
             raise ValueError(f"{name} must have one axis, got shape {axis.shape}. log_likelihood takes pairs of rates.")
     alpha, beta, num_sites = check(axes[0][:, None], axes[1], batch.num_sites)
-    rows = [np.broadcast_to(rates, (len(batch), len(rates))) for rates in (alpha[:, 0], beta[0])]
+    rows = [np.broadcast_to(rates, (len(batch), len(rates))) for rates in axes]
     log_weight = _log_weight(_arrays.to_numpy(batch.words), num_sites, rows, backend)
-    return _arrays.back(log_weight - log_partition(alpha, beta, num_sites), batch.words)
+    return _arrays.back(log_weight - log_partition(alpha, beta, num_sites), batch.words, entry_rates, exit_rates)
 
 
 def _log_weight(words: np.ndarray, num_sites: int, rates: list[np.ndarray], backend: str | None) -> np.ndarray:
