@@ -9,7 +9,16 @@ from torch import nn
 
 import hessfast
 from hessfast import potentials
-from hessfast.derivatives import _forms, derivatives, directional_third, fisher_metric, gradient, hessian_along, hvp
+from hessfast.derivatives import (
+    _forms,
+    derivatives,
+    directional_third,
+    fisher_metric,
+    gradient,
+    hessian_along,
+    hvp,
+    pullback_metric,
+)
 
 ACTIVATIONS = [nn.ReLU, nn.Softplus, nn.SiLU, nn.Tanh, nn.GELU]
 
@@ -236,11 +245,20 @@ def test_verify_finds_a_wrong_form(monkeypatch):
         (lambda net: hvp(net, points(), points(), chunk=0), "chunk must be >= 1, got 0"),
         (lambda net: hvp(net, points(), points(7)), r"vectors must have the shape of points, \(100, 2\), got \(7, 2\)"),
         (lambda net: directional_third(net, points(), points(dim=3)), "vectors must have the shape of points"),
+        (lambda net: potentials.build("deep", 2), "kind must be one of convex, softplus, layernorm, got 'deep'"),
+        (
+            lambda net: pullback_metric(lambda x: x.sum(), points()),
+            r"decoder must map points \[100, 2\] to \[100, ...\], got \(\)",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(network())
+
+
+def test_a_decoder_may_give_one_number_a_point():
+    assert pullback_metric(lambda x: x[:, 0] + 2 * x[:, 1], np.zeros((1, 2))).tolist() == [[[1.0, 2.0], [2.0, 4.0]]]
 
 
 def test_nothing_is_known_beyond_the_domain():

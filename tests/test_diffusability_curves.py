@@ -152,6 +152,8 @@ def test_only_what_is_watched_stops():
     assert fisher_information(denoiser, x, [1.0], relative_error=0.02) == alone.fisher_information
     with pytest.raises(TypeError, match=r"watched must be a list of names, got 'mmse'\. Pass \['mmse'\]"):
         fisher_curve(denoiser, x, 1.0, watched="mmse")
+    with pytest.raises(TypeError, match=r"watched must be left out for .*, got \['mmse'\]\. Use fisher_curve"):
+        fisher_information(denoiser, x, 1.0, watched=["mmse"])
 
 
 def test_rounding_is_told_and_is_in_the_errors():

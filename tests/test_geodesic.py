@@ -348,6 +348,11 @@ def test_batches_and_tensors():
         ),
         (lambda: connecting_geodesic(softmax, [0.0], [2.0], tolerance=0), "tolerance must be > 0, got 0"),
         (lambda: logmap(softmax, [0.0], [2.0], tolerance=-1), "tolerance must be > 0, got -1"),
+        (lambda: logmap(softmax, [0.0], [2.0], num_steps=0), "num_steps must be >= 1, got 0"),
+        (
+            lambda: Table(lambda x: x.sum(), [0, 0], [1, 1], (8, 8)),
+            r"potential must map points \[64, 2\] to \[64\], got 1 num",
+        ),
         (lambda: expmap(softmax, 0.0, 1.0), r"start must have shape \[\*batch, dim\], got \(\)"),
         (lambda: equidistant(softmax, np.zeros((5, 2)), 1), "num must be >= 2, got 1"),
         (

@@ -209,6 +209,8 @@ def test_plan_hash_changes_with_every_field():
         ({"shard_size": 2.0}, TypeError, "shard_size must be an integer, got 2.0"),
         ({"arrays": {}}, ValueError, "must name at least one array"),
         ({"arrays": {"x": ("complex64", ())}}, ValueError, r"arrays\['x'\] must have one of the dtypes .*complex64"),
+        ({"arrays": {"x": "int64"}}, TypeError, r"arrays\['x'\] must be \(dtype, shape of one sample\), got 'int64'"),
+        ({"arrays": {"x": ("int8", 3)}}, TypeError, r"arrays\['x'\] must be \(dtype, shape .*, got \('int8', 3\)"),
         ({"arrays": {"x": ("int8", (0,))}}, ValueError, "shape of x must be >= 1, got 0"),
         ({"parameters": {"x": float("nan")}}, TypeError, "parameters must be what JSON can hold"),
         ({"parameters": {"x": object()}}, TypeError, "parameters must be what JSON can hold"),
@@ -217,6 +219,11 @@ def test_plan_hash_changes_with_every_field():
 def test_impossible_plans_are_refused(change, error, message):
     with pytest.raises(error, match=message):
         shards.Plan.from_dict(PLAN.to_dict() | change)
+
+
+def test_what_is_no_plan_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="plan must be a Plan, got dict"):
+        shards.fill(tmp_path, PLAN.to_dict(), make)  # pyright: ignore[reportArgumentType]
 
 
 def test_another_plan_is_refused_and_the_fields_named(copy):

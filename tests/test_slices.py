@@ -47,6 +47,11 @@ def generator():
 # ---------------------------------------------------------------------------------------------------------------- plans
 
 
+def test_a_shape_of_anchors_is_a_tuple():
+    with pytest.raises(TypeError, match="latent_shape must be a tuple of integers, got 8"):
+        random_anchors(8)
+
+
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("num", [2, 3, 4])
 def test_z_is_its_formula(normalise, num):
@@ -124,7 +129,10 @@ def test_plans_are_saved_whole_and_damage_is_found(tmp_path, points):
         (tmp_path / "slice.safetensors").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"slice\.safetensors is damaged; put back the original"):
             SlicePlan.load(tmp_path)
-    with pytest.raises(FileNotFoundError, match="holds no slice: it has no other"):
+    with pytest.raises(FileNotFoundError, match=r"path must be the file or folder of a slice, got .*other, where"):
+        SlicePlan.load(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"other holds no slice: it has no slice\.safetensors"):
         SlicePlan.load(tmp_path / "other")
 
 

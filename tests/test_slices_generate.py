@@ -304,6 +304,11 @@ def test_options_that_do_not_fit(generator, more, message):
         shard_job(plan(), generator, **more)
 
 
+def test_a_generator_in_place_of_the_plan_is_refused(generator, tmp_path):
+    with pytest.raises(TypeError, match=r"plan must be a SlicePlan, got .*\. Pass the plan before the generator"):
+        generate(generator, plan(), tmp_path / "out")
+
+
 def test_latents_that_are_no_images_have_none():
     this = SlicePlan([[1.0, 2.0], [3.0, 2.0]], [[0.0], [0.5]])
     with pytest.raises(ValueError, match="keep must not name images for this generator"):

@@ -91,6 +91,8 @@ def test_refusals():
     ):
         with pytest.raises(ValueError, match=message):
             train_denoiser(**{"samples": x, "num_steps": 1, "batch_size": 4} | change)
+    with pytest.raises(TypeError, match="network must be a module, got 2"):
+        train_denoiser(x, 2)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="ema_decay must be a number"):
         train_denoiser(x, ema_decay=(0.9, 0.99))
     with pytest.raises(ArithmeticError, match="loss must be finite"):

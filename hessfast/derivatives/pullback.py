@@ -24,8 +24,11 @@ def pullback_metric(decoder: Callable[[Tensor], Tensor], points: Any, *, chunk: 
 
     def products(x: Tensor) -> tuple[Tensor, ...]:
         axes = torch.eye(x.shape[1]).to(x)
-        columns = [torch.func.jvp(decoder, (x,), (axis.expand_as(x),))[1].flatten(1) for axis in axes]
-        jacobian = torch.stack(columns, dim=1)  # [n, dim, outputs]
+        columns = [torch.func.jvp(decoder, (x,), (axis.expand_as(x),))[1] for axis in axes]
+        if columns[0].shape[:1] != x.shape[:1]:
+            shape = tuple(columns[0].shape)
+            raise ValueError(f"decoder must map points {list(x.shape)} to [{len(x)}, ...], got {shape}.")
+        jacobian = torch.stack([column[..., None].flatten(1) for column in columns], dim=1)  # [n, dim, outputs]
         return (jacobian @ jacobian.mT,)
 
     return back(*each(products, chunk, flat))

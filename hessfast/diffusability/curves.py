@@ -181,7 +181,7 @@ def fisher_curve(
 
 
 def fisher_information(denoiser: Denoiser, samples: Any, tau: Any, **options: Any) -> Estimate:
-    """`FisherCurve.fisher_information` alone, with the arguments of `fisher_curve`.
+    """`FisherCurve.fisher_information` alone, with the arguments of `fisher_curve` but `watched`.
 
     `relative_error` is asked of it alone; what would be in the curve's `warnings` is warned of.
 
@@ -225,6 +225,8 @@ def mmse_rate(denoiser: Denoiser, samples: Any, tau: Any, **options: Any) -> Est
 
 
 def _alone(name: str, denoiser: Denoiser, samples: Any, tau: Any, **options: Any) -> Estimate:
+    if "watched" in options:
+        raise TypeError(f"watched must be left out for {name} alone, got {options['watched']!r:.80}. Use fisher_curve.")
     curve = fisher_curve(denoiser, samples, tau, watched=(name,), **options)
     for text in curve.warnings:
         warnings.warn(text, stacklevel=3)

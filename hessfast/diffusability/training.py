@@ -73,6 +73,8 @@ def train_denoiser(
     if network is None:
         with _random.seeded(seed):
             network = MLP(x.shape[1], 64 if x.shape[1] <= _FEW else 128) if x.ndim == 2 else UNet(x.shape[1])
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network must be a module, got {network!r:.80}.")
     sigma_data = float((x.double() - x.double().mean(dim=0)).square().mean()) ** 0.5
     if not sigma_data > 0:
         raise ValueError("samples must differ, got the same one throughout.")

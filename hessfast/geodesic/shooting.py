@@ -85,7 +85,7 @@ def logmap(
         >>> logmap(lambda x: (x**2).sum(dim=-1) / 2, [0.0, 0.0], [1.0, 2.0]).round(9).tolist()
         [1.0, 2.0]
     """
-    tolerance = _checks.positive("tolerance", tolerance)
+    num_steps, tolerance = _checks.integer("num_steps", num_steps, 1), _checks.positive("tolerance", tolerance)
     curve = connecting_geodesic(potential, start, end, box=box)
     points = _checks.to_numpy(curve.points).astype(np.float64)
     batch, (n, dim) = points.shape[:-2], (points.shape[-2] - 1, points.shape[-1])

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hessfast import _checks
+
 KINDS = ("convex", "softplus", "layernorm")
 
 
@@ -90,6 +92,7 @@ def build(kind: str, dim: int, width: int | None = None, depth: int | None = Non
           (2): Linear(in_features=8, out_features=1, bias=True)
         )
     """
+    _checks.choice("kind", kind, KINDS)
     sizes = {name: value for name, value in (("width", width), ("depth", depth)) if value is not None}
     kinds = {"convex": ConvexPotential, "softplus": SoftplusPotential, "layernorm": LayerNormPotential}
     return kinds[kind](dim, **sizes)

@@ -36,6 +36,10 @@ class Table:
         with torch.no_grad():
             parts = [in_double(potential)(some.to(like.device)) for some in nodes.split(_CHUNK)]
         values = np.concatenate([_arrays.to_numpy(part).reshape(-1) for part in parts])
+        if len(values) != len(nodes):
+            raise ValueError(
+                f"potential must map points [{len(nodes)}, 2] to [{len(nodes)}], got {len(values)} numbers."
+            )
         self._fit(axes, values.reshape([len(axis) for axis in axes]))
 
     @classmethod

@@ -51,6 +51,8 @@ def fill(
         285
     """
     folder = Path(folder)
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan must be a Plan, got {type(plan).__name__}.")
     integer("world_size", world_size, 1)
     integer("rank", rank, 0, world_size - 1)
     try:

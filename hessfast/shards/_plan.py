@@ -47,7 +47,10 @@ class Plan:
         if not self.arrays:
             raise ValueError("arrays must name at least one array, got none.")
         arrays = {}
-        for name, (dtype, shape) in self.arrays.items():
+        for name, each in self.arrays.items():
+            if not isinstance(each, tuple | list) or len(each) != 2 or not isinstance(each[1], tuple | list):
+                raise TypeError(f"arrays[{name!r}] must be (dtype, shape of one sample), got {each!r:.80}.")
+            dtype, shape = each
             if str(dtype) not in DTYPES:
                 raise ValueError(f"arrays[{name!r}] must have one of the dtypes {', '.join(DTYPES)}, got {dtype!r}.")
             arrays[name] = (str(dtype), tuple(integer(f"shape of {name}", side, 1) for side in shape))

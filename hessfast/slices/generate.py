@@ -83,6 +83,8 @@ def shard_job(
     shard_size: int | None = None,
 ) -> tuple[shards.Plan, Callable[[int, int], dict[str, np.ndarray]]]:
     """The sharded job that a slice is, and the function ``make(start, stop)`` that fills a shard of it."""
+    if not isinstance(plan, SlicePlan):
+        raise TypeError(f"plan must be a SlicePlan, got {type(plan).__name__}. Pass the plan before the generator.")
     named = [_checks.choice("keep", name, KEPT) for name in keep]
     described = None if features is None else feature_map(features)
     kept = [name for name in KEPT if name in named and (name != "features" or described is not None)]

@@ -205,6 +205,8 @@ class SlicePlan:
         """
         from safetensors import SafetensorError
 
+        if not Path(path).exists():
+            raise FileNotFoundError(f"path must be the file or folder of a slice, got {path}, where there is none.")
         path = Path(path) / FILE if Path(path).is_dir() else Path(path)
         if not path.exists():
             raise FileNotFoundError(f"{path.parent} holds no slice: it has no {path.name}.")
@@ -236,6 +238,8 @@ def random_anchors(latent_shape: Any, num: int = 3, *, seed: int = 0) -> Tensor:
         (torch.Size([3, 1, 8, 8]), True)
     """
     num, seed = _checks.integer("num", num, 2), _checks.seed(seed)
+    if not np.iterable(latent_shape):
+        raise TypeError(f"latent_shape must be a tuple of integers, got {latent_shape!r:.80}.")
     shape = tuple(_checks.integer("latent_shape", side, 1) for side in latent_shape)
     return torch.stack([torch.randn(shape, generator=_random.generator(seed, *_random.ANCHORS, k)) for k in range(num)])
 
