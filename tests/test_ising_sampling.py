@@ -243,6 +243,8 @@ NAN, INFINITY = float("nan"), float("inf")
         (lambda: sample(2.0, 0.0, 8, method="wolff"), ValueError, "method must be one of auto, cftp, fk-cftp, mcmc"),
         (lambda: sample(2.0, 0.0, 8, device="tpu"), ValueError, "device must be .cpu., .cuda. or .cuda:N., got 'tpu'."),
         (lambda: sample(2.0, 0.0, 8, backend="fpga"), ValueError, "backend must be one of reference, cpu, gpu, got"),
+        (lambda: sample(1.0, 0.0, 8, method="cftp"), ValueError, 'not be "cftp" at T = 1, H = 0: it would hardly end.'),
+        (lambda: sample([3.0, 2.0], 0.01, 256, method="cftp"), ValueError, 'not be "cftp" at T = 2, H = 0.01'),
         (lambda: sample(2.0, 0.0, 8, method="cftp", backend="gpu"), ValueError, 'backend must be "cpu" or "ref'),
         (lambda: sample(2.0, 0.0, 8, device="cuda", backend="cpu"), ValueError, 'backend must be "gpu" for data'),
         (lambda: sweep(BATCH.spins(), 2.0, 0.0, 1, 0), TypeError, "batch must be an IsingBatch, got ndarray. Make one"),

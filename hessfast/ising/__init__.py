@@ -1,6 +1,7 @@
 """The two-dimensional Ising model in a field on a periodic square lattice: exact samples and exact references.
 
 E(s) = -sum_<ij> s_i s_j - H sum_i s_i,  p(s) = exp(-E/T) / Z,  J = k_B = 1.
+Samples have sums over the lattice; log_partition, mean_bond_energy and mean_magnetization are per spin.
 """
 
 from .enumeration import DensityOfStates, density_of_states

@@ -37,6 +37,7 @@ _RUNGS = (
 )
 # fmt: on
 
+_MOST_CUT = 11  # e^11 sweeps: seconds a lattice, and ten times that at 13
 _ISING_FLIP, _ISING_MCMC = 4, 5  # branches of the key tree (kernels/_random)
 
 
@@ -59,11 +60,15 @@ def _limit(temperature: np.ndarray) -> np.ndarray:
 
 
 def refuse_endless(temperature: np.ndarray, field: np.ndarray, size: int, certificate: np.ndarray) -> None:
-    """Refuse cftp where metastability makes it run for ever: far inside the declared region of fk-cftp."""
-    endless = (certificate == "cftp") & (np.abs(field) < _limit(temperature) / 2) & (temperature < 2.2) & (size > 16)
+    """Refuse cftp where metastability makes it run for minutes or for ever: far inside the declared region of fk-cftp.
+
+    To turn over, a lattice must be cut by two interfaces: exp(2 size tension / T) sweeps, with Onsager's tension.
+    """
+    cut = 2 * size * (2 / temperature + np.log(np.tanh(1 / temperature)))
+    endless = (certificate == "cftp") & (np.abs(field) < _limit(temperature) / 2) & (cut > _MOST_CUT)
     if endless.any():
         t, h = temperature[endless][0], field[endless][0]
-        raise ValueError(f'method must not be "cftp" at T = {t:g}, H = {h:g}: it would not end. Use "auto".')
+        raise ValueError(f'method must not be "cftp" at T = {t:g}, H = {h:g}: it would hardly end. Use "auto".')
 
 
 def work(temperature: np.ndarray, field: np.ndarray) -> np.ndarray:

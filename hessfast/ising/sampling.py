@@ -51,11 +51,14 @@ class IsingBatch:
         return replace(self, **rows, first_id=self.first_id + start)
 
     def bond_energy(self) -> Any:
-        """int64 [n]: -sum_<ij> s_i s_j, exact; the energy E is bond_energy - field * magnetization."""
+        """int64 [n]: -sum_<ij> s_i s_j, exact; the energy E is bond_energy - field * magnetization.
+
+        Over the whole lattice, where `ising.mean_bond_energy` is per spin.
+        """
         return self._observables()[0]
 
     def magnetization(self) -> Any:
-        """int64 [n]: sum_i s_i, exact."""
+        """int64 [n]: sum_i s_i, exact; over the whole lattice, where `ising.mean_magnetization` is per spin."""
         return self._observables()[1]
 
     def _observables(self):
@@ -105,7 +108,7 @@ def sample(
 
     Raises:
         ValueError: for a parameter that is NaN, infinite or out of range, mismatched shapes, an unknown method, or cftp
-            where it would not end.
+            where it would hardly end.
         BackendUnavailableError: if there is no such device.
 
     References:
