@@ -4,6 +4,7 @@ Messages read: <argument> must <requirement>, got <value>. <remedy>.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,17 @@ def potential(value: Any) -> Any:
         remedy = f" Pass its {held}." if held else ""
         raise TypeError(f"potential must be a module or a function of points, got {type(value).__name__}.{remedy}")
     return value
+
+
+def of_dtype(call: Callable[[], Any], requirement: str, remedy: str) -> Any:
+    """What `call` returns; torch's error of two dtypes in our words."""
+    try:
+        return call()
+    except RuntimeError as error:
+        text = str(error)
+        if "dtype" not in text and "scalar type" not in text and "same type" not in text:
+            raise
+        raise TypeError(f"{requirement}, got {text.splitlines()[0]!r:.100}. {remedy}") from error
 
 
 def interval(name: str, ends: Any, positive: bool = False) -> tuple[float, float]:

@@ -228,6 +228,18 @@ def test_verify_finds_a_wrong_form(monkeypatch):
         derivatives(network(), points(), verify=True)
 
 
+def test_functions_of_another_dtype_are_told_what_to_do():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Softplus(), torch.nn.Linear(8, 1))
+    calls = (
+        lambda x: derivatives(lambda y: -net(y), x),
+        lambda x: potentials.Table(lambda y: -net(y)[:, 0], (0, 0), (1, 1)),
+    )
+    for call in calls:
+        with pytest.raises(TypeError, match=r"potential must take points of torch\.float64, got .* lambda x: -network"):
+            call(np.zeros((5, 2)))
+    assert derivatives(lambda y: -net(y.float()), np.zeros((5, 2))).hessian.shape == (5, 2, 2)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -207,6 +207,14 @@ def test_metrics_that_are_not_positive_are_reported():
     assert metric.shape == (4, 2, 2)
 
 
+def test_parameters_far_from_the_fit_are_told(fitted):
+    """As physical ones in place of natural ones: the fit is of -2 to 2."""
+    with pytest.warns(
+        UserWarning, match=r"far from the fit, \[-2\.0, -2\.0\] to \[2\.0, 2\.0\], at 50\.0% of the points"
+    ):
+        fitted.log_z([[0.0, 5.0], [-3.0, 3.0]])
+
+
 def test_what_is_refused():
     posterior, theta = gaussian(10)
     with pytest.raises(ValueError, match="potential must be one of convex, softplus, layernorm"):

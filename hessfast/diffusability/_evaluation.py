@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from hessfast import _checks
+
 
 def refuse_training(name: str, *functions: Any) -> None:
     """Layers that mix samples of a batch, or draw numbers, in training."""
@@ -49,14 +51,4 @@ def _networks(function: Any) -> Iterator[nn.Module]:
 
 
 def of_dtype(name: str, call: Callable[[], Any], dtype: torch.dtype) -> Any:
-    """What `call` returns; torch's error of two dtypes in our words."""
-    try:
-        return call()
-    except RuntimeError as error:
-        text = str(error)
-        if "dtype" not in text and "scalar type" not in text and "same type" not in text:
-            raise
-        reason = text.splitlines()[0]
-        raise TypeError(
-            f"{name} must have the dtype of samples, {dtype}, got {reason!r:.100}. Convert them."
-        ) from error
+    return _checks.of_dtype(call, f"{name} must have the dtype of samples, {dtype}", "Convert them.")

@@ -21,6 +21,7 @@ from ._descent import Loss, adam, polish
 from ._rows import LOSSES, divergence, median_variance
 
 _MOST_NUMBERS = 2**23  # of a matrix of rows and nodes that is held at a time
+_FAR = 2.0  # from the centre of the fit, in half widths
 _CLOSED_FORM = "closed form"  # in settings.json
 _DAMAGED = "path must be a folder written by LogPartition.save, got {!r}, damaged. Fit it again."
 _SETTINGS = (
@@ -318,11 +319,26 @@ class LogPartition:
         dim = len(centre)
         if points.ndim < 1 or points.shape[-1] != dim:
             raise ValueError(f"theta must have shape [..., {dim}], got {points.shape}.")
+        self._warn_far(points)
         flat = torch.as_tensor(points.reshape(-1, dim), dtype=centre.dtype)
         some = flat if len(flat) else flat.new_zeros(1, dim)  # vmap takes no empty batch
         result = function(some)[: len(flat)].detach()
         result = result.reshape((*points.shape[:-1], *result.shape[1:])).double()
         return _arrays.as_given(result, theta)
+
+    def _warn_far(self, theta: np.ndarray) -> None:
+        """Of theta that look as if they were no natural parameters; closed forms do not know where they were fitted."""
+        if isinstance(self.potential, potentials.CLOSED_FORMS):
+            return
+        centre, width = (_arrays.to_numpy(self._fitted().get_buffer(name)) for name in ("centre", "width"))
+        far = (np.abs(theta - centre) > _FAR * width).any(axis=-1)
+        if far.any():
+            low, high = ((centre + sign * width).round(6).tolist() for sign in (-1, 1))
+            warnings.warn(
+                f"theta is far from the fit, {low} to {high}, at {far.mean():.1%} of the points, where log Z is not "
+                "known. Pass natural parameters.",
+                stacklevel=4,
+            )
 
 
 def _in_own_units(potential: nn.Module, dim: int) -> potentials.Standardised:

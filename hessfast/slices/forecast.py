@@ -60,7 +60,7 @@ def forecast(
     Example:
         >>> import tempfile
         >>> from hessfast.slices import from_callable
-        >>> plan = SlicePlan([[[[1.0, 2.0]]], [[[3.0, 2.0]]]], [[k / 8] for k in range(9)], num_steps=5, micro_batch=4)
+        >>> plan = SlicePlan([[[[1.0, 2.0]]], [[[3.0, 5.0]]]], [[k / 8] for k in range(9)], num_steps=5, micro_batch=4)
         >>> found = forecast(plan, from_callable(lambda z: z, "same"), tempfile.mkdtemp(), keep=["latents"])
         >>> found.missing, found.calls, found.num_bytes  # 3 micro-batches; of each point two float32 and u, float64
         (9, 15, 144)
