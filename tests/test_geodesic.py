@@ -407,6 +407,31 @@ def test_the_units_of_coordinates_do_not_matter(scale):
     np.testing.assert_allclose(distance_map(bowl, [0, 0], (9, 9))[[-1, 0, -1], [0, -1, -1]], [1, 1, 2**0.5], rtol=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["levi-civita", "mixture"])
+def test_a_coordinate_whose_metric_is_rounding(kind):
+    """log(e^(x + y) + e^y) = y + softplus(x): the curves are those of softplus, with y straight."""
+    flat = lambda p: torch.logsumexp(torch.stack([p[:, 0] + p[:, 1], p[:, 1]]), dim=0)  # noqa: E731
+    start, end = [[-2.0, 0.0], [-3.0, 1.0], [0.0, 0.0], [-2.0, 0.0]], [[2.0, 1.0], [1.0, 1.0], [1.0, 2.0], [2.0, 0.0]]
+    curves = connecting_geodesic(flat, start, end, kind)
+    alone = connecting_geodesic(
+        lambda p: torch.nn.functional.softplus(p[:, 0]), *(np.array(x)[:, :1] for x in (start, end))
+    )
+    assert curves.converged.all() and np.abs(curves.points).max() <= 3
+    if kind == "levi-civita":
+        np.testing.assert_allclose(curves.length, alone.length, rtol=1e-5)
+
+
+@pytest.mark.parametrize("far", [10.0, 20.0, 30.0])
+def test_mixture_curves_between_plateaus_are_straight_in_every_coordinate(far):
+    """At both ends the first coordinate is flat, where its unit must not be taken from."""
+    phi = lambda p: torch.nn.functional.softplus(p[:, 0]) + p[:, 1] ** 4 / 4 + p[:, 1] ** 2 / 2  # noqa: E731
+    curve = connecting_geodesic(phi, [-far, 0.0], [far, 2.0], "mixture")
+    eta = np.stack([1 / (1 + np.exp(-curve.points[:, 0])), curve.points[:, 1] ** 3 + curve.points[:, 1]], axis=1)
+    straight = eta[0] + np.linspace(0, 1, len(eta))[:, None] * (eta[-1] - eta[0])
+    assert curve.converged
+    np.testing.assert_allclose(eta, straight, atol=1e-4)
+
+
 def test_what_holds_a_potential_is_told_how_to_pass_it():
     held = {"potential_": LogPartition(), "potential()": ExponentialFamilyPosterior()}
     held["potential_"].potential_ = softmax
@@ -417,6 +442,8 @@ def test_what_holds_a_potential_is_told_how_to_pass_it():
                 call(model, [0.0, 0.0], [1.0, 1.0])
     with pytest.raises(TypeError, match=r"potential must be a module or a function of points, got float\.$"):
         fisher_metric(1.0, [0.0])
+    with pytest.raises(TypeError, match=r"function of points, got LogPartition\.$"):  # it holds none yet
+        fisher_metric(LogPartition(), [0.0])
     with pytest.raises(
         TypeError, match=r"differentiable by torch, got Table[.] Use its gradient, hessian or hessian_al"
     ):

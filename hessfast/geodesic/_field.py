@@ -14,6 +14,9 @@ from hessfast.potentials._double import in_double
 ROUNDING = 1024 * np.finfo(float).eps  # of eta, relative to the largest of a curve: splines lose three digits
 
 
+_FLAT = 1e-6  # of eta
+
+
 class Field(NamedTuple):
     """phi at points `[n, dim]`: its gradient, its Hessian, the change of that along vectors, and where phi is known.
 
@@ -77,10 +80,26 @@ def squared_lengths(points: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, 
     return (dx * np.diff(means, axis=-2)).sum(axis=-1), ROUNDING * (np.abs(dx) * size).sum(axis=-1)
 
 
-def units(metric: np.ndarray) -> np.ndarray:
-    """Steps of each coordinate that are of length one in the mean over nodes: of metrics `[pairs, n, dim, dim]`,
-    `[pairs, 1, dim]`. What is compared across coordinates is measured in them, so that their own units do not matter.
+class Units(NamedTuple):
+    """Of coordinates along polylines, `[pairs, 1, dim]` each.
+
+    Attributes:
+        step: of about length one. What is compared across coordinates is measured in it, so that their own units do not
+            matter. A coordinate along which eta hardly changes counts as if it changed by a millionth of its size.
+        least: metric that eta may have by rounding alone.
     """
-    squares = np.abs(np.diagonal(metric, axis1=-2, axis2=-1)).mean(axis=-2, keepdims=True)
-    squares = np.maximum(squares, 1e-60 * squares.max(axis=-1, keepdims=True))
-    return 1 / np.sqrt(np.where(squares > 0, squares, 1))
+
+    step: np.ndarray
+    least: np.ndarray
+
+
+def units(field: Field, points: np.ndarray) -> Units:
+    """Of polylines `[pairs, n, dim]`."""
+    metric, means = at(field.metric, points), at(field.mean, points)
+    squares = np.abs(np.diagonal(metric, axis1=-2, axis2=-1))
+    known = np.isfinite(squares).all(axis=-1, keepdims=True)
+    squares = np.where(known, squares, 0).sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    size = np.maximum(np.ptp(points, axis=1), np.abs(points).max(axis=1))[:, None]
+    steep = np.where(known, np.abs(means), 0).max(axis=1, keepdims=True) / np.where(size > 0, size, 1)
+    squares = np.maximum(squares, _FLAT * steep)
+    return Units(1 / np.sqrt(np.where(squares > 0, squares, 1)), ROUNDING * steep)

@@ -18,7 +18,7 @@ def straight_in_eta(
     pairs, nodes, dim = line.shape
     ends = at(field.mean, line[:, [0, -1]])
     goals = ends[:, :1] + np.linspace(0, 1, nodes)[:, None] * (ends[:, 1:] - ends[:, :1])
-    unit = units(at(field.metric, line[:, [0, -1]]))[:, 0]
+    unit = units(field, line).step[:, 0]
     way = np.abs((ends[:, 1] - ends[:, 0]) * unit).max(axis=1, keepdims=True) / unit
     way += ROUNDING / tolerance * np.abs(ends).max(axis=1, initial=0) + 1e-300
     points, goals = line.reshape(-1, dim).copy(), goals.reshape(-1, dim)

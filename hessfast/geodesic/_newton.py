@@ -18,7 +18,7 @@ import numpy as np
 from hessfast._dispatch import kernel
 from hessfast._polylines import resampled
 
-from ._field import ROUNDING, Field, at, squared_lengths, units
+from ._field import ROUNDING, Field, Units, at, squared_lengths, units
 
 _FIRST_DAMPING, _LEAST, _MOST = 1e-3, 1e-9, 1e9
 _SINGULAR = 4e-9  # of the metric's size: what makes a semidefinite metric definite
@@ -37,10 +37,10 @@ def connect(field: Field, start: np.ndarray, end: np.ndarray, segments: int, tol
     """From straight lines on a coarse mesh to the last one."""
     meshes = sorted({max(segments // factor, 2) for factor in _MESHES})
     points = start[:, None] + np.linspace(0, 1, meshes[0] + 1)[:, None] * (end - start)[:, None]
-    iterations = np.zeros(len(start), int)
+    iterations, scale = np.zeros(len(start), int), units(field, points)
     for n in meshes:
         points = resampled(points, n + 1)
-        solved = _relax(field, points, tolerance, most)
+        solved = _relax(field, points, scale, tolerance, most)
         points, iterations = solved.points, iterations + solved.iterations
     return solved._replace(iterations=iterations)
 
@@ -50,7 +50,7 @@ def energy(points: np.ndarray, means: np.ndarray) -> np.ndarray:
     return (points.shape[1] - 1) * squared_lengths(points, means)[0].sum(axis=1)
 
 
-def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Solved:
+def _relax(field: Field, points: np.ndarray, scale: Units, tolerance: float, most: int) -> Solved:
     points = points.copy()
     pairs, nodes, dim = points.shape
     n = nodes - 1
@@ -62,33 +62,37 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
         np.empty((pairs, n + 1, dim, dim)), np.empty((pairs, n - 1, dim)),
         np.empty((pairs, n - 2, dim, dim)), np.empty((pairs, n - 1, dim, dim)),
     )  # fmt: skip
-    block_tridiagonal = kernel("block_tridiagonal")
+    block_tridiagonal, unit, least = kernel("block_tridiagonal"), scale.step, 4 * scale.least[..., None] * np.eye(dim)
     fresh, active = np.ones(pairs, bool), np.isfinite(value)
     for _ in range(most):
         new = np.flatnonzero(active & fresh)
         if new.size:
             metric[new] = H = at(field.metric, points[new])
             bend, turn = np.diff(points[new], n=2, axis=1), np.diff(means[new], n=2, axis=1)
-            gradient[new] = -(turn + np.einsum("pkij,pkj->pki", H[:, 1:-1], bend))
-            along = _along(field, points[new], H, bend)
+            force = -(turn + np.einsum("pkij,pkj->pki", H[:, 1:-1], bend))
+            heard = np.abs(force) > ROUNDING * np.abs(means[new]).max(axis=1, keepdims=True)
+            gradient[new] = np.where(heard, force, 0)  # a flat coordinate would follow its rounding anywhere
+            along = _along(field, points[new], H, bend, unit[new])
             K = H[:, :-2] + 2 * H[:, 1:-1] + H[:, 2:]
             lower[new] = -(H[:, 1:-2] + H[:, 2:-1])
             diagonal[new] = K - np.diff(H, n=2, axis=1) - along
-            decrement, convex = block_tridiagonal(K + _SINGULAR * _size(H[:, 1:-1]), lower[new], gradient[new])
+            decrement, convex = block_tridiagonal(
+                K + _SINGULAR * _size(H[:, 1:-1], unit[new]) + least[new], lower[new], gradient[new]
+            )
             gain = n * (gradient[new] * decrement).sum(axis=(1, 2))
             noise = n * squared_lengths(points[new], means[new])[1].sum(axis=1)
             residual[new] = np.where(convex, gain / (np.abs(value[new]) + noise / tolerance + 1e-300), np.inf)
-            unit = units(H)
-            still = np.abs(gradient[new] * unit).max(axis=(1, 2)) <= ROUNDING * np.abs(means[new] * unit).max(
-                axis=(1, 2)
-            )
+            forces, sizes = (np.abs(x[new] * unit[new]).max(axis=(1, 2)) for x in (gradient, means))
+            still = forces <= ROUNDING * sizes
             residual[new[still]] = 0
             active[new] = ~(residual[new] < tolerance)
         now = np.flatnonzero(active)
         if not now.size:
             break
         iterations[now] += 1
-        damped = diagonal[now] + 4 * damping[now, None, None, None] * _size(metric[now][:, 1:-1])
+        damped = (
+            diagonal[now] + 4 * damping[now, None, None, None] * _size(metric[now][:, 1:-1], unit[now]) + least[now]
+        )
         step, definite = block_tridiagonal(damped, lower[now], -gradient[now])
         there = points[now].copy()
         there[:, 1:-1] += step
@@ -109,21 +113,19 @@ def _relax(field: Field, points: np.ndarray, tolerance: float, most: int) -> Sol
     return Solved(points, residual, iterations)
 
 
-def _along(field: Field, points: np.ndarray, metric: np.ndarray, bend: np.ndarray) -> np.ndarray:
+def _along(field: Field, points: np.ndarray, metric: np.ndarray, bend: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """T[bend] at the inner nodes; by differences over a quarter of a segment, which a term so small forgives."""
     inner = points[:, 1:-1]
     if field.metric_along is not None:
         return at(field.metric_along, inner, bend)
-    unit = units(metric)
     reach = np.linalg.norm((points[:, 2:] - points[:, :-2]) / unit, axis=-1, keepdims=True) / 8
     far = np.linalg.norm(bend / unit, axis=-1, keepdims=True)
     times = reach / np.where(far > 0, far, 1)
     return (at(field.metric, inner + times * bend) - metric[:, 1:-1]) / times[..., None]
 
 
-def _size(metric: np.ndarray) -> np.ndarray:
-    """The metric with eigenvalues (in `units`) made positive, and none much smaller than the largest of its curve."""
-    unit = units(metric)
+def _size(metric: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """The metric with eigenvalues (in units) made positive, and none much smaller than the largest of its curve."""
     both = unit[..., :, None] * unit[..., None, :]
     eigenvalues, vectors = np.linalg.eigh(metric * both)
     eigenvalues = np.abs(eigenvalues)

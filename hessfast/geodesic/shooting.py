@@ -7,7 +7,7 @@ import numpy as np
 
 from hessfast import _arrays, _checks
 
-from ._field import Field, at, field_of, units
+from ._field import Field, field_of, units
 from .connecting import connecting_geodesic
 
 _MOST_SHOTS = 20
@@ -92,7 +92,7 @@ def logmap(
     points = points.reshape(-1, n + 1, dim)
     field = field_of(potential, None, dim, exact=True)
     v = n * np.einsum("k,...ki->...i", np.array([-25, 48, -36, 16, -3]) / 12, points[:, :5])
-    unit = units(at(field.metric, points[:, [0, -1]]))[:, 0]
+    unit = units(field, points).step[:, 0]
     arrived = _aimed(lambda x, v: _shot(field, x, v, num_steps), points[:, 0], points[:, -1], v, unit, tolerance)
     return _arrays.as_given(arrived.reshape(*batch, dim), start)
 
