@@ -77,10 +77,17 @@ def fitted(model: Any, attribute: str) -> Any:
 def potential(value: Any) -> Any:
     """A module or a function of points; of what only holds one, it is named."""
     if not callable(value):
-        held = next((name for name in ("potential_", "potential()") if hasattr(value, name.strip("()"))), None)
+        made = callable(getattr(value, "potential", None))
+        held = "potential_" if hasattr(value, "potential_") else "potential()" if made else None
         remedy = f" Pass its {held}." if held else ""
         raise TypeError(f"potential must be a module or a function of points, got {type(value).__name__}.{remedy}")
     return value
+
+
+def called(potential: Any, points: Any) -> Any:
+    """What a potential makes of points, or a sentence where it wants another dtype."""
+    remedy = "Pass the module itself, or a function that converts them, as lambda x: -network(x.float())."
+    return of_dtype(lambda: potential(points), f"potential must take points of {points.dtype}", remedy)
 
 
 def of_dtype(call: Callable[[], Any], requirement: str, remedy: str) -> Any:

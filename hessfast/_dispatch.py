@@ -66,6 +66,9 @@ def present(device: str) -> str:
 
         if not torch.cuda.is_available():
             raise BackendUnavailableError('No CUDA device was found; use device="cpu".')
+        number = int(str(device).partition(":")[2] or 0)
+        if number >= (num := torch.cuda.device_count()):
+            raise BackendUnavailableError(f"device must be one of {num} CUDA devices, cuda:0 the first, got {device}.")
     return device
 
 

@@ -209,3 +209,15 @@ def test_exact_denoisers_of_float32_lose_their_last_digits_only(dim, tau):
     fine, coarse = (fisher_curve(from_density(sphere), y, tau) for y in (x, x.float()))
     assert coarse.mmse_rate.mean == pytest.approx(fine.mmse_rate.mean, rel=0.02)
     assert coarse.fisher_information.mean == pytest.approx(fine.fisher_information.mean, rel=0.02)
+
+
+def test_heavy_tails_of_a_function():
+    """Of exp the values are sums over a fine grid of n within 6.5."""
+    curves = TransformedNormal(torch.exp).exact(0.1)
+    n, y = np.linspace(-6.5, 6.5, 40_001), np.linspace(-1.5, 60, 6_001)
+    weight, x = np.exp(-(n**2) / 2) / np.sqrt(2 * np.pi) * (n[1] - n[0]), np.exp(n)
+    density, score = np.empty_like(y), np.empty_like(y)
+    for k, at in enumerate(y):
+        kernel = weight * np.exp(-((at - x) ** 2) / 0.2) / np.sqrt(0.2 * np.pi)
+        density[k], score[k] = kernel.sum(), (kernel @ x / max(kernel.sum(), 1e-300) - at) / 0.1
+    assert curves.fisher_information == pytest.approx(np.sum(density * score**2) * (y[1] - y[0]), rel=1e-3)

@@ -323,7 +323,7 @@ UNIFORM = [-np.log(3)] * 3
 @pytest.mark.parametrize(
     ("log_mass", "to_natural", "message"),
     [
-        ([[0.0, np.nan, 0.0]], None, "posterior must have log masses whose highest is finite, got nan in row 0"),
+        ([[0.0, np.nan, 0.0]], None, "log_mass must have exponentials that add to 1 in every row, got nan in row 0"),
         ([UNIFORM, [-np.inf] * 3], None, "log_mass must have exponentials that add to 1 in every row, got 0 in row 1"),
         ([CERTAIN, CERTAIN[::-1]], None, "posterior must be wider than a cell of its grid, got a median variance of 0"),
         ([UNIFORM], lambda t: 0 * t + 2, "theta must vary in every column, got 2 throughout column 0"),

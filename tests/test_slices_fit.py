@@ -190,3 +190,11 @@ def test_a_ridge_midway_between_two_nodes_is_on_both():
 
 def test_a_flat_metric_has_no_ridge():
     assert not ridge(np.broadcast_to(np.eye(2), (9, 9, 2, 2))).any()
+
+
+@pytest.mark.parametrize(("width", "nodes"), [(2, [9, 10]), (3, [10]), (5, [])])
+def test_the_rim_of_a_plateau_is_no_ridge(width, nodes):
+    metric = np.zeros((20, 20, 2, 2))
+    metric[..., 0, 0] = 1 + 1e-3 * np.minimum(np.arange(20), 19 - np.arange(20))[:, None]
+    metric[9 : 9 + width, :, 0, 0] = 5
+    assert np.flatnonzero(ridge(metric).any(axis=1)).tolist() == nodes

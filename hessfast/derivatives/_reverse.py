@@ -5,8 +5,7 @@ import re
 import torch
 from torch import Tensor
 
-from hessfast import _arrays
-from hessfast.potentials._double import called
+from hessfast import _arrays, _checks
 
 from ._norms import PlainNorms
 from ._points import Potential
@@ -22,7 +21,7 @@ def eager(potential: Potential, x: Tensor) -> tuple[Tensor, ...]:
 def values(potential: Potential, x: Tensor) -> Tensor:
     # As many points as coordinates and one more: sums over points must not pass for values at them.
     given = torch.cat([x, x[:1]]) if len(x) == x.shape[1] > 1 else x
-    value = called(potential, given)
+    value = _checks.called(potential, given)
     if not _arrays.is_tensor(value) or value.shape not in ((len(given),), (len(given), 1)):
         shape = tuple(value.shape) if _arrays.is_tensor(value) else type(value).__name__
         raise ValueError(f"potential must map points [{len(given)}, {x.shape[1]}] to [{len(given)}], got {shape}.")

@@ -19,8 +19,9 @@ from ._quadrature import REACH, legendre, on_a_line, resolving
 from .denoisers import Denoiser, from_denoiser
 
 _TRIED = 4001  # places on each side of 0 where a function is asked how steep it is
+_CARRIES, _BESIDE = 7.25, 0.5  # standard deviations of a normal distribution but for 1e-12; what y from there may see
 _MOST_PANELS = 4096
-_AT_ONCE = 256  # nodes of y
+_AT_ONCE, _NUMBERS = 256, 2**22  # nodes of y; numbers of y and nodes
 
 
 class ExactCurves(NamedTuple):
@@ -204,10 +205,11 @@ class TransformedNormal:
 
     def _nodes(self, like: Tensor, tau: float) -> tuple[Tensor, Tensor]:
         """Values f(n) and log weights of n, on both sides of 0, as close as f is steep."""
-        edges = [np.array([-REACH])]
-        for side in (np.linspace(-REACH, 0, _TRIED), np.linspace(0, REACH, _TRIED)):
+        most = _CARRIES + _BESIDE
+        edges = [np.linspace(-REACH, -most, 5)]
+        for side in (np.linspace(-most, 0, _TRIED), np.linspace(0, most, _TRIED)):
             edges.append(resolving(self.function(torch.as_tensor(side)).numpy(), side, math.sqrt(tau))[1:])
-        edges = np.concatenate(edges)
+        edges = np.concatenate([*edges, np.linspace(most, REACH, 5)[1:]])
         if len(edges) > _MOST_PANELS:
             least = tau * (len(edges) / _MOST_PANELS) ** 2
             raise ValueError(f"tau must be at least {least:.1g} for quadrature of this function, got {tau:g}.")
@@ -218,8 +220,9 @@ class TransformedNormal:
     def posterior_mean(self, y: Tensor, tau: float) -> Tensor:
         """E[X | Y = y] for y `[batch, dim]`."""
         values, log_weight = self._nodes(y, tau)
-        share = torch.softmax(log_weight - (y[..., None] - values) ** 2 / (2 * tau), dim=-1)
-        return share @ values
+        some = y.split(max(_NUMBERS // (len(values) * max(self.dim, 1)), 1))
+        shares = (torch.softmax(log_weight - (few[..., None] - values) ** 2 / (2 * tau), dim=-1) for few in some)
+        return torch.cat([share @ values for share in shares])
 
     def sample(self, num: int, seed: int = 0) -> Tensor:
         """float64 `[num, dim]`."""
@@ -231,7 +234,8 @@ class TransformedNormal:
         tau = _checks.positive("tau", tau)
         values, log_weight = self._nodes(torch.zeros((), dtype=torch.float64), tau)
         reach = REACH * math.sqrt(tau)
-        low, high = float(values.min()) - reach, float(values.max()) + reach
+        carried = self.function(torch.linspace(-_CARRIES, _CARRIES, _TRIED, dtype=torch.float64))
+        low, high = float(carried.min()) - reach, float(carried.max()) + reach
         kink = float(self.function(torch.zeros((), dtype=torch.float64)))
         edges = np.unique(np.clip([low, kink - reach, kink, kink + reach, high], low, high))
 

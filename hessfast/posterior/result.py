@@ -45,7 +45,7 @@ class Posterior:
         for start in range(0, len(self), at_once):
             with np.errstate(over="ignore"):
                 total = np.exp(self._rows[start : start + at_once]).sum(axis=1)
-            if (wrong := np.flatnonzero(np.abs(total - 1) > _TOLERANCE)).size:
+            if (wrong := np.flatnonzero(~(np.abs(total - 1) <= _TOLERANCE))).size:
                 raise ValueError(
                     f"log_mass must have exponentials that add to 1 in every row, got {total[wrong[0]]:g} "
                     f"in row {start + wrong[0]}."

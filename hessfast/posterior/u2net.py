@@ -95,7 +95,7 @@ class U2NetPosterior:
         self.batch_size = _checks.integer("batch_size", batch_size, 2)
         self.learning_rate = _checks.positive("learning_rate", learning_rate)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.device, self.progress = present(device), progress
+        self.device, self.progress = present(device) if str(device).startswith("cuda") else device, progress
         self.seed = _checks.seed(seed)
 
     def fit(self, samples: Any, parameters: Any) -> "U2NetPosterior":

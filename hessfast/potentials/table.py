@@ -9,7 +9,7 @@ from torch import nn
 
 from hessfast import _arrays, _checks
 
-from ._double import called, in_double
+from ._double import in_double
 
 _CHUNK = 4096  # nodes at a time
 
@@ -34,7 +34,7 @@ class Table:
         nodes = torch.as_tensor(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2))
         like = next((x for x in potential.parameters()), nodes) if isinstance(potential, nn.Module) else nodes
         with torch.no_grad():
-            parts = [called(in_double(potential), some.to(like.device)) for some in nodes.split(_CHUNK)]
+            parts = [_checks.called(in_double(potential), some.to(like.device)) for some in nodes.split(_CHUNK)]
         values = np.concatenate([_arrays.to_numpy(part).reshape(-1) for part in parts])
         if len(values) != len(nodes):
             raise ValueError(

@@ -81,11 +81,16 @@ def run(
         raise ValueError(f"size must be a multiple of 32, got {size}.")
     settings = {"model": model, "preset": preset, "num": num, "size": size, "seed": seed}
     settings |= {"all": asdict(chosen)}
-    subject = MODELS[model](size, num, NETWORKS[chosen.network].pixels)
+    how = NETWORKS[chosen.network]
+    if how.published:
+        settings["pixels"] = how.pixels  # once there was a full network of 32
+    subject = MODELS[model](size, num, how.pixels)
     known = rows_of(subject)
     wanted = {_checks.choice("rows", name, tuple(known)): known[name] for name in (known if rows is None else rows)}
     plan = subject.plan(num, seed)
     folder, (rank, ranks) = Path(out), _distributed.ranks()
+    if chosen.batch_size % ranks:
+        raise ValueError(f"batch_size must give each of {ranks} ranks as many, got {chosen.batch_size}.")
     Steps(folder).claim(settings, beside=("samples",))
     start = time.perf_counter()
     store = shards.fill(
@@ -103,9 +108,11 @@ def run(
         _keep(folder / "rows" / name, lambda function=function: function(study), subject)
     entries = {name: folder / "rows" / f"{name}.json" for name in known}
     learned = {name: row for name, entry in entries.items() if (row := _kept(entry))}
+    as_published = how.published and subject.pixels == how.pixels and how.training.items() <= asdict(chosen).items()
     report = {
         "model": model, "preset": preset, "num_samples": num, "size": size, "seed": seed, "alignment": ALIGNMENT,
         "quantities": subject.quantities, "network": chosen.network, "pixels": subject.pixels, "rows": learned,
+        "published_network": as_published,
         "published": {row: dict(zip(("F", "dF_dp1", "dF_dp2"), x, strict=True)) for row, x in PUBLISHED[model].items()},
         "seconds": {"samples": sampling, "rows": sum(row["seconds"] for row in learned.values())},
     }  # fmt: skip

@@ -21,7 +21,8 @@ class Ising:
     quantities = ("F", "dF_dT", "dF_dH")
     box = (1.0, -2.0), (5.0, 2.0)
     num = 540_000  # of the paper
-    bump_width, published_bump_width = 1 / 150, 1 / 50  # wider than most posteriors: the metric came out too flat
+    bump_width = 1 / 150
+    published_bump_width = 1 / 50  # wider than most posteriors: the metric came out too flat
 
     def __init__(self, size: int = 128, num: int = num, pixels: int = 32):
         self.size, self.num_sites, self.grid = size, size**2, Grid.cells(*self.box, CELLS)

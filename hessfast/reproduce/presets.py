@@ -30,17 +30,15 @@ class Preset:
 
 @dataclass(frozen=True)
 class Network:
-    """How the paper's posterior and log Z are learned.
+    """How the paper's posterior, a `U2NetPosterior` of that size, and log Z are learned.
 
     Attributes:
-        size: of the `U2NetPosterior`.
         pixels: a side of the images that networks see; lattices are averaged over blocks.
         learning_rate: of the posterior.
         published: bumps as wide, and the potential, as published; else narrower bumps for Ising and a softplus network.
         training: fields of the preset that go with it.
     """
 
-    size: str
     pixels: int
     learning_rate: float
     published: bool
@@ -70,9 +68,9 @@ PRESETS = {
     ),
 }
 NETWORKS = {
-    "tiny": Network("tiny", pixels=32, learning_rate=1e-3, published=False, training={}),
-    "small": Network("small", pixels=32, learning_rate=1e-3, published=False, training={}),
+    "tiny": Network(pixels=32, learning_rate=1e-3, published=False, training={}),
+    "small": Network(pixels=32, learning_rate=1e-3, published=False, training={}),
     "full": Network(
-        "full", pixels=128, learning_rate=1e-5, published=True, training={"network_steps": 20_000, "batch_size": 2048}
+        pixels=128, learning_rate=1e-5, published=True, training={"network_steps": 20_000, "batch_size": 2048}
     ),
 }

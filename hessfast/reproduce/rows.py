@@ -109,7 +109,8 @@ class Study:
         """The paper's posterior, trained; killed, it goes on from its checkpoint."""
         preset, how, model = self.preset, NETWORKS[self.preset.network], self.model
         network = U2NetPosterior(
-            box=model.box, size=how.size, bump_width=model.published_bump_width if how.published else model.bump_width,
+            box=model.box, size=preset.network,
+            bump_width=model.published_bump_width if how.published else model.bump_width,
             num_steps=preset.network_steps, batch_size=preset.batch_size, learning_rate=how.learning_rate,
             checkpoint=self.folder / "u2net.safetensors", device=self.device, seed=self.seed, progress=self.progress,
         )  # fmt: skip

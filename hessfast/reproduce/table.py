@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from .presets import NETWORKS
-
 _NAMES = {
     "ours": "ours",
     "exact": "known statistics (ceiling)",
@@ -19,7 +17,7 @@ _NAMES = {
 
 def table(report: dict[str, Any]) -> str:
     """Errors of every row, raw and relative to the spread of the truth, the published ones, and the gaps in nats."""
-    published = NETWORKS[report["network"]].published
+    published = report.get("published_network", False)
     head = "".join(f"{name:>11}" for name in report["quantities"])
     lines = [
         f"{report['model']}, {report['num_samples']:,} samples of size {report['size']}, seed {report['seed']}: "

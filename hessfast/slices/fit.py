@@ -194,11 +194,12 @@ def ridge(metric: np.ndarray, above: float = 2.0) -> np.ndarray:
     trace = np.trace(metric, axis1=-2, axis2=-1)
     across = np.moveaxis(np.linalg.eigh(metric)[1][..., -1], -1, 0)
     here = np.indices(trace.shape).astype(float)
-    sides = [map_coordinates(trace, here + sign * across, order=1, mode="nearest") for sign in (-1, 1)]
+    crest = np.ones(trace.shape, bool)
+    for sign in (-1, 1):  # midway between two nodes a crest makes equals of them
+        near, far = (map_coordinates(trace, here + k * sign * across, order=1, mode="nearest") for k in (1, 2))
+        crest &= (trace > near) | ((trace == near) & (trace > far))
     inner = np.zeros(trace.shape, bool)
     inner[(slice(1, -1),) * trace.ndim] = True  # at an edge nobody knows what lies beyond
-    # A crest midway between two nodes makes equals of them.
-    crest = (trace >= np.maximum(*sides)) & (trace > np.minimum(*sides))
     return inner & crest & (trace > above * np.median(trace))
 
 

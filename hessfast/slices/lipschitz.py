@@ -148,7 +148,7 @@ class _ContiguousGroupNorm(TorchFunctionMode):
     """Torch (seen in 2.11) has no forward derivative of the norm of tensors whose channels are last in memory."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in (torch.nn.functional.group_norm, torch.group_norm):
+        if args and func in (torch.nn.functional.group_norm, torch.group_norm):
             args = args[0].contiguous(), *args[1:]
         return func(*args, **(kwargs or {}))
 
