@@ -221,3 +221,19 @@ def test_heavy_tails_of_a_function():
         kernel = weight * np.exp(-((at - x) ** 2) / 0.2) / np.sqrt(0.2 * np.pi)
         density[k], score[k] = kernel.sum(), (kernel @ x / max(kernel.sum(), 1e-300) - at) / 0.1
     assert curves.fisher_information == pytest.approx(np.sum(density * score**2) * (y[1] - y[0]), rel=1e-3)
+
+
+def test_densities_that_are_modules_keep_their_dtype():
+    class Learned(nn.Module):
+        dim = 2
+
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+
+        def posterior_mean(self, y, tau):
+            return self.linear(y) / (1 + tau)
+
+    density = Learned()
+    y = torch.ones(3, 2)
+    torch.testing.assert_close(from_density(density)(y, 1.0), density.linear(y) / 2)

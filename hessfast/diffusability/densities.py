@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hessfast import _checks
 
+from ._evaluation import dtype_of
 from ._quadrature import REACH, legendre, on_a_line, resolving
 from .denoisers import Denoiser, from_denoiser
 
@@ -49,17 +50,18 @@ class Density(Protocol):
 
 
 def from_density(density: Density) -> Denoiser:
-    """The exact denoiser, computed in float64 and rounded once, to the dtype of the samples.
+    """The exact denoiser, computed in float64 (a module's in its own dtype) and rounded to that of the samples.
 
     Example:
         >>> from_density(GaussianMixture([[0.0]], [1.0]))(torch.ones(1, 1), 1.0).tolist()
         [[0.5]]
     """
+    dtype = dtype_of(density.posterior_mean)
 
     def predict(y: Tensor, tau: float) -> Tensor:
         if y.shape[1:] != (density.dim,):
             raise ValueError(f"samples must have shape [n, {density.dim}] for this density, got {tuple(y.shape)}.")
-        return density.posterior_mean(y.double(), tau).to(y.dtype)
+        return density.posterior_mean(y.double() if dtype is None else y, tau).to(y.dtype)
 
     return replace(from_denoiser(predict), network=density.posterior_mean)
 
