@@ -23,7 +23,8 @@ SIDE, NUM_STEPS, ANCHORS, ETAS = 48, 20, (0, 1), (0.1, 0.3, 1.0)
 def digits(anchors: int, eta: float, seed: int) -> np.ndarray:
     grid = Grid((0, 0), (1, 1), (SIDE, SIDE))
     plan = SlicePlan(random_anchors((1, 8, 8), seed=anchors), grid, num_steps=NUM_STEPS, eta=eta, seed=seed)
-    features = generate(plan, digit_generator(), tempfile.mkdtemp(), features="digits")["features"][:]
+    with tempfile.TemporaryDirectory() as folder:
+        features = generate(plan, digit_generator(), folder, features="digits")["features"][:]
     return digit_classifier().logits(torch.tensor(features)).argmax(dim=1).numpy().reshape(SIDE, SIDE)
 
 

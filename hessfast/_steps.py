@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -33,7 +33,7 @@ class Steps:
                 if found:
                     where = repr(str(self.folder))
                     raise ValueError(f"out must be a new folder or that of a run, got {where}. Choose another.")
-                publish(json.dumps(settings, indent=1) + "\n")
+                publish([_bytes(json.dumps(settings, indent=1) + "\n")])
         try:
             before = json.loads(path.read_text())
         except ValueError:
@@ -51,10 +51,18 @@ class Steps:
         path = self.folder / name
         with self._first(path, content) as publish:
             if publish:
-                publish(content)
+                publish([content])
+
+    def stream(self, name: str, make: Callable[[], Iterable[bytes]]) -> Path:
+        """A file that is made piece by piece, by the first process that asks, and kept."""
+        path = self.folder / name
+        with self._first(path) as publish:
+            if publish:
+                publish(make())
+        return path
 
     @contextlib.contextmanager
-    def _first(self, path: Path, content: bytes | None = None) -> Iterator[Callable[[str | bytes], None] | None]:
+    def _first(self, path: Path, content: bytes | None = None) -> Iterator[Callable[[Iterable[bytes]], None] | None]:
         """What writes the file, while nobody else can; None if it is there (and holds `content`, if that is known)."""
 
         def there() -> bool:
@@ -69,7 +77,7 @@ class Steps:
             if file is None or there():
                 yield None
             else:
-                yield lambda made: _atomic.publish(file, temporary, path, [_bytes(made)])
+                yield lambda pieces: _atomic.publish(file, temporary, path, pieces)
 
     def record(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, by way of JSON; never {}, which damage may leave."""

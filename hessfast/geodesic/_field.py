@@ -12,8 +12,6 @@ from hessfast.potentials import Table
 from hessfast.potentials._double import in_double
 
 ROUNDING = 1024 * np.finfo(float).eps  # of eta, relative to the largest of a curve: splines lose three digits
-
-
 _FLAT = 1e-6  # of eta
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from hessfast import _atomic
+from hessfast._steps import Steps
 from hessfast.log_partition import LogPartition, affine_fit
 from hessfast.posterior import ExponentialFamilyPosterior, Grid, Posterior, U2NetPosterior
 
@@ -65,12 +65,8 @@ class Study:
         return self._of_all("known", self.model.known_statistics)
 
     def _of_all(self, name: str, function: Callable[[Any], np.ndarray]) -> np.ndarray:
-        """`function` of all samples, kept in the folder by the first process that asks; a memory map."""
-        path, temporary = self.folder / f"{name}.npy", self.folder / f"{name}.npy.tmp"
-        with _atomic.claim(temporary, wait=True) as file:
-            if file is not None and not path.exists():
-                _atomic.publish(file, temporary, path, self._chunks(function))
-        return np.load(path, mmap_mode="r")
+        """`function` of all samples, kept in the folder; a memory map."""
+        return np.load(Steps(self.folder).stream(f"{name}.npy", lambda: self._chunks(function)), mmap_mode="r")
 
     def _chunks(self, function: Callable[[Any], np.ndarray]) -> Iterator[bytes]:
         """The bytes of a .npy file; floating point numbers as float32."""
