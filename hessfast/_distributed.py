@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 
 
 def ranks() -> tuple[int, int]:
@@ -32,7 +33,10 @@ def local_device(device: str) -> str:
 
 @contextlib.contextmanager
 def group(device: str) -> Iterator[None]:
-    """The process group of torchrun's processes, for those that talk; nothing where there is but one."""
+    """The process group of torchrun's processes, for those that talk; nothing where there is but one.
+
+    They leave together, however long one of them still works alone: NCCL's groups are not left one by one.
+    """
     if started()[1] == 1:
         yield
         return
@@ -42,6 +46,8 @@ def group(device: str) -> Iterator[None]:
         cuda.set_device(device)
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
+        everyone = distributed.new_group(backend="gloo", timeout=timedelta(days=365))
         yield
+        distributed.barrier(everyone)
     finally:
         distributed.destroy_process_group()

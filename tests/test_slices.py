@@ -169,7 +169,7 @@ def test_schedulers_travel_with_a_plan(tmp_path):
         (
             {"anchors": ANCHORS[:1]},
             ValueError,
-            r"anchors must have shape \[n, \*latent\] with n >= 2, got \(1, 1, 4, 4\)",
+            r"anchors must have shape \[n, \*latent], of two numbers or more, with n >= 2, got \(1, 1, 4, 4\)",
         ),
         ({"anchors": "noise"}, TypeError, "anchors must be a number or an array of numbers, got 'noise'"),
         ({"anchors": ANCHORS[[0, 1, 0]]}, ValueError, "anchors must differ from the first, got .* number 2"),

@@ -2,15 +2,14 @@
 
 import hashlib
 from collections.abc import Callable
-from math import cos, pi
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from hessfast import _arrays, _checkpoint, _checks, _random
+from hessfast import _arrays, _checks, _random
+from hessfast._training import cosine, descend, steps
 
 from . import _samples
 from .autoencoder import applied
@@ -54,29 +53,17 @@ def minimise(
 ) -> None:
     """Minimise each phase's loss of a batch for `num_steps`; what a phase leaves without a gradient stays as it is."""
     optimiser = torch.optim.Adam(networks.parameters(), plan["learning_rate"])
-    path = None if checkpoint is None else Path(checkpoint)
-    done = 0 if path is None else _checkpoint.load(path, networks, optimiser, plan)
-    total = plan["num_steps"] * len(phases)
-    shown = None if progress else True  # None: not into a pipe
-    for step in tqdm(range(done, total), plan["method"].upper(), total, initial=done, disable=shown):
+    total, name = plan["num_steps"] * len(phases), plan["method"].upper()
+    for step in steps(
+        networks, optimiser, total, plan, checkpoint, every=_CHECKPOINT_EVERY, name=name, progress=progress
+    ):
         phase, now = divmod(step, plan["num_steps"])
         begin, loss_of = phases[phase]
         if now == 0 and begin is not None:
             begin()
-        for group in optimiser.param_groups:
-            group["lr"] = plan["learning_rate"] * (1 + cos(pi * now / plan["num_steps"])) / 2
         rows, generator = _batch(len(x), plan, step)
         loss = loss_of(x[rows.to(x.device)], generator)
-        if not torch.isfinite(loss):
-            raise ArithmeticError(f"loss must be finite, got {loss.item()} at step {step}. Lower learning_rate.")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        complete = now + 1 == plan["num_steps"] or (step + 1) % _CHECKPOINT_EVERY == 0
-        if complete and not all(bool(weight.isfinite().all()) for weight in networks.parameters()):
-            raise ArithmeticError(f"weights must be finite, got NaN or infinity at step {step}. Lower learning_rate.")
-        if complete and path is not None:
-            _checkpoint.save(path, networks, optimiser, step + 1, plan)
+        descend(optimiser, loss, plan["learning_rate"] * cosine(now / plan["num_steps"]))
 
 
 def _batch(n: int, plan: dict, step: int) -> tuple[Tensor, torch.Generator]:

@@ -113,6 +113,7 @@ class GaussianMixture:
 
     @property
     def dim(self) -> int:
+        """Of a sample."""
         return self.means.shape[1]
 
     def posterior_mean(self, y: Tensor, tau: float) -> Tensor:

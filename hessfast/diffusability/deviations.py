@@ -64,7 +64,20 @@ def fir_deviation(
 def mmse_rate_deviation(
     data: FisherCurve, latent: FisherCurve, *, scale: float = 1.0, signed: bool = False
 ) -> Estimate:
-    """|MMSE'_latent / MMSE'_data - 1|: 0 for flat isometric encoders whatever D and d; see `fir_deviation`."""
+    """|MMSE'_latent / MMSE'_data - 1|: 0 for flat isometric encoders whatever D and d; see `fir_deviation`.
+
+    Example:
+        A plane in three dimensions and its own coordinates.
+
+        >>> import torch
+        >>> from hessfast.diffusability import fisher_curve, from_denoiser
+        >>> plane = from_denoiser(lambda y, tau: torch.tensor([0.5, 0.5, 0.0], dtype=y.dtype) * y)
+        >>> x = torch.randn(64, 3, dtype=torch.float64) * torch.tensor([1.0, 1.0, 0.0])
+        >>> curve = fisher_curve(plane, x, [1.0])
+        >>> within = fisher_curve(from_denoiser(lambda y, tau: y / 2), x[:, :2], [1.0])
+        >>> bool(mmse_rate_deviation(curve, within).mean < 1e-12)
+        True
+    """
     _scaled(data, latent, scale)
     return _ratio("MMSE'", data.tau, data.mmse_rate, latent.mmse_rate, 1.0, signed)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from hessfast import _arrays, _checkpoint, _checks, _distributed, _random
+from hessfast import _arrays, _checks, _distributed, _random
+from hessfast._training import cosine, descend, steps
 
 from . import _samples
 from .denoisers import Denoiser, edm_coefficients, from_edm_raw
@@ -58,7 +58,13 @@ def train_denoiser(
 
     Raises:
         ValueError: for samples or noise that do not fit, or a checkpoint of another training.
-        ArithmeticError: for a loss that is not finite.
+        ArithmeticError: for a loss or weights that are not finite.
+
+    Example:
+        >>> x = torch.randn(2000, 1, generator=torch.Generator().manual_seed(0))  # N(0, 1): D(y) = y / (1 + tau)
+        >>> denoiser = train_denoiser(x, num_steps=300, batch_size=256)
+        >>> bool((denoiser(torch.tensor([[-1.0], [2.0]]), 1.0) - torch.tensor([[-0.5], [1.0]])).abs().max() < 0.2)
+        True
     """
     x = _samples.samples("samples", samples, ndim=(2, 4), dtype=torch.float32).cpu().contiguous()
     low, high = _checks.interval("tau_range", tau_range, positive=True)
@@ -108,32 +114,23 @@ def _train(
     averaged = copy.deepcopy(network) if plan["ema_decay"] else network
     kept = nn.ModuleList([network, averaged] if plan["ema_decay"] else [network])
     optimiser = torch.optim.Adam(network.parameters(), plan["learning_rate"], fused=True)
-    path = None if checkpoint is None else Path(checkpoint)
-    done = 0 if path is None else _checkpoint.load(path, kept, optimiser, plan)
     model = nn.parallel.DistributedDataParallel(network) if ranks > 1 else network
     network.train()
-    steps = range(done, plan["num_steps"])
-    warm_up = min(_WARM_UP, plan["num_steps"] / 10)
-    for step in tqdm(steps, initial=done, total=plan["num_steps"], disable=None if progress and rank == 0 else True):
-        share = 0.5 * (1 + math.cos(math.pi * step / plan["num_steps"])) * min((step + 1) / warm_up, 1)
-        for group in optimiser.param_groups:
-            group["lr"] = plan["learning_rate"] * share
+    num_steps = plan["num_steps"]
+    warm_up = min(_WARM_UP, num_steps / 10)
+    for step in steps(
+        kept, optimiser, num_steps, plan, checkpoint, every=_CHECKPOINT_EVERY, progress=progress, rank=rank
+    ):
         clean, noise, levels = (part[rank::ranks] for part in _batch(x, plan, step))
         tau, variance = levels.reshape(-1, *[1] * (x.ndim - 1)), sigma_data**2
         y = clean + tau.sqrt() * noise
         skip, out, _ = edm_coefficients(tau, variance)
         predicted = model(y / (tau + variance).sqrt(), levels.log() / 8)
         loss = (predicted - (clean - skip * y) / out).square().mean()
-        if not torch.isfinite(loss):
-            raise ArithmeticError(f"loss must be finite, got {loss.item()} at step {step}. Lower learning_rate.")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+        share = cosine(step / num_steps) * min((step + 1) / warm_up, 1)
+        descend(optimiser, loss, plan["learning_rate"] * share)
         if plan["ema_decay"]:
             _average(averaged, network, min(plan["ema_decay"], (1 + step) / (10 + step)))
-        last = step + 1 == plan["num_steps"]
-        if path is not None and rank == 0 and (last or (step + 1) % _CHECKPOINT_EVERY == 0):
-            _checkpoint.save(path, kept, optimiser, step + 1, plan)
     return averaged
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hessfast._training import cosine, descend, finite
+
 Loss = Callable[[Tensor], Tensor]  # mean over the rows of these numbers
 
 
@@ -15,16 +17,11 @@ def adam(
     """The loss of every step, a batch of random rows each; the rate decays to zero as a cosine."""
     generator = torch.Generator().manual_seed(seed % 2**63)
     optimiser = torch.optim.Adam(potential.parameters(), rate)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
     losses = np.empty(num_steps)
     for step in range(num_steps):
         loss = loss_of(torch.randint(num_rows, (batch_size,), generator=generator))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        decay.step()
-        losses[step] = _finite(loss, rate)
-    _finite(loss_of(torch.arange(min(num_rows, batch_size))), rate)  # the last step may have gone too far
+        losses[step] = descend(optimiser, loss, rate * cosine(step / num_steps))
+    finite(loss_of(torch.arange(min(num_rows, batch_size))), rate)  # the last step may have gone too far
     return losses
 
 
@@ -54,9 +51,3 @@ def polish(potential: nn.Module, loss_of: Loss, num_rows: int, num_steps: int, m
         with torch.no_grad():
             for weights, old in zip(potential.parameters(), before, strict=True):
                 weights.copy_(old)
-
-
-def _finite(loss: Tensor, rate: float) -> float:
-    if not torch.isfinite(loss):
-        raise ArithmeticError(f"learning_rate must let the fit converge, got {rate:g}. Use a smaller one.")
-    return loss.item()

@@ -1,7 +1,6 @@
 """The posterior of the paper: a U2-Net that maps a few samples of nearly one parameter to a map over parameters."""
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 from scipy.special import softmax
-from tqdm import tqdm
 
 from hessfast import _checks, _random
 from hessfast._dispatch import present
@@ -129,7 +127,8 @@ class U2NetPosterior:
     def _train(self, network: Any, images: np.ndarray, place: np.ndarray, near: np.ndarray) -> np.ndarray:
         import torch
 
-        from hessfast import _checkpoint, _distributed
+        from hessfast import _distributed
+        from hessfast._training import cosine, descend, steps
 
         rank, ranks = _distributed.ranks()
         if self.batch_size % ranks or self.batch_size // ranks < 2:
@@ -139,11 +138,12 @@ class U2NetPosterior:
         plan = {name: getattr(self, name) for name in ("size", "bundle", "num_neighbours", "bump_width", "num_steps")}
         plan |= {"batch_size": self.batch_size, "learning_rate": self.learning_rate, "seed": self.seed}
         plan |= {"box": self.box, "images": images.shape, "samples": _digest(images, place)}
-        done = 0 if self.checkpoint is None else _checkpoint.load(self.checkpoint, network, optimiser, plan)
         axes = [(np.arange(size) + 0.5) / size for size in images.shape[1:]]
         losses = []
-        steps = tqdm(range(done, self.num_steps), "U2-Net", disable=not self.progress or rank > 0, leave=False)
-        for step in steps:
+        for step in steps(
+            network, optimiser, self.num_steps, plan, self.checkpoint,
+            every=_CHECKPOINT_EVERY, name="U2-Net", progress=self.progress, rank=rank,
+        ):  # fmt: skip
             rng = np.random.default_rng([self.seed, step])
             first = rng.integers(len(images), size=self.batch_size)
             chosen = rng.permuted(np.tile(np.arange(self.num_neighbours), (self.batch_size, 1)), axis=1)
@@ -156,22 +156,7 @@ class U2NetPosterior:
             x = _float32(images[bundles]).to(self.device)
             log_p = torch.log_softmax(trained(x).flatten(1), dim=1)
             loss = -(torch.as_tensor(target, dtype=torch.float32, device=self.device).flatten(1) * log_p).sum(1).mean()
-            optimiser.zero_grad()
-            loss.backward()
-            for group in optimiser.param_groups:
-                group["lr"] = self.learning_rate * (1 + math.cos(math.pi * step / self.num_steps)) / 2
-            optimiser.step()
-            losses.append(loss.item())
-            complete = step + 1 == self.num_steps or (step + 1) % _CHECKPOINT_EVERY == 0
-            weights = network.parameters() if complete else ()
-            if not (math.isfinite(losses[-1]) and all(bool(w.isfinite().all()) for w in weights)):
-                raise ArithmeticError(
-                    f"learning_rate must let the training converge, got {self.learning_rate:g} for images of up to "
-                    f"{max(float(_float32(few).abs().max()) for few in _parts(images)):.3g}. "
-                    "Use a smaller one, and images of order one."
-                )
-            if self.checkpoint is not None and rank == 0 and complete:
-                _checkpoint.save(self.checkpoint, network, optimiser, step + 1, plan)
+            losses.append(descend(optimiser, loss, self.learning_rate * cosine(step / self.num_steps)))
         return np.array(losses)
 
     def log_posterior(self, samples: Any, grid: Grid, *, bundle: int | None = None) -> Posterior:

@@ -6,8 +6,10 @@ from torch import nn
 from torch.nn import functional
 
 from hessfast import _random
+from hessfast._training import descend
 
 _LATENT, _WIDTH = 8, 16
+_RATE = 1e-3
 _CODED = 1024  # images at a time
 
 
@@ -41,12 +43,11 @@ def pca_vae_statistics(images: np.ndarray, num_steps: int, batch_size: int = 128
     generator = torch.Generator().manual_seed(seed)
     with _random.seeded(seed):
         network = Autoencoder(images.shape[1])
-    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+    optimiser = torch.optim.Adam(network.parameters(), _RATE)
     for _ in range(num_steps):
         rows = torch.randint(len(images), (batch_size,), generator=generator)
-        optimiser.zero_grad()
-        network.loss(_tensor(images[rows.numpy()]), torch.randn(batch_size, _LATENT, generator=generator)).backward()
-        optimiser.step()
+        noise = torch.randn(batch_size, _LATENT, generator=generator)
+        descend(optimiser, network.loss(_tensor(images[rows.numpy()]), noise), _RATE)
 
     def code(images: np.ndarray) -> np.ndarray:
         starts = range(0, len(images), _CODED)

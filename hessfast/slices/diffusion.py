@@ -165,6 +165,15 @@ def digit_generator(device: Any = "cpu") -> DiffusionGenerator:
 
     Raises:
         ImportError: without diffusers.
+
+    Example:
+        >>> from .digits import digit_classifier
+        >>> from .plan import random_anchors
+        >>> plan = SlicePlan(random_anchors((1, 8, 8)), [[0.5, 0.5]])
+        >>> ready = digit_generator().prepare(plan)
+        >>> image, classifier = ready.decode(ready.latents(plan.z(plan.parameters), [0])), digit_classifier()
+        >>> bool(classifier.logits(classifier(image)).softmax(dim=1).max() > 0.9)  # it is sure to see a digit
+        True
     """
     return DiffusionGenerator(digit_unet(), diffusers().DDIMScheduler(**SCHEDULER), device=device)
 

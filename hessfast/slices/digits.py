@@ -71,7 +71,13 @@ class DigitClassifier(nn.Module):
 
 
 def digit_classifier() -> DigitClassifier:
-    """The shipped classifier, in float32."""
+    """The shipped classifier, in float32.
+
+    Example:
+        >>> from hessfast.diffusability import digits
+        >>> digit_classifier()(digits()[1]).norm(dim=1).sub(1).abs().max() < 1e-6  # features have length 1
+        tensor(True)
+    """
     classifier = DigitClassifier()
     classifier.load_state_dict(_weights("classifier"))
     return classifier.eval().requires_grad_(False)
@@ -82,6 +88,11 @@ def digit_unet() -> nn.Module:
 
     Raises:
         ImportError: without diffusers.
+
+    Example:
+        >>> import torch
+        >>> digit_unet()(torch.zeros(2, 1, 8, 8), 500).sample.shape
+        torch.Size([2, 1, 8, 8])
     """
     unet = diffusers().UNet2DModel(**UNET)
     unet.load_state_dict(_weights("unet"))

@@ -104,6 +104,12 @@ def clip_input(images: Tensor, side: int, mean: Sequence[float], std: Sequence[f
         images: `[n, 3 or 1, rows, columns]` in [-1, 1]; beyond that they are clamped.
         side: of the square that comes out.
         mean, std: of each colour in [0, 1].
+
+    Example:
+        >>> white = torch.ones(1, 1, 12, 16)  # a grey image has three equal colours
+        >>> ready = clip_input(white, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+        >>> bool((ready - 2).abs().max() < 1e-5), ready.shape
+        (True, torch.Size([1, 3, 8, 8]))
     """
     x = ((images + 1) / 2).clamp(0, 1)
     rows, columns = x.shape[-2:]

@@ -82,7 +82,15 @@ def shard_job(
     keep: Sequence[str] = ("latents", "features"),
     shard_size: int | None = None,
 ) -> tuple[shards.Plan, Callable[[int, int], dict[str, np.ndarray]]]:
-    """The sharded job that a slice is, and the function ``make(start, stop)`` that fills a shard of it."""
+    """The sharded job that a slice is, and the function ``make(start, stop)`` that fills a shard of it.
+
+    Example:
+        >>> from .generators import from_callable
+        >>> plan = SlicePlan([[0.0, 0.0], [1.0, 4.0]], [[0.0], [0.25], [1.0]], normalise=False)
+        >>> job, make = shard_job(plan, from_callable(lambda z: 2 * z, "doubled"), keep=["latents"])
+        >>> job.num, make(1, 3)["latents"].ravel().tolist()
+        (3, [0.5, 2.0, 2.0, 8.0])
+    """
     if not isinstance(plan, SlicePlan):
         raise TypeError(f"plan must be a SlicePlan, got {type(plan).__name__}. Pass the plan before the generator.")
     named = [_checks.choice("keep", name, KEPT) for name in keep]

@@ -78,6 +78,18 @@ def ddim(scheduler: Any, num_steps: int, eta: float = 0.0, *, released: bool = F
 
     Raises:
         ValueError: for schedulers without `alphas_cumprod`, with dynamic thresholding, or for too many steps.
+
+    Example:
+        Told the noise, the loop returns the datum, here 3.
+
+        >>> from diffusers import DDIMScheduler
+        >>> scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=True)
+        >>> a = scheduler.alphas_cumprod.double()
+        >>> schedule, z = ddim(scheduler, 10), torch.tensor([[0.7]], dtype=torch.float64)
+        >>> schedule.times.tolist()
+        [900, 800, 700, 600, 500, 400, 300, 200, 100, 0]
+        >>> schedule.run(lambda x, t: (x - a[t].sqrt() * 3) / (1 - a[t]).sqrt(), z).round(decimals=9).tolist()
+        [[3.0]]
     """
     config = getattr(scheduler, "config", {})
     if getattr(scheduler, "alphas_cumprod", None) is None:

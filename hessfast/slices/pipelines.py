@@ -47,6 +47,14 @@ def from_pretrained(
         ImportError: without diffusers.
         FileNotFoundError: if there is no such folder or file.
         ValueError: if it is not of diffusers, or of a kind that does not take latents.
+
+    Example:
+        >>> import tempfile
+        >>> from .digits import digit_unet
+        >>> folder = tempfile.mkdtemp()
+        >>> digit_unet().save_pretrained(folder)
+        >>> from_pretrained(folder).latent_shape
+        (1, 8, 8)
     """
     path = Path(path)
     if not path.exists():
@@ -91,6 +99,12 @@ def from_pipeline(pipeline: Any, *, device: Any = "cpu", compile: bool = False, 
     Raises:
         TypeError: for what is no pipeline.
         ValueError: for a pipeline of a kind that does not take latents.
+
+    Example:
+        >>> from diffusers import DDPMPipeline, DDPMScheduler
+        >>> from .digits import SCHEDULER, digit_unet
+        >>> from_pipeline(DDPMPipeline(digit_unet(), DDPMScheduler(**SCHEDULER))).latent_shape
+        (1, 8, 8)
     """
     if not isinstance(getattr(pipeline, "components", None), Mapping):
         raise TypeError(

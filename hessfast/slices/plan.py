@@ -74,7 +74,9 @@ class SlicePlan:
     def __post_init__(self):
         anchors = _checks.float_array("anchors", self.anchors)
         if anchors.ndim < 2 or len(anchors) < 2 or anchors[0].size < 2:
-            raise ValueError(f"anchors must have shape [n, *latent] with n >= 2, got {anchors.shape}.")
+            raise ValueError(
+                f"anchors must have shape [n, *latent], of two numbers or more, with n >= 2, got {anchors.shape}."
+            )
         same = [k for k in range(1, len(anchors)) if (anchors[k] == anchors[0]).all()]
         if same:
             raise ValueError(f"anchors must differ from the first, got the same one as number {same[0]}.")

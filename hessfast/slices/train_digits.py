@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hessfast import _atomic, _checkpoint, _random
+from hessfast import _atomic, _random
+from hessfast._training import cosine, descend, steps
 from hessfast.diffusability import digits
 
 from ._extra import diffusers
@@ -62,7 +62,7 @@ def _train_classifier(images: Tensor, labels: Tensor, num_steps: int, seed: int)
         noise = torch.randn((128, *images.shape[1:]), generator=generator)
         spread = 0.4 * torch.rand((128, 1, 1, 1), generator=generator)
         loss = functional.cross_entropy(classifier.logits(classifier(images[rows] + spread * noise)), labels[rows])
-        _descend(optimiser, loss, 3e-3, step / num_steps)
+        descend(optimiser, loss, 3e-3 * cosine(step / num_steps))
     return classifier.eval()
 
 
@@ -75,7 +75,7 @@ def _train_unet(images: Tensor, num_steps: int, seed: int, checkpoint: Path) -> 
     averaged = copy.deepcopy(unet)
     both, optimiser = nn.ModuleList([unet, averaged]), torch.optim.AdamW(unet.parameters(), 2e-3)
     plan = {"num_steps": num_steps, "seed": seed, "unet": UNET, "scheduler": SCHEDULER}
-    for step in range(_checkpoint.load(checkpoint, both, optimiser, plan), num_steps):
+    for step in steps(both, optimiser, num_steps, plan, checkpoint, every=CHECKPOINT_EVERY):
         generator = _generator(seed, 2, step)
         rows = torch.randint(len(images), (128,), generator=generator)
         noise = torch.randn((128, *images.shape[1:]), generator=generator)
@@ -83,23 +83,13 @@ def _train_unet(images: Tensor, num_steps: int, seed: int, checkpoint: Path) -> 
         time = ((torch.arange(128) + torch.rand(128, generator=generator)) * len(cumulative) / 128).long()
         a, s = (part.sqrt()[:, None, None, None] for part in (cumulative[time], 1 - cumulative[time]))
         predicted = unet(a * images[rows] + s * noise, time).sample
-        _descend(optimiser, (predicted - (a * noise - s * images[rows])).square().mean(), 2e-3, step / num_steps)
+        loss = (predicted - (a * noise - s * images[rows])).square().mean()
+        descend(optimiser, loss, 2e-3 * cosine(step / num_steps))
         decay = min(0.995, (1 + step) / (10 + step))
         with torch.no_grad():
             for kept, new in zip(averaged.parameters(), unet.parameters(), strict=True):
                 kept.lerp_(new, 1 - decay)
-        if (step + 1) % CHECKPOINT_EVERY == 0:
-            _checkpoint.save(checkpoint, both, optimiser, step + 1, plan)
     return averaged.eval()
-
-
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, rate: float, share: float) -> None:
-    """A step, at a rate that falls to zero along a cosine."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * share))
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
 
 
 def _generator(seed: int, *path: int) -> torch.Generator:
