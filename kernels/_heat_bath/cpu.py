@@ -32,6 +32,8 @@ class Bath(NamedTuple):
 @numba.njit(cache=True)
 def new_bath(size):
     padded = whole_vectors(size // 2 * ((size + 127) // 128))
+    if padded % 512 == 0:
+        padded += LANES  # rows a whole number of pages long would compete for the same cache sets
     num_flags, program_words = (padded // LANES + 7) // 8, MOST_STEPS * STEP_WORDS
     # One block of memory: arrays of their own would start at equal offsets in a page and compete for cache sets.
     block = np.empty(10 * padded + program_words + num_flags + 5, np.uint64)

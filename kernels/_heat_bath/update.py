@@ -64,12 +64,10 @@ def shift_left(planes, plane, row, bits, num_words, out):
             x = planes[plane, row + m]
             out[m] = (x << _u64(1)) | (x >> top)
     else:
-        for m in range(0, num_words, row):
-            carry = planes[plane, row + m + row - 1] >> top
-            for w in range(row):
-                x = planes[plane, row + m + w]
-                out[m + w] = (x << _u64(1)) | carry
-                carry = x >> _u64(63)
+        for m in range(num_words):
+            out[m] = (planes[plane, row + m] << _u64(1)) | (planes[plane, row + m - 1] >> _u64(63))
+        for m in range(0, num_words, row):  # before the first word of a row comes its last one
+            out[m] = (planes[plane, row + m] << _u64(1)) | (planes[plane, row + m + row - 1] >> top)
 
 
 @numba.njit(cache=True, inline="always")
@@ -81,12 +79,10 @@ def shift_right(planes, plane, row, bits, num_words, out):
             x = planes[plane, row + m]
             out[m] = (x >> _u64(1)) | (x << top)
     else:
-        for m in range(0, num_words, row):
-            carry = (planes[plane, row + m] & _u64(1)) << top
-            for w in range(row - 1, -1, -1):
-                x = planes[plane, row + m + w]
-                out[m + w] = (x >> _u64(1)) | carry
-                carry = x << _u64(63)
+        for m in range(num_words):
+            out[m] = (planes[plane, row + m] >> _u64(1)) | (planes[plane, row + m + 1] << _u64(63))
+        for m in range(row - 1, num_words, row):  # after the last word of a row comes its first one
+            out[m] = (planes[plane, row + m] >> _u64(1)) | ((planes[plane, m + 1] & _u64(1)) << top)
 
 
 @numba.njit(cache=True, inline="always")
