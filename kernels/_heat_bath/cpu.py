@@ -13,6 +13,7 @@ from .fold import MOST_STEPS, STEP_WORDS, assemble, draw_masks
 from .update import apply, whole_vectors
 from .vectors import LANES
 
+BAND = 256  # words of a plane, about, that are drawn and applied at a time: their masks stay in the first-level cache
 _u64 = np.uint64
 _BITS_SINGLE, _BITS_MONOTONE = MIN_BITS[False], MIN_BITS[True]
 _LOG2_SINGLE, _LOG2_MONOTONE = LOG2_ESCAPES[False], LOG2_ESCAPES[True]
@@ -22,10 +23,10 @@ class Bath(NamedTuple):
     """Scratch of one thread: streams, the masks of one plane, and the thresholds as `split` and `assemble` put them."""
 
     streams: np.ndarray  # uint64 [3, padded]: a, b, c of sfc64
-    masks: np.ndarray  # uint64 [6, padded]: f_0 .. f_4, escapes
+    masks: np.ndarray  # uint64 [6, padded]: f_0 .. f_4, escapes of a band
     shifted: np.ndarray  # uint64 [padded]
     program: np.ndarray  # uint64 [MOST_STEPS, STEP_WORDS], see fold.py
-    escaped: np.ndarray  # uint64: a byte for every vector of masks says which of its words hold escapes
+    escaped: np.ndarray  # uint64: a byte for every vector of a band says which of its words hold escapes
     hashes: np.ndarray  # uint64 [5]
 
 
@@ -40,7 +41,6 @@ def new_bath(size):
     streams, masks, shifted = block[: 3 * padded], block[3 * padded : 9 * padded], block[9 * padded : 10 * padded]
     rest = block[10 * padded :]
     program, escaped, hashes = rest[:program_words], rest[program_words:-5], rest[-5:]
-    escaped[:] = 0  # the bytes after those of the last vector stay so
     return Bath(
         streams.reshape(3, padded), masks.reshape(6, padded), shifted, program.reshape(MOST_STEPS, STEP_WORDS),
         escaped, hashes,
@@ -89,20 +89,26 @@ def _sweep(bath, num_bits, hash_key, time, planes, num_lattices, row, bits, num_
     # Bound once: every binding of an array counts a reference.
     streams, masks, shifted, program = bath.streams, bath.masks, bath.shifted, bath.program
     escaped, hashes = bath.escaped, bath.hashes
+    band = row * LANES * max(1, BAND // (row * LANES))  # whole rows, whole vectors
     for plane in range(4):
         step = 4 * time + plane
-        draw_masks(streams, 1 + WARM_UP + step * num_bits, program, num_bits, masks, escaped)
-        _decide_escapes(masks, escaped, hashes, hash_key, step * num_words)
-        for lattice in range(num_lattices):
-            apply(masks, planes, lattice, plane, row, bits, num_words, shifted)
+        for start in range(0, num_words, band):
+            stop = min(start + band, num_words)
+            draw_masks(streams, start, stop, 1 + WARM_UP + step * num_bits, program, num_bits, masks, escaped)
+            _decide_escapes(masks, escaped, hashes, hash_key, step * num_words + start, stop - start)
+            for lattice in range(num_lattices):
+                apply(masks, planes, lattice, plane, start, stop, row, bits, num_words, shifted)
 
 
 @numba.njit(cache=True, inline="always")
-def _decide_escapes(masks, escaped, hashes, hash_key, first_word):
+def _decide_escapes(masks, escaped, hashes, hash_key, first_word, num_words):
     """Set f_0 .. f_4 of the escaped sites from their hash; also beyond the lattice, where nobody looks."""
     h0, h1, h2, h3, h4 = hashes[0], hashes[1], hashes[2], hashes[3], hashes[4]
-    for group in range(escaped.size):
+    num_vectors = (num_words + LANES - 1) // LANES
+    for group in range((num_vectors + 7) // 8):
         flags = escaped[group]
+        if num_vectors - 8 * group < 8:
+            flags &= (_u64(1) << _u64(8 * (num_vectors - 8 * group))) - _u64(1)
         while flags != _u64(0):
             flag = lowest_bit(flags)
             flags &= flags - _u64(1)

@@ -163,27 +163,30 @@ def assemble(codes, num_bits, log2_escapes, program):
 
 
 @numba.njit(cache=True, inline="always")
-def draw_masks(streams, counter, program, num_bits, masks, escaped):
-    """Advance all streams by `num_bits` words; masks[:5] become f_0 .. f_4 and masks[5] the escaped sites.
+def draw_masks(streams, start, stop, counter, program, num_bits, masks, escaped):
+    """Advance streams start .. stop by `num_bits` words, and those up to a whole vector; `start` is at one.
 
-    Byte v of `escaped` has bit i set where word LANES v + i has an escaped site.
+    Their words become masks[:5], f_0 .. f_4 from the first column on, and masks[5], the escaped sites. Byte v of
+    `escaped` has bit i set where word LANES v + i has an escaped site.
     """
     for k in range(num_bits):
         for lane in range(LANES):
             program[k, lane] = _u64(counter + k)
-    num_words = streams.shape[1]
+    num_vectors = (stop - start + LANES - 1) // LANES
     _run(  # pyright: ignore[reportCallIssue]
         address_of(program),  # pyright: ignore[reportCallIssue]
-        address_of(streams),  # pyright: ignore[reportCallIssue]
-        8 * num_words,
+        address_of(streams) + 8 * start,  # pyright: ignore[reportCallIssue]
+        8 * streams.shape[1],
         address_of(masks),  # pyright: ignore[reportCallIssue]
         address_of(escaped),  # pyright: ignore[reportCallIssue]
-        num_words // LANES,
+        num_vectors,
     )
 
 
-def _draw_masks_numpy(streams, counter, program, num_bits, masks, escaped):
+def _draw_masks_numpy(streams, start, stop, counter, program, num_bits, masks, escaped):
     """`draw_masks` without LLVM, for NUMBA_DISABLE_JIT=1."""
+    num_words = (stop - start + LANES - 1) // LANES * LANES
+    streams, masks = streams[:, start : start + num_words], masks[:, :num_words]
     masks[:] = 0
     for k in range(num_bits):
         a, b, c = streams.copy()

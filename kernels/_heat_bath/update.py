@@ -56,38 +56,42 @@ def _wrap(planes, plane, row, num_words):
 
 
 @numba.njit(cache=True, inline="always")
-def shift_left(planes, plane, row, bits, num_words, out):
-    """Every word row rotated towards higher bits by one column: bit k comes from bit k - 1, bit 0 from the last."""
+def shift_left(planes, plane, start, stop, row, bits, out):
+    """Word rows rotated towards higher bits by one column: bit k comes from bit k - 1, bit 0 from the last."""
+    first, num_words = row + start, stop - start
     top = _u64((bits - 1) & 63)
     if row == 1:
         for m in range(num_words):
-            x = planes[plane, row + m]
+            x = planes[plane, first + m]
             out[m] = (x << _u64(1)) | (x >> top)
     else:
         for m in range(num_words):
-            out[m] = (planes[plane, row + m] << _u64(1)) | (planes[plane, row + m - 1] >> _u64(63))
+            out[m] = (planes[plane, first + m] << _u64(1)) | (planes[plane, first + m - 1] >> _u64(63))
         for m in range(0, num_words, row):  # before the first word of a row comes its last one
-            out[m] = (planes[plane, row + m] << _u64(1)) | (planes[plane, row + m + row - 1] >> top)
+            out[m] = (planes[plane, first + m] << _u64(1)) | (planes[plane, first + m + row - 1] >> top)
 
 
 @numba.njit(cache=True, inline="always")
-def shift_right(planes, plane, row, bits, num_words, out):
-    """Every word row rotated towards lower bits by one column: bit k comes from bit k + 1, the last from bit 0."""
+def shift_right(planes, plane, start, stop, row, bits, out):
+    """Word rows rotated towards lower bits by one column: bit k comes from bit k + 1, the last from bit 0."""
+    first, num_words = row + start, stop - start
     top = _u64((bits - 1) & 63)
     if row == 1:
         for m in range(num_words):
-            x = planes[plane, row + m]
+            x = planes[plane, first + m]
             out[m] = (x >> _u64(1)) | (x << top)
     else:
         for m in range(num_words):
-            out[m] = (planes[plane, row + m] >> _u64(1)) | (planes[plane, row + m + 1] << _u64(63))
+            out[m] = (planes[plane, first + m] >> _u64(1)) | (planes[plane, first + m + 1] << _u64(63))
         for m in range(row - 1, num_words, row):  # after the last word of a row comes its first one
-            out[m] = (planes[plane, row + m] >> _u64(1)) | ((planes[plane, m + 1] & _u64(1)) << top)
+            out[m] = (planes[plane, first + m] >> _u64(1)) | ((planes[plane, first + m - row + 1] & _u64(1)) << top)
 
 
 @numba.njit(cache=True, inline="always")
-def apply(masks, planes, lattice, plane, row, bits, num_words, shifted):
-    """Apply the random map of one plane to a lattice; sites of one colour read only the other, so this is in place.
+def apply(masks, planes, lattice, plane, start, stop, row, bits, num_words, shifted):
+    """Apply the random map of words start .. stop of one plane to a lattice; whole rows from a whole vector on.
+
+    Sites of one colour read only the other, so this is in place.
 
     The other neighbour in the row stands one column to the left for planes Be and Wo and to the right for Bo and We;
     the rows above and below are m - 1 and m of the opposite row plane for even rows, m and m + 1 for odd rows.
@@ -95,15 +99,16 @@ def apply(masks, planes, lattice, plane, row, bits, num_words, shifted):
     odd, colour = plane & 1, plane >> 1
     own, same = 4 * lattice + plane, 4 * lattice + 2 * (1 - colour) + odd
     if odd == colour:
-        shift_left(planes, same, row, bits, num_words, shifted)
+        shift_left(planes, same, start, stop, row, bits, shifted)
     else:
-        shift_right(planes, same, row, bits, num_words, shifted)
-    _update(masks, planes, own, same, shifted, odd * row, row, num_words)
+        shift_right(planes, same, start, stop, row, bits, shifted)
+    _update(masks, planes, own, same, shifted, odd * row, row, start, stop)
     if bits & 63:
         last = ~_u64(0) >> _u64(64 * row - bits)
-        for w in range(2 * row - 1, row + num_words, row):
+        for w in range(2 * row - 1 + start, row + stop, row):
             planes[own, w] &= last
-    _wrap(planes, own, row, num_words)
+    if stop == num_words:
+        _wrap(planes, own, row, num_words)
 
 
 def _choose(f, a, b, c, d):
@@ -147,23 +152,23 @@ def _choose_at(typing_context, masks, pitch, same, beside, above, below, own):
 
 
 @numba.njit(cache=True, inline="always")
-def _update(masks, planes, own, same, shifted, above, row, num_words):
-    """Set plane `own` from plane `same` and, from the one beside that, the rows that start at `above` and one below."""
+def _update(masks, planes, own, same, shifted, above, row, start, stop):
+    """Set words of plane `own` from plane `same` and the one beside that, whose rows above begin at `above`."""
     pitch, length = 8 * masks.shape[1], 8 * planes.shape[1]
     masks_at, shifted_at, planes_at = address_of(masks), address_of(shifted), address_of(planes)  # pyright: ignore[reportCallIssue]
-    own_at = planes_at + own * length + 8 * row
-    same_at = planes_at + same * length + 8 * row
-    above_at = planes_at + (same ^ 1) * length + 8 * above
-    for w in range(0, 8 * num_words, BYTES):
+    own_at = planes_at + own * length + 8 * (row + start)
+    same_at = planes_at + same * length + 8 * (row + start)
+    above_at = planes_at + (same ^ 1) * length + 8 * (above + start)
+    for w in range(0, 8 * (stop - start), BYTES):
         _choose_at(  # pyright: ignore[reportCallIssue]
             masks_at + w, pitch, same_at + w, shifted_at + w, above_at + w, above_at + 8 * row + w, own_at + w
         )
 
 
-def _update_numpy(masks, planes, own, same, shifted, above, row, num_words):
+def _update_numpy(masks, planes, own, same, shifted, above, row, start, stop):
     """`_update` without LLVM, for NUMBA_DISABLE_JIT=1."""
-    rows, beside = slice(row, row + num_words), planes[same ^ 1]
-    neighbours = planes[same, rows], shifted[:num_words], beside[above:][:num_words], beside[above + row :][:num_words]
+    num_words, rows, beside = stop - start, slice(row + start, row + stop), planes[same ^ 1, above + start :]
+    neighbours = planes[same, rows], shifted[:num_words], beside[:num_words], beside[row:][:num_words]
     planes[own, rows] = _choose(masks[:, :num_words], *neighbours)
 
 

@@ -21,8 +21,8 @@ def _observe_all(words, size, energy, magnetization):
         planes = new_planes(1, size)
         shifted = np.empty((2, size // 2 * row), np.uint64)
         load(words[i], planes)
-        shift_left(planes, 2, row, size // 2, size // 2 * row, shifted[0])
-        shift_right(planes, 3, row, size // 2, size // 2 * row, shifted[1])
+        shift_left(planes, 2, 0, size // 2 * row, row, size // 2, shifted[0])
+        shift_right(planes, 3, 0, size // 2 * row, row, size // 2, shifted[1])
         unequal, up = 0, 0
         last = np.uint64(2**64 - 1) >> np.uint64(64 * row - size // 2)
         for w in range(row, row + shifted.shape[1]):

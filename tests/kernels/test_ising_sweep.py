@@ -47,6 +47,15 @@ def test_numba_equals_reference(size):
     np.testing.assert_array_equal(got, expected)
 
 
+def test_planes_of_whole_pages_in_several_bands():
+    """512 x 512: a plane is two pages, drawn in four bands."""
+    expected, thresholds, _, *rest = problem(512, num=2)
+    got = expected.copy()
+    reference.ising_sweep(expected, thresholds, np.array([0, 1]), *rest)
+    cpu.ising_sweep(got, thresholds, np.array([0, 1]), *rest)
+    np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.parametrize("size", [2, 6, 22, 126, 128, 130, 256])
 def test_cuda_equals_numba_on_the_host(size):
     expected, *rest = problem(size, num=5)
