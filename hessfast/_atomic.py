@@ -3,11 +3,12 @@
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
@@ -28,13 +29,16 @@ def publish(file: BinaryIO, temporary: Path, path: Path, chunks: Iterable[bytes]
 
 
 def write(path: Path, chunks: Iterable[bytes]) -> None:
-    """Publish a file of which this process is the only writer; nothing half-written stays when the disk is full."""
+    """Publish a file, after whoever else is at it; nothing half-written stays when the disk is full."""
     temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            publish(file, temporary, path, chunks)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with claim(temporary, wait=True) as file:
+        assert file is not None
+        publish(file, temporary, path, chunks)
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON as files hold it."""
+    return (json.dumps(value, indent=1) + "\n").encode()
 
 
 def free_bytes(folder: Path) -> int:

@@ -1,5 +1,6 @@
 """Training that can be killed: weights and Adam's moments in one safetensors file, written whole or not at all."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,38 +10,62 @@ from torch import nn
 
 from hessfast import _atomic, _interrupts
 
+_ENTRY = "hessfast"  # of the metadata
+
 
 def save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step: int, plan: dict) -> None:
     """Write what training needs to go on after `step` steps of a `plan` (JSON-able)."""
-    from safetensors.torch import save as to_bytes
-
     tensors = {f"module.{name}": tensor.contiguous() for name, tensor in module.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    metadata = {"step": str(step), "plan": json.dumps(plan, sort_keys=True)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    _atomic.write(path, [to_bytes(tensors, metadata)])
+    _atomic.write(path, [to_bytes(tensors, {"step": step, "plan": plan})])
 
 
-def read(path: str | Path, device: Any = "cpu") -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    """Metadata and tensors of a safetensors file; a SafetensorError if it is damaged."""
-    from safetensors import safe_open
+def to_bytes(tensors: dict[str, torch.Tensor], fields: dict[str, Any]) -> bytes:
+    """A safetensors file with fields that JSON can hold, and a checksum of all; a function of what is in it."""
+    from safetensors.torch import save
 
-    with _interrupts.deferred(), safe_open(path, "pt", device) as file:
-        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    # One entry of metadata: several would come in any order.
+    whole = fields | {"sha256": _digest(tensors, fields)}
+    return save(tensors, {_ENTRY: json.dumps(whole)})
+
+
+def read(path: str | Path, device: Any = "cpu") -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Fields and tensors of a file of `to_bytes`, or metadata and tensors of another; a ValueError if it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with _interrupts.deferred(), safe_open(path, "pt", device) as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if _ENTRY not in metadata:
+        return metadata, tensors
+    fields = json.loads(metadata[_ENTRY])
+    if fields.pop("sha256", None) != _digest(tensors, fields):
+        raise ValueError(f"{path} is damaged: its checksum is not that of its content.")
+    return fields, tensors
+
+
+def _digest(tensors: dict[str, torch.Tensor], fields: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, plan: dict) -> int:
     """Put everything back and return the steps done; 0 without a file. Another plan's file is refused."""
-    from safetensors import SafetensorError
-
     if not path.exists():
         return 0
     try:
-        metadata, tensors = read(path)
-    except SafetensorError as error:
+        fields, tensors = read(path)
+    except ValueError as error:
         raise ValueError(f"checkpoint must be a whole safetensors file, got {str(path)!r}. Remove it.") from error
-    if metadata.get("plan") != json.dumps(plan, sort_keys=True):
+    if fields.get("plan") != json.loads(json.dumps(plan)):
         raise ValueError(f"checkpoint must be of the same training, got {str(path)!r} of another. Remove it.")
     module.load_state_dict({name[7:]: tensor for name, tensor in tensors.items() if name.startswith("module.")})
     state: dict[int, dict[str, torch.Tensor]] = {}
@@ -49,4 +74,4 @@ def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, plan: 
             _, index, key = name.split(".")
             state.setdefault(int(index), {})[key] = tensor
     optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
-    return int(metadata["step"])
+    return fields["step"]

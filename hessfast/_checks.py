@@ -75,7 +75,7 @@ def fitted(model: Any, attribute: str) -> Any:
 
 
 def potential(value: Any) -> Any:
-    """A module or a function of points; of what only holds one, it is named."""
+    """A module or a function of points; if `value` only holds one, the error says what to pass."""
     if not callable(value):
         made = callable(getattr(value, "potential", None))
         held = "potential_" if hasattr(value, "potential_") else "potential()" if made else None
@@ -96,15 +96,16 @@ def of_dtype(call: Callable[[], Any], requirement: str, remedy: str) -> Any:
         return call()
     except RuntimeError as error:
         text = str(error)
-        if "dtype" not in text and "scalar type" not in text and "same type" not in text:
+        if not any(words in text for words in ("dtype", "scalar type", "same type", "should be the same")):
             raise
         raise TypeError(f"{requirement}, got {text.splitlines()[0]!r:.100}. {remedy}") from error
 
 
-def interval(name: str, ends: Any, positive: bool = False) -> tuple[float, float]:
-    """Two ascending numbers, or two ascending positive ones."""
+def interval(name: str, ends: Any, positive: bool = False, point: bool = False) -> tuple[float, float]:
+    """Two ascending numbers, positive if asked for; equal ones, a point, where that is allowed."""
     pair = float_array(name, ends)
-    if pair.shape != (2,) or not pair[0] < pair[1] or (positive and not pair[0] > 0):
+    ascending = pair.shape == (2,) and (pair[0] < pair[1] or (point and pair[0] == pair[1]))
+    if not ascending or (positive and not pair[0] > 0):
         raise ValueError(f"{name} must be two ascending {'positive ' if positive else ''}numbers, got {ends}.")
     return float(pair[0]), float(pair[1])
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 
 def ranks() -> tuple[int, int]:
@@ -21,7 +22,7 @@ def started() -> tuple[int, int]:
 
 
 def workers() -> tuple[int, int]:
-    """Of the group, or of torchrun where there is none."""
+    """Rank and number of processes of the group, or of torchrun where there is none."""
     rank, world_size = ranks()
     return (rank, world_size) if world_size > 1 else started()
 
@@ -46,7 +47,7 @@ def group(device: str) -> Iterator[None]:
         cuda.set_device(device)
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
-        everyone = distributed.new_group(backend="gloo", timeout=timedelta(days=365))
+        everyone: Any = distributed.new_group(backend="gloo", timeout=timedelta(days=365))
         yield
         distributed.barrier(everyone)
     finally:

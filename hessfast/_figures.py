@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+_UNDATED = {"CreationDate": None}  # the same file of the same figure
+
 
 def available() -> bool:
     """Whether matplotlib, of the extra `plot`, is installed."""
@@ -36,5 +38,5 @@ def save(figures: Mapping[str, Any], folder: Path) -> list[Path]:
     for name, drawn in figures.items():
         for kind in ("png", "pdf"):
             paths.append(folder / f"{name}.{kind}")
-            drawn.savefig(paths[-1], dpi=150)
+            drawn.savefig(paths[-1], dpi=150, metadata=_UNDATED if kind == "pdf" else None)
     return paths

@@ -1,8 +1,10 @@
 """A folder in which the steps of a job are kept, each as soon as it is made."""
 
 import contextlib
+import errno
 import io
 import json
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,15 @@ import numpy as np
 
 from hessfast import _atomic
 
+# What NumPy and zipfile say of files with a bit or an end missing.
+_DAMAGE = (
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    BadZipFile,
+    zlib.error,
+)  # NotImplementedError is a RuntimeError
 _BESIDE = {"command.json", "encoders"}  # what may be there before the first step
 
 
@@ -27,13 +38,13 @@ class Steps:
         A folder without settings must be new: nothing may be in it but what is named by `beside`.
         """
         path, settings = self.folder / name, json.loads(json.dumps(settings))
-        with self._first(path) as publish:
+        with self._first(path, path.exists) as publish:
             if publish:
                 found = {each.name for each in self.folder.iterdir() if each.suffix != ".tmp"}.difference(beside)
                 if found:
                     where = repr(str(self.folder))
                     raise ValueError(f"out must be a new folder or that of a run, got {where}. Choose another.")
-                publish([_bytes(json.dumps(settings, indent=1) + "\n")])
+                publish([_atomic.json_bytes(settings)])
         try:
             before = json.loads(path.read_text())
         except ValueError:
@@ -49,67 +60,92 @@ class Steps:
     def share(self, name: str, content: bytes) -> None:
         """Write a file that every process would write alike: the first does, and makes a damaged one whole."""
         path = self.folder / name
-        with self._first(path, content) as publish:
+        with self._first(path, lambda: path.exists() and path.read_bytes() == content) as publish:
             if publish:
                 publish([content])
 
     def stream(self, name: str, make: Callable[[], Iterable[bytes]]) -> Path:
         """A file that is made piece by piece, by the first process that asks, and kept."""
         path = self.folder / name
-        with self._first(path) as publish:
+        with self._first(path, path.exists) as publish:
             if publish:
                 publish(make())
         return path
 
     @contextlib.contextmanager
-    def _first(self, path: Path, content: bytes | None = None) -> Iterator[Callable[[Iterable[bytes]], None] | None]:
-        """What writes the file, while nobody else can; None if it is there (and holds `content`, if that is known)."""
-
-        def there() -> bool:
-            return path.exists() and (content is None or path.read_bytes() == content)
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if there():
+    def _first(self, path: Path, whole: Callable[[], bool]) -> Iterator[Callable[[Iterable[bytes]], None] | None]:
+        """What writes the file, while nobody else can; None if it is there and whole, perhaps after waiting for it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if whole():
             yield None
             return
         temporary = path.with_name(f"{path.name}.tmp")
         with _atomic.claim(temporary, wait=True) as file:
-            if file is None or there():
+            if file is None or whole():
                 yield None
             else:
                 yield lambda pieces: _atomic.publish(file, temporary, path, pieces)
 
-    def record(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` returns, by way of JSON; never {}, which damage may leave."""
-        path = self.folder / f"{name}.json"
+    def read(self, name: str) -> Any:
+        """What was recorded; {} if nothing was, or its file is damaged."""
         with contextlib.suppress(FileNotFoundError, ValueError):
-            if (found := json.loads(path.read_text())) != {}:
-                return found
-        text = json.dumps(make(), indent=1) + "\n"
-        self.write(f"{name}.json", text)
-        return json.loads(text)
+            return json.loads((self.folder / f"{name}.json").read_text())
+        return {}
+
+    def record(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns, by way of JSON; never {} or []: damage may leave these. The second waits, and reads."""
+        with self._first(self.folder / f"{name}.json", lambda: self.read(name) not in ({}, [])) as publish:
+            if publish:
+                publish([_atomic.json_bytes(make())])
+        return self.read(name)
 
     def arrays(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        path = self.folder / f"{name}.npz"
-        with contextlib.suppress(FileNotFoundError, ValueError, EOFError, BadZipFile), np.load(path) as file:
-            return dict(file)
-        made = make()
-        self.write_arrays(f"{name}.npz", made)
-        return made
+        """Likewise, by way of .npz."""
+        path, kept = self.folder / f"{name}.npz", {}
+
+        def whole() -> bool:
+            kept.update(self.read_arrays(name))
+            return bool(kept)
+
+        with self._first(path, whole) as publish:
+            if publish:
+                kept.update(make())
+                publish([_npz(kept)])
+        return kept
+
+    def read_arrays(self, name: str) -> dict[str, np.ndarray]:
+        """What was kept; {} if nothing was, or its file is damaged."""
+        try:
+            with np.load(self.folder / f"{name}.npz") as file:
+                return dict(file)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EIO):
+                raise
+        except _DAMAGE:
+            pass
+        return {}
 
     def write_arrays(self, name: str | Path, arrays: dict[str, np.ndarray]) -> None:
-        whole = io.BytesIO()
-        np.savez(whole, **arrays)  # pyright: ignore[reportArgumentType]
-        self.write(name, whole.getvalue())
+        self.write(name, _npz(arrays))
 
     def write(self, name: str | Path, content: str | bytes) -> None:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        _atomic.write(path, [_bytes(content)])
+        _atomic.write(path, [content.encode() if isinstance(content, str) else content])
 
 
-def _bytes(content: str | bytes) -> bytes:
-    return content.encode() if isinstance(content, str) else content
+def npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """What a .npy file begins with; its numbers follow in C order."""
+    header = io.BytesIO()
+    fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, fields)
+    return header.getvalue()
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    whole = io.BytesIO()
+    np.savez(whole, **arrays)  # pyright: ignore[reportArgumentType]
+    return whole.getvalue()
 
 
 def _difference(before: Any, now: Any, path: str = "") -> str:

@@ -258,7 +258,7 @@ def test_it_goes_on_where_it_was(finished, images, encoders, tmp_path, monkeypat
     [
         ({"seed": 1}, "with seed 0, not 1. Choose another"),
         ({"mlp_steps": 61}, "with preset.mlp_steps 60, not 61"),
-        ({"train": "fewer"}, "with data [0-9a-f]+..., not [0-9a-f]+"),
+        ({"train": "fewer"}, "with data.train [0-9a-f]+..., not [0-9a-f]+"),
         ({"encoders": "one"}, "with encoders.half .*, not none"),
         ({"encoders": "other"}, "with encoders.half.d 20, not 21"),
     ],
@@ -390,7 +390,8 @@ def test_the_command_reads_folders(run, tmp_path):
     for k, image in enumerate(digits()[0][:60, 0]):
         Image.fromarray(((image.numpy() + 1) * 127.5).astype(np.uint8)).resize((12, 12)).save(folder / f"{k}.png")
     code, text = run("--data", folder, "--side", 9, "--encoder", "vae", "--latent-dim", 3, "--out", tmp_path / "run")
-    assert code == 0 and "Images of 1 x 9 x 9: 48 to learn from, 12 held out" in text
+    assert code == 0, text
+    assert "Images of 1 x 9 x 9: 48 to learn from, 12 held out" in text
     (folder / "5.png").write_bytes(b"")
     code, text = run("--data", folder, "--out", tmp_path / "other")
     assert code == 2 and "got '5.png', damaged" in text and not (tmp_path / "other").exists()

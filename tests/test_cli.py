@@ -194,7 +194,7 @@ def test_version_names_packages_and_devices(cli):
         (
             "sample ising --out {} --temperature nan 5",
             2,
-            "temperature must be a finite range from low to high, got nan to 5.",
+            "temperature must be finite, got nan.",
         ),
         ("sample ising --out {} --method magic", 2, "method must be one of auto, cftp, fk-cftp, mcmc, got 'magic'."),
         ("sample ising --out {} --num 0", 2, "num must be >= 1, got 0."),
@@ -320,7 +320,7 @@ def test_verify_and_resume(cli, copy, made):
     code, out, err = cli("verify", copy)
     assert code == 1 and "2 of 30 shards are missing or damaged (7, 11)" in err and f"hessfast resume {copy}" in err
     code, _, err = cli("export", copy, "--out", copy)
-    assert code == 2 and "1 of its 30 shards are missing" in err
+    assert code == 2 and "2 of its 30 shards are missing or broken" in err
     code, _, err = cli("resume", copy)
     assert code == 0 and contents(copy) == contents(made)
 

@@ -144,7 +144,7 @@ def test_refusals():
         GaussianMixture([[0.0], [1.0]], [1.0])
     with pytest.raises(ValueError, match="positive semidefinite"):
         GaussianMixture([[0.0]], [[-1.0]])
-    with pytest.raises(ValueError, match="dim must be 2 or 3"):
+    with pytest.raises(ValueError, match="dim must be >= 2 and <= 3, got 4"):
         Sphere(4)
     with pytest.raises(ValueError, match="radius must be > 0"):
         Sphere(3, -1.0)

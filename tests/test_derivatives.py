@@ -81,7 +81,16 @@ def test_potentials_of_the_package_are_fused(kind):
 
 def test_compiled_says_where_torch_has_no_rule():
     with pytest.raises(RuntimeError, match=r'form must be "eager" here: torch\.compile failed'):
-        derivatives(network(nn.ReLU, 2, True), points(64), form="compiled")
+        derivatives(lambda x: (x**4).sum(-1) if x.sum().item() > 0 else x.sum(-1), points(64), form="compiled")
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("potential", [lambda x: (x**4).sum(-1), lambda x: x.logsumexp(-1), lambda x: x.cos().prod(-1)])
+def test_compiled_functions(potential):
+    x = points(64)
+    got, right = (derivatives(potential, x, form=form) for form in ("compiled", "eager"))
+    for one, other in zip(got, right, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")

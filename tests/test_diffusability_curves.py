@@ -231,3 +231,14 @@ def test_few_samples_of_an_exact_score_are_not_called_false():
         curve = fisher_curve(exact, torch.randn(2, 1, generator=generator), 1.0, seed=seed)
         assert curve.fisher_information_plug_in.mean >= 0
         assert curve.warnings == ("standard errors of 2 samples may be several times too small",)
+
+
+def test_the_stop_rule_does_not_trust_events_that_it_has_hardly_seen():
+    """Modes at +-1 of variance .02, tau = .05: few samples lie between, and they make FIR and MMSE'."""
+    density, offered = GaussianMixture([[-1.0], [1.0]], [0.02, 0.02]), 8192
+    for seed in range(3):
+        curve = fisher_curve(from_density(density), density.sample(offered, seed), [0.05], 1, seed, relative_error=0.1)
+        assert curve.mmse_rate.num_samples[0] == offered  # with the sem of 1,024 it would often have stopped
+        assert "samples ran out before the relative error was met" in curve.warnings[-1]
+    even = fisher_curve(from_denoiser(lambda y, tau: y / (1 + tau)), torch.randn(offered, 1), [1.0], relative_error=0.1)
+    assert even.mmse_rate.num_samples[0] == 1024

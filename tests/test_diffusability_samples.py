@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from hessfast import diffusability
 from hessfast.diffusability import (
     assess,
     empirical_denoiser,
@@ -91,3 +92,9 @@ def test_they_must_be_finite_in_float32_where_that_is_used(function):
     name, call = BOTH[function]
     with pytest.raises(ValueError, match=f"^{name} must be finite, got"):
         call(given(function).double() * 1e39)
+
+
+def test_what_a_loader_of_data_gives_is_not_one_sample():
+    batch = [torch.zeros(64, 4)]
+    with pytest.raises(TypeError, match=r"samples must be one tensor, got a list of 1\. Pass its first, x\[0\]\."):
+        diffusability.fisher_curve(diffusability.from_denoiser(lambda y, tau: y), batch, [1.0])

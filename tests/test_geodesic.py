@@ -335,9 +335,9 @@ def test_batches_and_tensors():
         (lambda: distance_map(Table(softmax, [0, 0], [1, 1], (8, 8)), [2, 2]), "source must be a point in the table's"),
         (lambda: distance_map(Table(softmax, [0, 0], [1, 1], (8, 8)), [0, 0], (4, 9)), "shape must be >= 5, got 4"),
         (lambda: Table(lambda x: x.log().sum(dim=-1), [-1, 0], [1, 1]), "potential must be finite all over the box"),
-        (lambda: Table(softmax, [0, 0], [1, 1], (8, 8))([2.0, 0.0]), "points must be .* in the table's box"),
-        (lambda: Table(softmax, [0, 0], [1, 1], (8, 8)).gradient([[2.0, 0.0]]), "points must be .* in the table's box"),
-        (lambda: Table(softmax, [0, 0], [1, 1], (8, 8)).hessian([[0.5, -1.0]]), "points must be .* in the table's box"),
+        (lambda: Table(softmax, [0, 0], [1, 1], (8, 8))([2.0, 0.0]), "in the box of the table, .* got"),
+        (lambda: Table(softmax, [0, 0], [1, 1], (8, 8)).gradient([[2.0, 0.0]]), "in the box of the table, .* got"),
+        (lambda: Table(softmax, [0, 0], [1, 1], (8, 8)).hessian([[0.5, -1.0]]), "in the box of the table, .* got"),
         (
             lambda: Table(softmax, [0, 0], [1, 1], (8, 8)).hessian_along([[0.5, 0.5]], [1.0, 1.0]),
             r"vectors must have the shape of points, \(1, 2\), got \(2,\)",

@@ -79,7 +79,7 @@ def test_points_outside_the_box_and_bad_boxes_are_refused(small):
         small(np.nan, 0.0)
     with pytest.raises(ValueError, match="temperature and field must have shapes that broadcast"):
         small([1.0, 2.0], [1.0, 1.0, 1.0])
-    with pytest.raises(ValueError, match=r"temperatures must ascend, got \(5.0, 1.0\)"):
+    with pytest.raises(ValueError, match=r"temperatures must be two ascending numbers, got \(5.0, 1.0\)"):
         LogPartitionTable.build((5.0, 1.0))
     with pytest.raises(ValueError, match=r"largest_field must be > 0, got 0.0"):
         LogPartitionTable.build(largest_field=0.0)

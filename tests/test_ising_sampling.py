@@ -1,5 +1,6 @@
 """ising.sample, sweep and pack: what comes in and goes out, what is certified, what is refused."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -319,3 +320,9 @@ def test_the_host_draws_what_has_no_gpu_kernel(monkeypatch):
 
 def test_names_of_the_module():
     assert ising.sample is sample and ising.sweep is sweep and ising.pack is pack
+
+
+def test_swept_lattices_are_certified_as_such_whatever_they_were():
+    batch = sample([2.0, 3.0], 0.5, 4, seed=1)
+    unnamed = dataclasses.replace(batch, certificate=np.full(2, ""))
+    assert sweep(unnamed, 2.0, 0.0, 1, 0).certificate.tolist() == ["mcmc", "mcmc"]

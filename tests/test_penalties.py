@@ -249,3 +249,53 @@ def test_frames_need_more_neighbours_than_dimensions():
     """m neighbours less their mean span m - 1."""
     with pytest.raises(ValueError, match="num_neighbours must be >= 3, got 2"):
         encoder_penalties(lambda x: x, torch.rand(50, 3), 2, num_neighbours=2)
+
+
+def test_pairs_that_are_counted_twice_are_one():
+    """A hundred pairs far from each other: means of neighbours are means over pairs."""
+    gaps = 0.1 + torch.rand(100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    places = 10 * torch.arange(100, dtype=torch.float64)
+    x = torch.stack([places, places + gaps], dim=1).reshape(-1, 1)
+    found = encoder_penalties(torch.tanh, x, 1).secant_distortion
+    own = (torch.tanh(x[1::2]) - torch.tanh(x[::2])).abs()[:, 0] / gaps - 1
+    assert found.mean == pytest.approx(float(own.abs().mean()), rel=1e-6)
+    assert found.sem == pytest.approx(float(own.abs().std()) / 10, rel=0.01)
+
+
+def test_encoders_that_draw_numbers_are_refused():
+    with pytest.raises(ValueError, match=r"encoder must give the same answer twice.* Of a VAE pass the mean"):
+        encoder_penalties(lambda x: x + 0.1 * torch.randn_like(x), plane(), 2)
+
+
+@pytest.mark.parametrize("wrap", [lambda z: z.detach().numpy(), lambda z: (z,)])
+def test_encoders_return_tensors(wrap):
+    with pytest.raises(TypeError, match=r"encoder must return a tensor, got (ndarray|tuple)\. Of diffusers' return"):
+        encoder_penalties(lambda x: wrap(2 * x), plane(), 2)
+
+
+def test_attention_in_encoders():
+    """Its fast form has no second derivative."""
+
+    def encode(x):
+        heads = torch.nn.functional.scaled_dot_product_attention(*[x[:, None, :, None].float()] * 3)
+        return heads[:, 0, :, 0].to(x) + x
+
+    assert encoder_penalties(encode, plane(100), 2).tangential_distortion.mean > 0
+
+
+def test_the_curvature_of_few_samples_is_unknown():
+    """Twelve in thirty dimensions: fewer than a quadric in ten has coefficients."""
+    x = torch.randn(12, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = encoder_penalties(lambda x: 2 * x, x, 10, num_neighbours=11)
+    assert found.data_curvature.num_samples == 0 and math.isnan(found.data_curvature.mean)
+    assert found.secant_distortion.mean == pytest.approx(1)
+
+
+@pytest.mark.gpu
+def test_penalties_on_a_gpu_are_those_on_the_host():
+    matrix = torch.diag(torch.tensor([3.0, 0.5], dtype=torch.float64))
+    host = encoder_penalties(lambda x: torch.tanh(x @ matrix), plane(200), 2)
+    device = encoder_penalties(lambda x: torch.tanh(x @ matrix.cuda()), plane(200).cuda(), 2)
+    for name in ("secant_distortion", "bending", "data_curvature", "gpe_cost"):
+        one, other = getattr(host, name), getattr(device, name)
+        assert (one.mean, one.sem) == pytest.approx((other.mean, other.sem), rel=1e-6), name

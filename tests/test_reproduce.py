@@ -176,7 +176,7 @@ def test_the_full_network_is_all_as_published(tmp_path, monkeypatch, name, width
     study = rows.Study(model, preset, np.zeros((8, 2)), store, 0, tmp_path, "cpu", False)
     options, images, _ = study.network
     assert (images.dtype.itemsize, images.shape) == (1, (8, 128, 128))
-    np.testing.assert_array_equal(images, model.images(model.stored(store, slice(None))))
+    np.testing.assert_array_equal(images, model.images(datasets.batch(store)))
     expected = {"size": "full", "num_steps": 20_000, "batch_size": 2048, "learning_rate": 1e-5, "bump_width": width}
     assert {key: options[key] for key in expected} == expected
     potential = study.potential()
@@ -274,7 +274,7 @@ def test_the_largest_seed(tmp_path):
     assert report["rows"]["exact"]["F"] < 0.02
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"F": 0.1}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"F": 0.1'])
 def test_a_row_that_is_not_whole_is_learned_anew(finished, tmp_path, text):
     folder, report = finished
     copy = shutil.copytree(folder, tmp_path / "copy")

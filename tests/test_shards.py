@@ -540,3 +540,33 @@ def test_progress_counts_all_processes(copy, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
     shards.fill(copy, PLAN, make, progress=True)
     assert capsys.readouterr().err == ""
+
+
+def test_a_plan_that_is_not_the_one_of_its_hash_is_damage(filled, tmp_path):
+    """One digit of the seed: going on would make all shards anew, of other samples."""
+    folder = shutil.copytree(filled, tmp_path / "copy")
+    path = folder / "plan.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    for work in (shards.open, shards.read_plan):
+        with pytest.raises(ValueError, match=r"plan\.json is damaged"):
+            work(folder)
+
+
+def test_writers_of_one_file_wait_for_each_other(tmp_path):
+    """Every one of them ends well, and what stays is whole."""
+    path, errors = tmp_path / "file", []
+
+    def write(k):
+        try:
+            for _ in range(20):
+                _atomic.write(path, [bytes([k]) * 1000, bytes([k]) * 1000])
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and path.read_bytes() in [bytes([k]) * 2000 for k in range(4)]
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]

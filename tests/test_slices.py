@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -578,3 +579,49 @@ def test_noise_floor_refuses():
         noise_floor(SlicePlan(ANCHORS, [[0.1, 0.2]]), identity)
     with pytest.raises(ValueError, match="num_repeats must be >= 1, got 0"):
         noise_floor(SlicePlan(ANCHORS, GRID), identity, num_repeats=0)
+
+
+class Power(torch.nn.Module):
+    def __init__(self, power, config=None):
+        super().__init__()
+        self.power, self.config = power, config
+
+    def forward(self, x):
+        return x.flatten(1).abs() ** self.power
+
+
+@pytest.mark.parametrize("config", [None, "a text", {1: 2}, SimpleNamespace(layers=3)])
+def test_what_a_module_keeps_in_attributes_is_part_of_what_it_is(config):
+    one, other = (feature_map(Power(power, config)).identity for power in (2, 3))
+    assert one == feature_map(Power(2, config)).identity != other
+
+
+def test_modules_are_known_by_their_weights_and_run_in_evaluation_mode():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.Dropout(0.5)).train()
+    generator = from_callable(network, "network")
+    plan = SlicePlan(ANCHORS, GRID, dtype="float64")
+    one, other = (generator.prepare(plan).latents(plan.z(plan.parameters), range(12)) for _ in range(2))
+    assert torch.equal(one, other) and one.dtype == torch.float64 and network.training
+    before = generator.identity
+    with torch.no_grad():
+        network[0].weight.mul_(2)
+    assert from_callable(network, "network").identity != before
+    with pytest.raises(ValueError, match="function must be in evaluation mode, got Dropout"):
+        from_callable(lambda z: network(z), "network")
+    network.eval()
+    double = from_callable(lambda z: network(z), "network").prepare(plan).latents
+    with pytest.raises(TypeError, match=r"function must take torch\.float64, got .* Pass a module itself"):
+        double(plan.z(plan.parameters), range(12))
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (lambda z: z.numpy(), TypeError, "function must return a tensor, got ndarray"),
+        (lambda z: z[:1], ValueError, "function must return a row for each of 12, got shape"),
+    ],
+)
+def test_what_functions_must_return(function, error, message):
+    plan = SlicePlan(ANCHORS, GRID)
+    with pytest.raises(error, match=message):
+        from_callable(function, "f").prepare(plan).latents(plan.z(plan.parameters), range(12))

@@ -188,7 +188,7 @@ def test_damaged_parts_are_made_again(demo, copy, damage):
         ("plan.safetensors", "run hessfast slice generate {0} with its options again, which mends it"),
         ("slice/plan.json", "put back the original, or delete the folder"),
         ("geometry/settings.json", "delete {0}/geometry and fit again"),
-        ("curves/3-0/settings.json", "delete the folder {0}/curves/3-0 and run again, or choose another"),
+        ("curves/across-3-0/settings.json", "delete the folder {0}/curves/across-3-0 and run again, or choose another"),
     ],
 )
 def test_damage_is_one_sentence(copy, name, remedy, damage):
@@ -203,5 +203,5 @@ def test_other_numbers_are_other_folders(copy):
     result = run("report", copy, "--pairs", 2, "--maps", 4)
     assert result.exit_code == 0, result.output
     assert "geodesics over 2 pairs" in result.stdout
-    assert {path.name for path in (copy / "curves").iterdir()} == {"3-0", "2-0"}
+    assert {path.name for path in (copy / "curves").iterdir()} == {"across-3-0", "across-2-0"}
     assert {path.name for path in (copy / "maps").iterdir()} == {"3", "4"}

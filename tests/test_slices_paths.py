@@ -290,7 +290,7 @@ def test_curves_of_other_fits_classes_or_perception_are_refused(compared, slice_
     refuses("perceptual True, not False", perceptual=None)
     refuses("num_pairs 12, not 11", num_pairs=11)
     refuses("seed 0, not 1", seed=1)
-    refuses("ends none, not random", ends="random")
+    refuses("ends across, not random", ends="random")
 
 
 def test_ends_of_the_papers_table_are_uniform(slice_folder, geometry, options, tmp_path):

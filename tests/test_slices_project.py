@@ -15,7 +15,7 @@ pytest.importorskip("diffusers")
 from hessfast._dispatch import device_kind
 from hessfast._distributed import local_device
 from hessfast._steps import Steps
-from hessfast.slices import SlicePlan, SliceProject, from_callable, project
+from hessfast.slices import SlicePlan, SliceProject, digits, from_callable, project
 from hessfast.slices.project import check_report
 
 pytest.importorskip("tests.slices_worker")
@@ -257,3 +257,34 @@ def test_classes_are_digits_or_clusters(made):
     places = np.repeat(np.arange(6), 5)
     clusters = this.classify(100 * np.eye(6)[places] + 0.1 * np.random.default_rng(0).normal(size=(30, 6)))
     assert len(set(zip(places, clusters, strict=True))) == len(set(clusters)) == 6
+
+
+# -------------------------------------------------------------------------------------------------------------- steps
+
+
+def test_who_comes_second_waits_for_a_record_and_reads_it(tmp_path):
+    calls = []
+
+    def make():
+        calls.append(None)
+        return {"made": len(calls)}
+
+    found = together(lambda k: Steps(tmp_path).record("rows/one", make), 6)
+    assert found == [{"made": 1}] * 6
+    arrays = together(lambda k: Steps(tmp_path).arrays("rows/two", lambda: {"x": np.array(len(calls))}), 6)
+    assert all(int(each["x"]) == 1 for each in arrays)  # type: ignore[index]
+
+
+def test_a_model_by_a_relative_path_is_the_same_from_everywhere(tmp_path, monkeypatch):
+    import diffusers
+
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    unet = diffusers.UNet2DModel(**digits.UNET)
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained("model")
+    SliceProject.begin(tmp_path / "slice", model="model", **SMALL)
+    monkeypatch.chdir(tmp_path / "there")
+    again = SliceProject(tmp_path / "slice")
+    assert again.options["model"] == str(tmp_path / "here" / "model")
+    assert again.generator.latent_shape == (1, 8, 8)

@@ -51,9 +51,8 @@ def diffusability(
 
 
 def _assessed(data, encoders, latent_dim, side, preset, folder, seed, device) -> str:
-    import torch
-
     from hessfast import _checks
+    from hessfast._dispatch import present
     from hessfast._steps import Steps
     from hessfast.diffusability import assess, digits, read_images, table
     from hessfast.diffusability.image_encoder import check_encoder
@@ -69,8 +68,8 @@ def _assessed(data, encoders, latent_dim, side, preset, folder, seed, device) ->
         raise ValueError(
             f"side must be 8 or more for gpe and vae, got images of {train.shape[-1]} pixels. Pass --side 8."
         )
-    torch.zeros(1, device=device)
-    names = [each if each in TRAINED else Path(each).resolve().stem for each in encoders]
+    present(device)
+    names = [each if each in TRAINED else _name(Path(each).resolve()) for each in encoders]
     if len(set(names)) < len(names):
         raise ValueError(f"encoder must name each encoder once, got {', '.join(names)}. Rename a file.")
     given = {name: _read(spec, train.shape[-1], device) for name, spec in zip(names, encoders, strict=True)}
@@ -78,13 +77,19 @@ def _assessed(data, encoders, latent_dim, side, preset, folder, seed, device) ->
     for name, one in given.items():
         if one is not None:
             check_encoder(name, one, train.float())  # before others are trained
-    settings = {"data": data, "side": side, "encoder": encoders, "latent_dim": latent_dim, "preset": preset}
+    given_as = [each if each in TRAINED else str(Path(each).resolve()) for each in encoders]
+    data = data if data == "digits" else str(Path(data).resolve())
+    settings = {"data": data, "side": side, "encoder": given_as, "latent_dim": latent_dim, "preset": preset}
     Steps(folder).claim(settings | {"seed": seed}, "command.json")
     made = {
         name: _trained(name, train, latent_dim, preset, folder, seed) if one is None else one
         for name, one in given.items()
     }
     return table(assess(train, held_out, made, folder, preset=preset, seed=seed, progress=True))
+
+
+def _name(path: Path) -> str:
+    return path.name if path.is_dir() else path.stem
 
 
 def _read(spec: str, side: int, device: str) -> Any:

@@ -27,5 +27,5 @@ def export(
     from hessfast._checks import choice
 
     choice("format", format, FORMATS)
-    for path in datasets.export_npy(shards.open(folder), out, targets=targets):
+    for path in datasets.export_npy(shards.open(folder, verify=True), out, targets=targets):
         typer.echo(f"{path}: {path.stat().st_size:,} bytes")

@@ -5,13 +5,15 @@
 
     plan = datasets.ising_plan(num=540_000, seed=0)
     store = shards.fill("ising", plan, datasets.maker(plan))       # hessfast sample ising --num 540000 --out ising
+    datasets.batch(store, slice(0, 100)).spins()                    # any part of it
     datasets.export_npy(store, "released")                         # hessfast export ising --out released
 
 The bytes depend on the plan alone; sample `id` on seed, ranges and `id` alone, so that the first thousand samples of a
 large data set are the small data set.
 """
 
+from ._batches import batch
 from ._export import export_npy
 from ._plans import CERTIFICATES, ising_plan, maker, tasep_plan
 
-__all__ = ["CERTIFICATES", "export_npy", "ising_plan", "maker", "tasep_plan"]
+__all__ = ["CERTIFICATES", "batch", "export_npy", "ising_plan", "maker", "tasep_plan"]

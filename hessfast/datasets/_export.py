@@ -6,7 +6,6 @@ and looks for neighbours in the labels. Order and unit of the labels are not wri
 (alpha, beta). A script for TASEP was not released; the same shapes serve the same network.
 """
 
-import io
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,14 +14,16 @@ from typing import Any
 import numpy as np
 
 from hessfast import _atomic
-from hessfast.ising import _layout
+from hessfast._steps import npy_header
 from hessfast.shards import Store
+
+from ._batches import batch
 
 LABELS = {"ising": ("temperature", "field"), "tasep": ("entry_rate", "exit_rate")}
 TARGET_WIDTH = {"ising": 1 / 50, "tasep": 1 / 150}  # of the unit square, as in the paper
 TARGET_GRID = 128
 ROWS = 512  # converted at a time: 34 MB of targets
-Block = Mapping[str, np.ndarray]
+Batch = Any  # of ising or of tasep
 
 
 def export_npy(store: Store, folder: str | Path, *, targets: bool = False) -> list[Path]:
@@ -51,15 +52,17 @@ def export_npy(store: Store, folder: str | Path, *, targets: bool = False) -> li
         raise ValueError(f"store must be complete for an export, got {store!r}.")
     shape, states = _states(plan.name, plan.parameters)
     names = LABELS[plan.name]
-    jobs: list[tuple[str, type, tuple[int, ...], Callable[[Block], np.ndarray]]] = [
-        ("states", np.int8, shape, lambda block: states(block["words"])),
-        ("labels", np.float32, (2,), lambda block: np.stack([block[name] for name in names], axis=1)),
+    jobs: list[tuple[str, type, tuple[int, ...], Callable[[Batch], np.ndarray]]] = [
+        ("states", np.int8, shape, states),
+        ("labels", np.float32, (2,), lambda some: np.stack([getattr(some, name) for name in names], axis=1)),
     ]
     if targets:
         ranges = [plan.parameters[name] for name in names]
         width = TARGET_WIDTH[plan.name]
         grid = (TARGET_GRID, TARGET_GRID)
-        jobs.append(("targets", np.float32, grid, lambda b: _bumps([b[name] for name in names], ranges, width)))
+        jobs.append(
+            ("targets", np.float32, grid, lambda some: _bumps([getattr(some, name) for name in names], ranges, width))
+        )
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for kind, dtype, sample_shape, convert in jobs:
@@ -76,34 +79,22 @@ def export_npy(store: Store, folder: str | Path, *, targets: bool = False) -> li
 
 
 def _npy(
-    store: Store, dtype: np.dtype, shape: tuple[int, ...], convert: Callable[[Block], np.ndarray]
+    store: Store, dtype: np.dtype, shape: tuple[int, ...], convert: Callable[[Batch], np.ndarray]
 ) -> Iterator[bytes]:
     """The bytes of a .npy file, piece by piece. (A memory map would meet a full disk with SIGBUS, not an error.)"""
-    header = io.BytesIO()
-    fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (store.plan.num, *shape)}
-    np.lib.format.write_array_header_1_0(header, fields)
-    yield header.getvalue()
-    for block in store.blocks():
-        for start in range(0, len(block["words"]), ROWS):
-            piece = {name: array[start : start + ROWS] for name, array in block.items()}
-            yield np.ascontiguousarray(convert(piece), dtype=dtype).tobytes()
+    yield npy_header(dtype, (store.plan.num, *shape))
+    for start in range(0, store.plan.num, ROWS):
+        yield np.ascontiguousarray(convert(batch(store, slice(start, start + ROWS))), dtype=dtype).tobytes()
 
 
-def _states(name: str, parameters: Mapping[str, Any]) -> tuple[tuple[int, ...], Callable[[np.ndarray], np.ndarray]]:
-    """Shape of a state, and the function that unpacks words into states."""
+def _states(name: str, parameters: Mapping[str, Any]) -> tuple[tuple[int, ...], Callable[[Batch], np.ndarray]]:
+    """Shape of a state, and the function that makes states of a batch."""
     if name == "ising":
-        size = parameters["size"]
-        return (size, size), lambda words: _layout.unpack(words, size)
+        return (parameters["size"],) * 2, lambda some: some.spins()
     sites = parameters["num_sites"]
     side = math.isqrt(sites)
     shape = (side, side) if side * side == sites else (sites,)
-    return shape, lambda words: _bits(words, sites).reshape(-1, *shape)
-
-
-def _bits(words: np.ndarray, num: int) -> np.ndarray:
-    """The first `num` bits of each row of words, least significant first."""
-    octets = np.ascontiguousarray(words, "<u8").view(np.uint8)
-    return np.unpackbits(octets, axis=-1, count=num, bitorder="little").view(np.int8)
+    return shape, lambda some: some.occupations().reshape(-1, *shape)
 
 
 def _bumps(values: list[np.ndarray], ranges: list[list[float]], width: float) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _random
+from hessfast import _checks, _random
 from hessfast._checks import choice, even, to_numpy
 from hessfast._checks import seed as checked_seed
 from hessfast._dispatch import kernel, present
@@ -46,7 +46,7 @@ def ising_plan(
     """
     size = even("size", size)
     choice("method", method, ("auto", *CERTIFICATES))
-    low, high = _interval("temperature", temperature)
+    low, high = _checks.interval("temperature", temperature, point=True)
     if low <= 0:
         raise ValueError(f"temperature must be > 0, got {low}.")
     arrays = {
@@ -57,7 +57,7 @@ def ising_plan(
     }
     parameters = {
         "temperature": (low, high),
-        "field": _interval("field", field),
+        "field": _checks.interval("field", field, point=True),
         "size": size,
         "seed": checked_seed(seed),
         "method": method,
@@ -91,7 +91,8 @@ def tasep_plan(
     Raises:
         TypeError, ValueError: for values outside those ranges.
     """
-    ranges = {"entry_rate": _interval("entry_rate", entry_rate), "exit_rate": _interval("exit_rate", exit_rate)}
+    rates = {"entry_rate": entry_rate, "exit_rate": exit_rate}
+    ranges = {name: _checks.interval(name, ends, point=True) for name, ends in rates.items()}
     for name, (low, high) in ranges.items():
         if low < 0 or high > 1 or high == 0:
             raise ValueError(f"{name} must be within (0, 1], got {low:g} to {high:g}.")
@@ -148,17 +149,6 @@ _OPS = {
     "mcmc": ("ising_sweep",),
     "tasep": ("tasep_sample",),
 }
-
-
-def _interval(name: str, ends: Sequence[float]) -> tuple[float, float]:
-    """The ends of a range as floats, finite and in order."""
-    try:
-        low, high = (float(end) for end in ends)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be two numbers, low and high, got {ends!r:.80}.") from None
-    if not (np.isfinite([low, high]).all() and low <= high):
-        raise ValueError(f"{name} must be a finite range from low to high, got {low:g} to {high:g}.")
-    return low, high
 
 
 def _draw(seed: int, start: int, stop: int) -> np.ndarray:

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hessfast import _arrays, _checks
+from hessfast._modules import refuse_training, weight_of
 from hessfast._recording import recording
 from hessfast.potentials.table import Table
 
@@ -31,7 +32,7 @@ def flattened(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tens
         raise TypeError(
             "potential must be differentiable by torch, got Table. Use its gradient, hessian or hessian_along."
         )
-    _refuse_training(potential)
+    refuse_training("potential", potential)
     if _arrays.is_tensor(points):
         if not points.is_floating_point():
             raise TypeError(f"points must be floating point, got {points.dtype}.")
@@ -51,22 +52,6 @@ def flattened(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tens
         return _arrays.as_given(result.reshape((*batch, *result.shape[1:])).to(given.dtype), points)
 
     return flat, back
-
-
-def _refuse_training(potential: Potential) -> None:
-    """Layers that mix the points of a batch, or draw numbers, in training."""
-    if isinstance(potential, nn.Module):
-        for part in potential.modules():
-            mixing = isinstance(part, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd)
-            if part.training and mixing:
-                raise ValueError(f"potential must be in evaluation mode, got {type(part).__name__}; call its .eval().")
-
-
-def weight_of(potential: Potential) -> Tensor | None:
-    """A weight of the potential, which tells its dtype and device."""
-    if not isinstance(potential, nn.Module):
-        return None
-    return next((x for x in (*potential.parameters(), *potential.buffers()) if x.is_floating_point()), None)
 
 
 def vectors_at(vectors: Any, points: Any, flat: Tensor, several: bool = False) -> tuple[Tensor, bool]:

@@ -53,7 +53,9 @@ def grad(total: Tensor, x: Tensor, create: bool = False, keep: bool = False) -> 
     try:
         (gradient,) = torch.autograd.grad(total, x, create_graph=create, retain_graph=create or keep, allow_unused=True)
     except RuntimeError as error:  # so it is of InstanceNorm at the third derivative, of fused attention at the second
-        if not re.search("is not implemented|does not support .*derivatives", str(error)):
+        if not re.search(
+            "is not implemented|does not (currently )?support (.*derivatives|double backward)", str(error)
+        ):
             raise
         raise ValueError(
             f"potential must be made of operations that torch can differentiate so often, got: {error} "

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hessfast import potentials
+from hessfast._modules import weight_of
 
-from ._points import Potential, weight_of
+from ._points import Potential
 
 _ACTIVATIONS = {nn.ReLU: "relu", nn.Softplus: "softplus", nn.SiLU: "silu", nn.Tanh: "tanh", nn.GELU: "gelu"}
 _SEQUENCES = nn.Sequential, potentials.SoftplusPotential, potentials.LayerNormPotential

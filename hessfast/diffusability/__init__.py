@@ -12,6 +12,7 @@ from .curves import Estimate, FisherCurve, fisher_curve, fisher_information, fis
 from .denoisers import Denoiser, from_denoiser, from_diffusers, from_edm, from_edm_raw, from_flow, from_score
 from .densities import ExactCurves, GaussianMixture, TransformedNormal, from_density, gaussian_curves
 from .deviations import fir_deviation, mmse_rate_deviation
+from .dimension import Dimension, intrinsic_dimension
 from .empirical import EmpiricalDenoiser, empirical_denoiser
 from .gpe import train_gpe
 from .image_encoder import ImageEncoder
@@ -29,6 +30,7 @@ __all__ = [
     "Autoencoder",
     "Bounds",
     "Denoiser",
+    "Dimension",
     "EmpiricalDenoiser",
     "EncoderPenalties",
     "Estimate",
@@ -64,6 +66,7 @@ __all__ = [
     "gaussian_curves",
     "generate",
     "gpe_cost",
+    "intrinsic_dimension",
     "mmse_rate",
     "mmse_rate_deviation",
     "normalisation",

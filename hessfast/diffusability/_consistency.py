@@ -5,7 +5,8 @@ I falls, by the integral of R; R >= I^2 / D; tau I <= D; the MMSE is at most the
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,13 @@ from ._samples import chunks
 from ._sweep import Estimate
 
 if TYPE_CHECKING:
+    from ._jackknife import OfData
     from .curves import FisherCurve
 
 _SIGMAS = 4  # standard errors
 _ROUNDED = 0.01  # of an estimate: what rounding may be without a word
+_COMPARED = 60  # samples, from which on plug-in and DSM are compared: their errors are as unsure as that of the mean
+_BIASED = 0.1  # of an estimate: what few data may make it wrong by without a word
 _FEW = 20  # samples, whose standard error is itself off by a sixth for a normal distribution, for others by more
 _AGREEMENT = 0.2  # MMSE' of the data alone is itself 10 % off where it begins
 _SHORT = {"fisher_information": "FI", "fisher_information_rate": "FIR", "mmse_rate": "MMSE'"}
@@ -35,6 +39,7 @@ def doubts(
     tau_range: tuple[float, float] | None,
     unmet: np.ndarray,
     rounding: dict[str, np.ndarray],
+    data: "Mapping[str, OfData]" = MappingProxyType({}),
 ) -> tuple[str, ...]:
     """A sentence for each reason to doubt what a denoiser says of the samples x; None: of samples that are gone.
 
@@ -42,12 +47,13 @@ def doubts(
         tau_range: what the denoiser is good for, if that is known.
         unmet: levels at which samples ran out.
         rounding: by how much estimates may be off by it.
+        data: error and bias of an empirical denoiser.
     """
     divergence, plug_in, dsm = (estimated[f"fisher_information{kind}"] for kind in ("", "_plug_in", "_dsm"))
     mmse, found = estimated["mmse"], []
     few = int(divergence.num_samples.min())
     gap, noise = plug_in.mean - dsm.mean, np.hypot(plug_in.sem, dsm.sem)
-    wrong = (np.abs(gap) > 4 * noise + 0.05 * np.abs(divergence.mean)) & (divergence.num_samples >= _FEW)
+    wrong = (np.abs(gap) > 4 * noise + 0.05 * np.abs(divergence.mean)) & (divergence.num_samples >= _COMPARED)
     if wrong.any():
         found.append(f"the score is not that of the samples at tau = {listed(levels[wrong])}: plug-in and DSM disagree")
     if x is not None and few >= _FEW and (worse := mmse.mean - 4 * mmse.sem > _linear_mmse(x, levels)).any():
@@ -65,18 +71,24 @@ def doubts(
                 f"{short} is blurred by rounding at tau = {listed(levels[lost])}: use float64, or the raw network with "
                 "from_edm_raw"
             )
+    for name, of_data in data.items():
+        biased = np.abs(of_data.bias) > _BIASED * np.abs(estimated[name].mean) + 2 * of_data.error
+        if name in _SHORT and biased.any():
+            found.append(
+                f"{_SHORT[name]} is not that of the distribution behind the data at tau = {listed(levels[biased])}"
+            )
     if few < _FEW:
         found.append(f"standard errors of {few} samples may be several times too small")
     return tuple(found)
 
 
-def with_rounding(estimated: dict[str, Estimate], rounding: dict[str, np.ndarray]) -> dict[str, Estimate]:
-    """Estimates whose standard errors contain the rounding, where that is not small."""
-    wider = {}
-    for name, blur in rounding.items():
-        mean, sem, num = estimated[name]
-        wider[name] = Estimate(mean, np.where(_lost(estimated[name], blur), np.hypot(sem, blur), sem), num)
-    return estimated | wider
+def with_errors(estimated: dict[str, Estimate], *errors: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
+    """Estimates whose standard errors contain others that are independent of theirs."""
+    for each in errors:
+        estimated = estimated | {
+            name: estimated[name]._replace(sem=np.hypot(estimated[name].sem, error)) for name, error in each.items()
+        }
+    return estimated
 
 
 def _lost(estimate: Estimate, blur: np.ndarray) -> np.ndarray:

@@ -26,6 +26,8 @@ def normal_curvatures(x: Tensor, m: int, frames: Tensor | None, seed: int) -> Te
         return torch.zeros(n, dtype=torch.float64, device=x.device)
     pairs = torch.triu_indices(m, m, device=x.device)
     k = _PER_UNKNOWN * (pairs.shape[1] + (m if frames is None else 0))
+    if n <= k:
+        return torch.zeros(0, dtype=torch.float64, device=x.device)
     nearest = _Nearest(x, k)
     generator = torch.Generator().manual_seed(seed)
     v = torch.randn(n, m, generator=generator, dtype=torch.float64).to(x.device)
@@ -57,15 +59,14 @@ def normal_curvatures(x: Tensor, m: int, frames: Tensor | None, seed: int) -> Te
 
 
 class _Nearest:
-    """Offsets of the k nearest others `[rows, k, D]` in float64, and whether there are so many.
+    """Offsets of the k < n nearest others `[rows, k, D]` in float64, and whether there are so many.
 
     None is nearer than the cube root of what the dtype rounds: at a distance h rounding makes a curvature wrong by
     eps / h^2, and what a quadric leaves out by h.
     """
 
     def __init__(self, x: Tensor, k: int):
-        self.x, self.k = x, min(k, len(x) - 1)
-        self.enough = len(x) > k
+        self.x, self.k = x, k
         size = float((x - x.mean(dim=0)).norm(dim=1).median())
         rounded = torch.finfo(x.dtype).eps * float(x.norm(dim=1).max())
         self.least = (rounded * size**2) ** (1 / 3)
@@ -75,7 +76,7 @@ class _Nearest:
         apart[apart < self.least] = math.inf
         near = apart.topk(self.k, largest=False)
         offset = self.x[near.indices].double() - self.x[rows].double()[:, None]
-        return offset, near.values.isfinite().all(dim=1) & self.enough
+        return offset, near.values.isfinite().all(dim=1)
 
 
 def _principal(offset: Tensor, m: int) -> Tensor:

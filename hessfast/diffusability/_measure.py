@@ -44,7 +44,7 @@ class Run:
 
     def intrinsic_dimension(self) -> dict[str, Any]:
         """m of the data, and how it was found."""
-        return self.steps.record("dimension", lambda: self._data_space.intrinsic_dimension(self.tau))
+        return self.steps.record("dimension", self._data_space.intrinsic_dimension)
 
     def data(self) -> Measured:
         """The images themselves."""

@@ -57,9 +57,7 @@ def _head(report: dict[str, Any]) -> list[Line]:
         f"Images of {channels} x {side} x {side}: {report['num_train']:,} to learn from, {report['num_held_out']:,} "
         f"held out; preset {report['preset']}, seed {report['settings']['seed']}. "
         f"D = {report['spaces']['data']['curve']['dim']}.",
-        f"m = {dimension['value']}: MMSE / tau = {dimension['mmse_over_tau']:.2f} +- "
-        f"{dimension['mmse_over_tau_sem']:.2f} at tau = {dimension['tau']:.3g}, the least noise at which the data "
-        "alone tell it.",
+        f"m = {dimension['value']}: {dimension['mean']:.2f} +- {dimension['sem']:.2f} from distances of neighbours.",
         "",
     ]
 

@@ -56,7 +56,11 @@ def chunks(x: Tensor) -> Sequence[Tensor]:
 def _floating(name: str, value: Any) -> Tensor:
     if getattr(getattr(value, "dtype", None), "kind", None) in ("b", "i", "u"):  # pixels from 0 to 255, like as not
         raise TypeError(f"{name} must be floating point, got {value.dtype}.")
-    x = value if _arrays.is_tensor(value) else torch.as_tensor(_checks.float_array(name, value))
+    if isinstance(value, list | tuple) and any(_arrays.is_tensor(each) and each.ndim > 1 for each in value):
+        raise TypeError(
+            f"{name} must be one tensor, got a {type(value).__name__} of {len(value)}. Pass its first, x[0]."
+        )
+    x: Any = value if _arrays.is_tensor(value) else torch.as_tensor(_checks.float_array(name, value))
     if not x.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {x.dtype}.")
     return x.detach()

@@ -12,6 +12,7 @@ from hessfast import _random
 
 from .curves import FisherCurve, fisher_curve
 from .denoisers import Denoiser
+from .dimension import intrinsic_dimension
 from .empirical import empirical_denoiser
 from .latents import serpentine
 from .networks import MLP, UNet
@@ -72,21 +73,14 @@ class Space:
         valid = tau[tau >= self.alone.tau_range[0]]
         return self.curve(self.alone, valid).to_dict() if len(valid) else None
 
-    def intrinsic_dimension(self, tau: np.ndarray) -> dict[str, Any]:
-        """MMSE / tau at the least noise at which the data alone tell it."""
-        assert self.alone.tau_range is not None
-        level = float(np.clip(self.alone.tau_range[0], tau[0], tau[-1]))
-        curve = self.curve(self.alone, np.array([level]))
-        ratio = float(curve.mmse.mean[0]) / level
+    def intrinsic_dimension(self) -> dict[str, Any]:
+        """m of the surface that the training samples lie near, at the scale of their neighbours."""
+        mean, sem = intrinsic_dimension(self.train)
         return {
-            "value": min(max(round(ratio), 1), self.numbers - 1),
-            "tau": level,
-            "mmse_over_tau": ratio,
-            "mmse_over_tau_sem": float(curve.mmse.sem[0]) / level,
-            "mmse_rate": float(curve.mmse_rate.mean[0]),
-            "valid_from": self.alone.tau_range[0],
-            "how": "MMSE / tau of the data's empirical denoiser, held-out samples, at three quarters of the median "
-            "squared distance of nearest neighbours, rounded; no plateau is assumed",
+            "value": min(max(round(mean), 1), self.numbers - 1),
+            "mean": mean,
+            "sem": sem,
+            "how": "ratio of the distances of two neighbours",
         }
 
     def generated(self, denoiser: Denoiser) -> Tensor:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,8 @@ class Surface:
 
     def _pushed(self, v: Tensor) -> Tensor:
         """J v of each sample, by two backward passes: every layer has those, not every layer has a forward mode."""
-        with torch.inference_mode(False), torch.enable_grad():
+        # Fast attention has no second derivative.
+        with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             y = self.x.clone().requires_grad_()
             z = self.encode(y)
             if not z.requires_grad:

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hessfast import _distributed, _random
+from hessfast import _checks, _distributed, _random
 
-from ._evaluation import of_dtype
 from .denoisers import Denoiser
 
 BLOCK = 64  # samples that draw their noise together: what a rank takes at a time
@@ -44,7 +43,7 @@ ROUNDED = ("fisher_information", "fisher_information_rate", "mmse_rate")  # diff
 _QUANTITIES = (*ESTIMATES, "control", *(f"rounding of {name}" for name in ROUNDED))
 _PLUG_IN, _CONTROL = _QUANTITIES.index("fisher_information_plug_in"), _QUANTITIES.index("control")
 WIDTH = 2 + 2 * len(_QUANTITIES)
-_REGRESSED = 10  # samples, of fewer of which no coefficient of a control variate is made
+_REGRESSED = 60  # samples: of fewer a control variate's coefficient would add an error that the sem does not show
 
 
 class Probing(NamedTuple):
@@ -104,6 +103,16 @@ def estimates(sums: np.ndarray, levels: np.ndarray, dim: int) -> dict[str, Estim
     return {name: Estimate(mean[:, q], sem[:, q], n.astype(int)) for q, name in enumerate(ESTIMATES)}
 
 
+def carriers(sums: np.ndarray, name: str) -> np.ndarray:
+    """Among how many blocks the spread of an estimate is shared out, `[t]`: few where rare samples make it."""
+    q, k = _QUANTITIES.index(name), len(_QUANTITIES)
+    n, total, squares = sums[..., 0], sums[..., 1 + q], sums[..., 1 + k + q]
+    mean = total.sum(axis=0) / n.sum(axis=0)
+    spread = np.maximum(squares - 2 * mean * total + n * mean**2, 0)
+    even = (spread**2).sum(axis=0)
+    return np.divide(spread.sum(axis=0) ** 2, even, out=np.full(len(even), np.inf), where=even > 0)
+
+
 def roundings(sums: np.ndarray) -> dict[str, np.ndarray]:
     """By how much the estimates named ROUNDED may be off because J^T v is known to an eps of its dtype alone."""
     total = np.add.reduce(sums, axis=0)
@@ -128,7 +137,9 @@ def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float,
     skip, out, slope = denoiser.coefficients(tau)
     dim = x[0].numel()
     y = (x + math.sqrt(tau) * z).clone().requires_grad_()
-    output = of_dtype("denoiser", lambda: denoiser.predict(y, tau), y.dtype)
+    output = _checks.of_dtype(
+        lambda: denoiser.predict(y, tau), f"denoiser must have the dtype of samples, {y.dtype}", "Convert them."
+    )
     if not isinstance(output, Tensor):
         raise TypeError(
             f"denoiser must return tensors, got {type(output).__name__}. Compute with torch; of a diffusers model use "

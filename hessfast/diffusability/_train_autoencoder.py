@@ -1,6 +1,5 @@
 """What trainings of autoencoders share: checked images, networks of the seed, steps that can be gone on with."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,4 +87,4 @@ def _checked(images: Any, plan: dict) -> tuple[Tensor, dict]:
     plan |= {name: _checks.integer(name, plan[name], 1) for name in ("width", "num_steps")}
     plan |= {"batch_size": _checks.integer("batch_size", plan["batch_size"], 2), "seed": _checks.seed(plan["seed"])}
     plan["learning_rate"] = _checks.positive("learning_rate", plan["learning_rate"])
-    return x, plan | {"shape": list(x.shape), "images": hashlib.sha256(x.numpy().tobytes()).hexdigest()}
+    return x, plan | {"images": _arrays.digest(x.numpy())}

@@ -1,6 +1,5 @@
 """Whether the latent space of an encoder is fit for diffusion: everything this package measures, in one report."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hessfast import _checks
+from hessfast import _arrays, _checks
 from hessfast._steps import Steps
 
 from . import _report_figures, _samples
@@ -64,18 +63,15 @@ def assess(
         TypeError: for an encoder that lacks something.
     """
     chosen, x, held = _checked(train, held_out, encoders, preset, changes)
-    digest = hashlib.sha256(x.cpu().numpy().tobytes() + held.cpu().numpy().tobytes()).hexdigest()
     settings = {
-        "data": digest, "encoders": {name: encoder.provenance for name, encoder in encoders.items()},
+        "data": {name: _arrays.digest(part.cpu().numpy()) for name, part in (("train", x), ("held_out", held))},
+        "encoders": {name: encoder.provenance for name, encoder in encoders.items()},
         "preset": asdict(chosen), "seed": _checks.seed(seed),
     }  # fmt: skip
     steps = Steps(out)
     steps.claim(settings)
     run = Run(steps, np.geomspace(*chosen.tau_range, chosen.num_tau), x, held, chosen, seed, progress)
     dimension, notes = run.intrinsic_dimension(), chosen.notes()
-    if dimension["tau"] < dimension["valid_from"] * (1 - 1e-9):
-        ends = f"{dimension['tau']:.3g}, below {dimension['valid_from']:.3g}"
-        notes.append(f"m is taken at tau = {ends}, from where on the data tell it")
     spaces, pictures = _spaces(run, encoders, dimension["value"])
     report: dict[str, Any] = {
         "shape": list(x.shape[1:]), "num_train": len(x), "num_held_out": len(held), "preset": preset,
@@ -102,7 +98,7 @@ def _checked(
         raise ValueError(f"held_out must be images of train's shape {tuple(x.shape[1:])}, got {tuple(held.shape[1:])}.")
     for name, encoder in encoders.items():
         check_encoder(name, encoder, x)
-    return chosen, x, held
+    return chosen, x, held.to(x.device)
 
 
 def _spaces(run: Run, encoders: Mapping[str, ImageEncoder], m: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -1,6 +1,5 @@
 """A trained encoder of images with its decoder, and the file that it is kept in."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hessfast import _atomic, _checkpoint
+from hessfast._modules import dtype_of
 
 from . import _samples
 from .autoencoder_networks import Decoder, Encoder
@@ -55,17 +55,15 @@ class Autoencoder(ImageEncoder):
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""
-        from safetensors.torch import save
-
         tensors = {
             f"{part}.{k}": v.contiguous() for part in _PARTS for k, v in getattr(self, part).state_dict().items()
         }
         settings = {"shape": self.shape, "latent_dim": self.latent_dim, "width": self.encoder.width}
         settings |= {"scale": self.normalisation.scale, "provenance": self.provenance}
-        metadata = {"format": _FORMAT, "settings": json.dumps(settings)}
+        fields = {"format": _FORMAT, "settings": settings}
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _atomic.write(path, [save(tensors | {"shift": self.normalisation.shift.contiguous()}, metadata)])
+        _atomic.write(path, [_checkpoint.to_bytes(tensors | {"shift": self.normalisation.shift.contiguous()}, fields)])
 
     @classmethod
     def load(cls, path: str | Path, device: Any = "cpu") -> "Autoencoder":
@@ -75,17 +73,15 @@ class Autoencoder(ImageEncoder):
             FileNotFoundError: without a file.
             ValueError: for a file of another kind.
         """
-        from safetensors import SafetensorError
-
         if not Path(path).is_file():
             raise FileNotFoundError(f"path must be a file written by Autoencoder.save, got {str(path)!r}.")
         try:
-            metadata, tensors = _checkpoint.read(path, device)
-        except SafetensorError:
-            metadata, tensors = {}, {}
-        if metadata.get("format") != _FORMAT:
-            raise ValueError(f"path must be a file written by Autoencoder.save, got {str(path)!r} of another kind.")
-        settings = json.loads(metadata["settings"])
+            fields, tensors = _checkpoint.read(path, device)
+        except ValueError:
+            fields, tensors = {}, {}
+        if fields.get("format") != _FORMAT:
+            raise ValueError(f"path must be a whole file of Autoencoder.save, got {str(path)!r}, damaged or another.")
+        settings = fields["settings"]
         size = tuple(settings["shape"]), settings["latent_dim"], settings["width"]
         encoder, decoder = Encoder(*size).to(device), Decoder(*size).to(device)
         for part, network in zip(_PARTS, (encoder, decoder), strict=True):
@@ -101,5 +97,5 @@ def fixed(encoder: Encoder, decoder: Decoder, normal: Normalisation, provenance:
 
 def applied(network: nn.Module, name: str, x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """What a network makes of `[n, *shape]`, some at a time."""
-    own = next(network.parameters()).dtype
+    own = dtype_of(network)
     return torch.cat([network(few.to(own)) for few in _samples.batch(name, x, shape).split(_AT_ONCE)])

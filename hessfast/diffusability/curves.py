@@ -19,12 +19,15 @@ import torch
 from hessfast import _checks
 
 from . import _samples
-from ._consistency import doubts, with_rounding
-from ._sweep import BLOCK, ESTIMATES, WIDTH, Estimate, Probing, estimates, roundings, sweep
+from ._consistency import doubts, with_errors
+from ._jackknife import of_data
+from ._sweep import BLOCK, ESTIMATES, WIDTH, Estimate, Probing, carriers, estimates, roundings, sweep
 from .denoisers import Denoiser, checked
+from .empirical import EmpiricalDenoiser
 
 # 1,024 samples before the standard errors are looked at: with 256, heavy tails not seen yet made them too small.
 _FIRST_BLOCKS = 1024 // BLOCK
+_CARRIERS = 8  # blocks that share the spread, or more: of rare events one has seen few before
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +127,8 @@ def fisher_curve(
 ) -> FisherCurve:
     """All curves of one distribution, each with its standard error.
 
-    Errors are those of sampling: an imperfect network's own error is not in them; `warnings` tell some of it. Where
+    Errors are those of sampling, for an `empirical_denoiser` of its data, too; an imperfect network's own error is not
+    in them; `warnings` tell some of it. Where
     the rounding of what the denoiser returns may change FI, FIR or MMSE' by 1 % or more, a warning says so and their
     errors contain it: D and y that are nearly alike lose FI, as `from_denoiser` and `from_edm` in float32 do where
     tau FI / D is below 1e-5. What a denoiser loses inside nobody sees: where in doubt, compare with float64.
@@ -134,10 +138,10 @@ def fisher_curve(
             networks in it may come from `torch.compile`.
         samples: `[n, ...]`, x itself, not seen in training; on the device that the denoiser takes, and in its dtype
             unless it is a network, whose dtype they are brought to.
-        tau: noise variances, > 0; a number or `[t]`.
+        tau: noise variances, > 0 and ascending; a number or `[t]`.
         num_probes: random sign vectors a sample; more samples do more for the error.
         seed: of Z and v.
-        relative_error: stop at each tau as soon as the standard errors of what is watched over their means are below.
+        relative_error: at each tau, stop once sem / |mean| of every estimate in `watched` is at most this.
         watched: the estimates that `relative_error` is asked of, by their names in `FisherCurve`.
         batch_size: samples at a time; memory grows with this, not with n. Ranks of torch.distributed share the samples.
         asymmetry: measure it too, by second derivatives of the denoiser, which triple the work.
@@ -173,11 +177,14 @@ def fisher_curve(
         sweep(denoiser, x, levels, open_levels, how, range(done, upto), sums)
         done = upto
         if relative_error is not None:
-            open_levels &= ~_precise(estimates(sums, levels, dim), goal, watched)
+            many = np.all([carriers(sums, name) >= _CARRIERS for name in watched], axis=0)
+            open_levels &= ~(many & _precise(estimates(sums, levels, dim), goal, watched))
         upto = min(2 * done, num_blocks)
     found, rounding = estimates(sums, levels, dim), roundings(sums)
-    against = doubts(found, levels, x, denoiser.tau_range, open_levels & (goal > 0), rounding)
-    return FisherCurve.of(with_rounding(found, rounding), levels, dim, against, asymmetry)
+    data = of_data(denoiser, x, levels, how) if isinstance(denoiser, EmpiricalDenoiser) else {}
+    against = doubts(found, levels, x, denoiser.tau_range, open_levels & (goal > 0), rounding, data)
+    found = with_errors(found, *({name: each.error for name, each in data.items()}, rounding))
+    return FisherCurve.of(found, levels, dim, against, asymmetry)
 
 
 def fisher_information(denoiser: Denoiser, samples: Any, tau: Any, **options: Any) -> Estimate:

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hessfast import _checks
-
-from ._evaluation import dtype_of, refuse_training
+from hessfast._modules import dtype_of, refuse_training
 
 
 class Coefficients(NamedTuple):
@@ -150,10 +150,11 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
     Args:
         model: ``model(x, time, **conditions).sample``.
         scheduler: has `alphas_cumprod` and `config.prediction_type` "epsilon", "v_prediction" or "sample".
-        conditions: passed on; a guided prediction is no score of a density, so give one condition or none.
+        conditions: passed on, one of each kind for all samples: a number, or a tensor whose first axis has length 1, as
+            ``encoder_hidden_states`` of one text. A guided prediction is no score of a density.
 
     Example:
-        What finds no noise takes y for the datum.
+        A network that predicts zero noise returns y itself.
 
         >>> from diffusers import DDIMScheduler
         >>> blind = from_diffusers(lambda x, time: 0 * x, DDIMScheduler())
@@ -167,14 +168,28 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
             "scheduler must have alphas_cumprod and predict epsilon, v or the sample, "
             f"got {type(scheduler).__name__} with prediction_type {kind!r}."
         )
-    log_tau = torch.log((1 - cumulative.double()) / cumulative.double())
+    log_tau = torch.log((1 - cumulative.double()) / cumulative.double()).cpu().numpy()
 
     def predict(y: Tensor, tau: float) -> Tensor:
-        time = _interpolated(math.log(tau), log_tau)
-        output = model(y / math.sqrt(1 + tau), y.new_full((len(y),), time), **conditions)
+        time = float(np.interp(math.log(tau), log_tau, np.arange(len(log_tau))))
+        told = {key: _of_all(key, value, y) for key, value in conditions.items()}
+        output = model(y / math.sqrt(1 + tau), y.new_full((len(y),), time), **told)
         return getattr(output, "sample", output)
 
-    return Denoiser(predict, _variance_preserving(kind), (float(log_tau[0].exp()), float(log_tau[-1].exp())), model)
+    return Denoiser(predict, _variance_preserving(kind), (math.exp(log_tau[0]), math.exp(log_tau[-1])), model)
+
+
+def _of_all(name: str, value: Any, y: Tensor) -> Any:
+    """A condition for each of y."""
+    if isinstance(value, dict):
+        return {key: _of_all(key, each, y) for key, each in value.items()}
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = torch.tensor([value])
+    if not isinstance(value, Tensor):
+        return value
+    if value.ndim < 1 or len(value) != 1:
+        raise ValueError(f"{name} must be one condition, of shape [1, ...], for all samples, got {tuple(value.shape)}.")
+    return value.to(y.device).expand(len(y), *value.shape[1:])
 
 
 def _variance_preserving(kind: str) -> Callable[[float], Coefficients]:
@@ -184,15 +199,6 @@ def _variance_preserving(kind: str) -> Callable[[float], Coefficients]:
     if kind == "v_prediction":
         return lambda tau: Coefficients(1 / (1 + tau), -math.sqrt(tau / (1 + tau)), -1 / (1 + tau))
     return lambda tau: Coefficients(0.0, 1.0, -1 / tau)
-
-
-def _interpolated(value: float, ascending: Tensor) -> float:
-    """The place of `value` among ascending numbers, between two of them a fraction; at the ends, the ends."""
-    k = int(torch.searchsorted(ascending, torch.tensor(value, dtype=ascending.dtype)))
-    if k == 0 or k == len(ascending):
-        return float(min(k, len(ascending) - 1))
-    low, high = float(ascending[k - 1]), float(ascending[k])
-    return k - 1 + (value - low) / (high - low)
 
 
 def from_flow(network: Callable[[Tensor, Tensor], Tensor], tau_range: tuple[float, float] | None = None) -> Denoiser:

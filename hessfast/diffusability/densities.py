@@ -1,7 +1,7 @@
 """Densities whose denoiser is known exactly: what estimators and trained networks are held against.
 
-Each has `posterior_mean(y, tau)`, differentiable by torch, `sample(num, seed)` and `exact(tau)`: all curves, in closed
-form or by quadrature.
+Each has `posterior_mean(y, tau)`, differentiable by torch, and `sample(num, seed)`; those whose curves are closed forms
+or integrals in one dimension have `exact(tau)`, too.
 """
 
 import math
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from hessfast import _checks
+from hessfast._modules import dtype_of
 
-from ._evaluation import dtype_of
 from ._quadrature import REACH, legendre, on_a_line, resolving
 from .denoisers import Denoiser, from_denoiser
 

@@ -33,7 +33,8 @@ def fir_deviation(
         scale: c, if latents were measured at c^2 tau: FIR_latent is then taken times c^4. 1: equal tau; for an equal
             signal-to-noise ratio see `snr_scale`.
         intrinsic_dimension: m, of "normal-dimension".
-        signed: keep the sign: positive where latents have the greater rate.
+        signed: keep the sign: positive where latents have the greater rate. Without, the mean of a deviation that is
+            within its error of 0 is too large, by most of that error.
 
     Returns:
         Standard errors as if the two curves were independent.

@@ -130,6 +130,6 @@ def _pixels(Image, path: Path, side: int | None) -> np.ndarray:
 
 
 def _parted(x: Tensor, held_out: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Mixed, then the later ones and the first few."""
+    """Shuffled; the first few to test with come second, the rest, to train on, first."""
     mixed = torch.as_tensor(np.argsort(_random.derive(seed, np.arange(len(x)))))
     return x[mixed[held_out:]], x[mixed[:held_out]]

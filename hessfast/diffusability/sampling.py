@@ -25,7 +25,9 @@ def generate(
     device: Any = "cpu",
     seed: int = 0,
 ) -> Tensor:
-    """Samples `[num, *shape]`, float32, from noise of the greatest tau down to the least and its posterior mean.
+    """Samples `[num, *shape]` from noise of the greatest tau down to the least and its posterior mean.
+
+    They have the dtype of a network's weights, or float32.
 
     dy / dsigma = -sigma s(y, sigma^2), by Heun's method on sigma_k between the ends of the range, spaced evenly in
     sigma^(1/7). Sample k is a function of (seed, k) but for rounding.
@@ -57,6 +59,7 @@ def generate(
         raise ValueError("tau_range must be given for this denoiser, got None.")
     last, first = (tau ** (0.5 / _RHO) for tau in _checks.interval("tau_range", chosen, positive=True))
     sigmas = [(first + k / (num_steps - 1) * (last - first)) ** _RHO for k in range(num_steps)]
+    shape = tuple(_checks.integer("shape", side, 1) for side in ((shape,) if isinstance(shape, int) else shape))
     noise = torch.cat([
         torch.randn((_BLOCK, *shape), generator=_random.generator(seed, *_random.GENERATED, block))
         for block in range(-(-num // _BLOCK))

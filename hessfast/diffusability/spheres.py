@@ -34,8 +34,7 @@ class Sphere:
     radius: float = 1.0
 
     def __post_init__(self):
-        if self.dim not in (2, 3):
-            raise ValueError(f"dim must be 2 or 3, got {self.dim}.")
+        _checks.integer("dim", self.dim, 2, 3)
         _checks.positive("radius", self.radius)
 
     def posterior_mean(self, y: Tensor, tau: float) -> Tensor:

@@ -1,7 +1,6 @@
 """Denoisers trained on samples, as Karras et al. (2022) precondition them, with noise as wide as Fisher curves need."""
 
 import copy
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -88,7 +87,7 @@ def train_denoiser(
     device = (samples.device if _arrays.is_tensor(samples) else "cpu") if device is None else device
     network = copy.deepcopy(network).to(device)
     plan = {"tau_range": [low, high], "num_steps": num_steps, "batch_size": batch_size, "learning_rate": learning_rate}
-    plan |= {"ema_decay": ema_decay, "seed": seed, "samples": hashlib.sha256(x.numpy().tobytes()).hexdigest()}
+    plan |= {"ema_decay": ema_decay, "seed": seed, "samples": _arrays.digest(x.numpy())}
     plan["network"] = f"{type(network).__name__}, {sum(weight.numel() for weight in network.parameters())} weights"
     trained = _train(network, (x - centre).to(device), sigma_data, plan, checkpoint, progress)
     return _centred(from_edm_raw(trained.eval().requires_grad_(False), sigma_data), centre.to(device), (low, high))

@@ -13,11 +13,12 @@ from .connecting import connecting_geodesic
 _MOST_SHOTS = 20
 
 
-def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 200) -> Any:
+def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 50) -> Any:
     """Where the geodesic from each start with that velocity is at time 1, `[*batch, dim]`, by Runge and Kutta.
 
     The geodesic equation of a Hessian metric, x'' = -H^-1 T[x'] x' / 2, in steps of 1 / num_steps. NaN for geodesics
-    that leave where the metric is positive definite. A call takes 4 num_steps evaluations, of all points at once.
+    that leave where the metric is positive definite. A call takes 4 num_steps evaluations of the metric and of
+    its derivative, of all points at once; the error falls as num_steps^-4.
 
     Example:
         >>> expmap(lambda x: (x**2).sum(dim=-1) / 2, [0.0, 0.0], [1.0, 2.0]).round(9).tolist()
@@ -67,7 +68,7 @@ def logmap(
     start: Any,
     end: Any,
     *,
-    num_steps: int = 200,
+    num_steps: int = 50,
     tolerance: float = 1e-9,
     box: tuple[Any, Any] | None = None,
 ) -> Any:

@@ -37,6 +37,7 @@ _RUNGS = (
 )
 # fmt: on
 
+CERTIFICATE_DTYPE = "<U7"
 _MOST_CUT = 11  # e^11 sweeps: seconds a lattice, and ten times that at 13
 _ISING_FLIP, _ISING_MCMC = 4, 5  # branches of the key tree (kernels/_random)
 
@@ -44,8 +45,8 @@ _ISING_FLIP, _ISING_MCMC = 4, 5  # branches of the key tree (kernels/_random)
 def certificates(temperature: np.ndarray, field: np.ndarray, method: str) -> np.ndarray:
     """The method of every sample: "auto" is "cftp" in the declared region, "fk-cftp" outside it."""
     if method != "auto":
-        return np.full(len(temperature), method, "<U7")
-    return np.where(declared(temperature, field), "cftp", "fk-cftp").astype("<U7")
+        return np.full(len(temperature), method, CERTIFICATE_DTYPE)
+    return np.where(declared(temperature, field), "cftp", "fk-cftp").astype(CERTIFICATE_DTYPE)
 
 
 def declared(temperature: np.ndarray, field: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ def transfer_matrix(coupling: float, field: float, length: int, width: int) -> f
     Z = sum_i lambda_i^length with T = D^{1/2} V D^{1/2}: D holds the bonds and the field of one ring, V the bonds
     between two. T commutes with rotations of the ring; momenta k and -k share their eigenvalues.
     """
+    from scipy.special import logsumexp
+
     distances, spins, periods, ring_bonds = _rings(width)
     log_diagonal = coupling * (ring_bonds - width) + field * spins - abs(field) * width
     root = np.exp(log_diagonal / 2) * np.sqrt(periods)
@@ -26,9 +28,7 @@ def transfer_matrix(coupling: float, field: float, length: int, width: int) -> f
         values = np.linalg.eigvalsh(root[allowed, None] * block * root[allowed])
         copies = 1 if momentum in (0, width / 2) else 2
         log_terms.append(length * np.log(np.maximum(values, 1e-300)) + np.log(copies))
-    log_terms = np.concatenate(log_terms)
-    largest = log_terms.max()
-    return length * width * (2 * coupling + abs(field)) + largest + float(np.log(np.exp(log_terms - largest).sum()))
+    return length * width * (2 * coupling + abs(field)) + float(np.asarray(logsumexp(np.concatenate(log_terms))))
 
 
 @functools.lru_cache(maxsize=4)

@@ -26,19 +26,16 @@ class DensityOfStates:
 
     def log_weights(self, temperature: float, field: float) -> np.ndarray:
         """log g(E, M) - E/T + H M/T, float64 `[num_energies, num_magnetizations]`; -inf where no state is."""
-        temperature = float(_checks.float_array("temperature", temperature))
-        field = float(_checks.float_array("field", field))
-        if temperature <= 0:
-            raise ValueError(f"temperature must be > 0, got {temperature}.")
+        temperature, field = _checks.positive("temperature", temperature), _checks.number("field", field)
         with np.errstate(divide="ignore"):
             log_counts = np.log(self.counts.astype(np.float64))
         return log_counts + (field * self.magnetizations - self.energies[:, None]) / temperature
 
     def log_partition(self, temperature: float, field: float) -> float:
         """log Z per spin."""
-        log_weights = self.log_weights(temperature, field)
-        largest = log_weights.max()
-        return float(largest + np.log(np.exp(log_weights - largest).sum())) / (self.rows * self.columns)
+        from scipy.special import logsumexp
+
+        return float(np.asarray(logsumexp(self.log_weights(temperature, field)))) / (self.rows * self.columns)
 
     def joint_law(self, temperature: float, field: float) -> np.ndarray:
         """The probabilities p(E, M), float64 `[num_energies, num_magnetizations]`.
@@ -50,9 +47,9 @@ class DensityOfStates:
             >>> bool(np.isclose(law[0].sum(), 2 * np.exp(2) / (2 * np.exp(2) + 12 + 2 * np.exp(-2))))
             True
         """
-        log_weights = self.log_weights(temperature, field)
-        law = np.exp(log_weights - log_weights.max())
-        return law / law.sum()
+        from scipy.special import softmax
+
+        return softmax(self.log_weights(temperature, field))
 
 
 def density_of_states(rows: int, columns: int) -> DensityOfStates:

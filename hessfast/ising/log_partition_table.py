@@ -75,12 +75,8 @@ class LogPartitionTable:
         Raises:
             ValueError, TypeError: as `log_partition`, and for an empty box or too few nodes or checks.
         """
-        low, high = (float(_checks.float_array("temperatures", value)) for value in temperatures)
-        if not low < high:
-            raise ValueError(f"temperatures must ascend, got {temperatures}.")
-        largest_field = float(_checks.float_array("largest_field", largest_field))
-        if largest_field <= 0:
-            raise ValueError(f"largest_field must be > 0, got {largest_field}.")
+        low, high = _checks.interval("temperatures", temperatures)
+        largest_field = _checks.positive("largest_field", largest_field)
         size = _checks.integer("size", size, 2)
         if np.shape(nodes) != (2,):
             raise ValueError(f"nodes must be two numbers, got {nodes}.")

@@ -44,8 +44,10 @@ def mean_magnetization(temperature: Any, field: Any, size: int | tuple[int, int]
     temperatures, fields, sides = arguments(temperature, field, size, max_bond)
 
     def signed(T: float, H: float) -> float:
+        if not H:
+            return 0.0
         step = _field_step(T, abs(H), sides, max_bond)
-        return math.copysign(_field_moments(T, abs(H), sides, max_bond, step)[0], H) if H else 0.0
+        return math.copysign(_field_moments(T, abs(H), sides, max_bond, step)[0], H)
 
     return _arrays.back(map_pairs(signed, temperatures, fields), temperature, field)
 

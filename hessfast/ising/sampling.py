@@ -9,6 +9,7 @@ from hessfast import _arrays, _checks
 from hessfast._dispatch import kernel, present
 
 from . import _layout, _methods, _thresholds
+from ._methods import CERTIFICATE_DTYPE
 
 METHODS = ("auto", "cftp", "fk-cftp", "mcmc")
 
@@ -186,7 +187,7 @@ def sweep(
         np.uint64(seed),
         batch.size,
     )
-    certificate = np.full(len(batch), "mcmc", batch.certificate.dtype)
+    certificate = np.full(len(batch), "mcmc", CERTIFICATE_DTYPE)
     return replace(batch, words=words, temperature=temperature, field=field, certificate=certificate, seed=seed)
 
 
@@ -209,7 +210,8 @@ def pack(spins: Any) -> IsingBatch:
     if not np.isin(array, (-1, 1)).all():
         raise ValueError(f"spins must be -1 or +1, got {array[~np.isin(array, (-1, 1))].flat[0]}.")
     nan = np.full(len(array), np.nan)
-    return IsingBatch(_arrays.like(_layout.pack(array), spins), nan, nan, np.full(len(array), "", "<U7"), size)
+    certificate = np.full(len(array), "", CERTIFICATE_DTYPE)
+    return IsingBatch(_arrays.like(_layout.pack(array), spins), nan, nan, certificate, size)
 
 
 def _parameters(temperature: Any, field: Any, shape: tuple[int, ...] | None = None) -> list[np.ndarray]:

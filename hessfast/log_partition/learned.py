@@ -1,7 +1,6 @@
 """log Z learned from posteriors, and with it the means and the Fisher metric: its gradient and its Hessian."""
 
 import copy
-import itertools
 import json
 import warnings
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hessfast import _arrays, _atomic, _checkpoint, _checks, _random, derivatives, potentials
+from hessfast._modules import dtype_of
 from hessfast._recording import recording
 from hessfast.posterior import ExponentialFamilyPosterior, Posterior
 
@@ -248,8 +248,6 @@ class LogPartition:
 
     def save(self, path: str | Path) -> None:
         """Write a folder with the weights (safetensors) and the settings (JSON)."""
-        from safetensors.torch import save
-
         self._fitted()
         kind = _CLOSED_FORM if isinstance(self.potential, potentials.CLOSED_FORMS) else self.potential
         if not isinstance(kind, str):
@@ -258,16 +256,14 @@ class LogPartition:
             )
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        _atomic.write(folder / "weights.safetensors", [save(self.potential_.state_dict())])
+        _atomic.write(folder / "weights.safetensors", [_checkpoint.to_bytes(self.potential_.state_dict(), {})])
         settings = {"potential": kind, "dim": len(self.potential_.get_buffer("centre"))}
         settings |= {name: getattr(self, name) for name in _SETTINGS}
-        _atomic.write(folder / "settings.json", [(json.dumps(settings, indent=1) + "\n").encode()])
+        _atomic.write(folder / "settings.json", [_atomic.json_bytes(settings)])
 
     @classmethod
     def load(cls, path: str | Path) -> "LogPartition":
         """A fitted LogPartition from the folder that `save` wrote; theta is natural, whatever `to_natural` was."""
-        from safetensors import SafetensorError
-
         folder = Path(path)
         try:
             settings = json.loads((folder / "settings.json").read_text())
@@ -276,7 +272,7 @@ class LogPartition:
             raise FileNotFoundError(
                 f"path must be a folder written by LogPartition.save, got {str(path)!r}."
             ) from error
-        except (ValueError, SafetensorError):
+        except ValueError:
             raise ValueError(_DAMAGED.format(str(path))) from None
         try:
             return cls._restored(settings, weights)
@@ -286,7 +282,7 @@ class LogPartition:
     @classmethod
     def _restored(cls, settings: dict[str, Any], weights: dict[str, Tensor]) -> "LogPartition":
         kind, dim = settings["potential"], settings["dim"]
-        options = {name: settings[name] for name in _SETTINGS if name in settings}  # older folders lack some
+        options = {name: settings[name] for name in _SETTINGS}
         if kind == _CLOSED_FORM:
             own = {name.removeprefix("potential."): x for name, x in weights.items() if name.startswith("potential.")}
             kind = module = potentials.restored(own)
@@ -315,8 +311,7 @@ class LogPartition:
             raise ValueError(f"theta must have shape [..., {dim}], got {points.shape}.")
         self._warn_far(points)
         flat = torch.as_tensor(points.reshape(-1, dim), dtype=centre.dtype)
-        some = flat if len(flat) else flat.new_zeros(1, dim)  # vmap takes no empty batch
-        result = function(some)[: len(flat)].detach()
+        result = function(flat).detach()
         result = result.reshape((*points.shape[:-1], *result.shape[1:])).double()
         return _arrays.as_given(result, theta)
 
@@ -336,10 +331,7 @@ class LogPartition:
 
 
 def _in_own_units(potential: nn.Module, dim: int) -> potentials.Standardised:
-    """Of the dtype of the potential."""
-    tensors = itertools.chain(potential.parameters(), potential.buffers())
-    dtype = next(x.dtype for x in tensors if x.is_floating_point())
-    return potentials.Standardised(potential, [0.0] * dim, [1.0] * dim).to(dtype)
+    return potentials.Standardised(potential, [0.0] * dim, [1.0] * dim).to(dtype_of(potential))
 
 
 def _gradient(potential: nn.Module, theta: Tensor) -> Tensor:

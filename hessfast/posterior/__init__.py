@@ -4,7 +4,8 @@ Every method has `fit(samples, parameters)` and `log_posterior(samples, grid, *,
 one distribution a sample (or a bundle of consecutive samples of one parameter), never a matrix of samples by samples.
 The prior is uniform over the nodes of the grid where a likelihood is known or learned (`ExactPosterior`,
 `ExponentialFamilyPosterior`); by features and by U2-Net it is the distribution of the parameters of `fit`: draw these
-evenly where posteriors are to be compared. Those two bundle as they are made to: single samples, and those of training.
+evenly where posteriors are to be compared. `FeaturePosterior` takes bundles of one sample only, `U2NetPosterior` those
+that it was trained with.
 """
 
 from .exact import ExactPosterior

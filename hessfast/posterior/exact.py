@@ -50,7 +50,7 @@ class ExactPosterior:
                 )
             log_z = table(temperature, field) * samples.size**2
             energy, magnetization = (
-                np.asarray(x, np.float64) for x in (samples.bond_energy(), samples.magnetization())
+                _arrays.to_numpy(x).astype(np.float64) for x in (samples.bond_energy(), samples.magnetization())
             )
             shape = (-1, *(1,) * temperature.ndim)
             return -energy.reshape(shape) / temperature + magnetization.reshape(shape) * (field / temperature) - log_z

@@ -88,6 +88,8 @@ class FeaturePosterior:
         _checks.fitted(self, "features_")
         _checks.integer("bundle", bundle, 1, 1)
         queries = None if samples is None else self._features(samples)
+        if queries is not None and _arrays.is_tensor(queries) != _arrays.is_tensor(self.features_):
+            queries = _arrays.like(_arrays.to_numpy(queries), self.features_)
         if queries is not None and queries.shape[1] != self.features_.shape[1]:
             raise ValueError(f"samples must have {self.features_.shape[1]} features as in fit, got {queries.shape[1]}.")
         laplace = self.kernel == "laplace"

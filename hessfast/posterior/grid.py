@@ -31,7 +31,9 @@ class Grid:
     shape: tuple[int, ...]
 
     def __post_init__(self):
-        lower, upper = (tuple(_checks.float_array(name, getattr(self, name)).ravel()) for name in ("lower", "upper"))
+        lower, upper = (
+            tuple(_checks.float_array(name, getattr(self, name)).ravel().tolist()) for name in ("lower", "upper")
+        )
         shape = tuple(_checks.integer("shape", n, 2) for n in np.atleast_1d(np.asarray(self.shape, object)))
         if not 0 < len(lower) == len(upper) == len(shape):
             raise ValueError(

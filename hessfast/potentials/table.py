@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.interpolate import RectBivariateSpline
-from torch import nn
 
 from hessfast import _arrays, _checks
+from hessfast._modules import weight_of
 
 from ._double import in_double
 
@@ -32,9 +32,11 @@ class Table:
         self._set_box(lower, upper)
         axes = self.axes(shape)
         nodes = torch.as_tensor(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2))
-        like = next((x for x in potential.parameters()), nodes) if isinstance(potential, nn.Module) else nodes
+        weight = weight_of(potential)
+        device = nodes.device if weight is None else weight.device
+        potential = in_double(potential)
         with torch.no_grad():
-            parts = [_checks.called(in_double(potential), some.to(like.device)) for some in nodes.split(_CHUNK)]
+            parts = [_checks.called(potential, some.to(device)) for some in nodes.split(_CHUNK)]
         values = np.concatenate([_arrays.to_numpy(part).reshape(-1) for part in parts])
         if len(values) != len(nodes):
             raise ValueError(
@@ -107,8 +109,15 @@ class Table:
     def _known(self, points: Any) -> np.ndarray:
         """Points `[*batch, 2]` in the box as an array, or refused."""
         x = _checks.float_array("points", points)
-        if x.ndim < 1 or x.shape[-1] != 2 or not self.inside(x.reshape(-1, 2)).all():
-            raise ValueError(f"points must be [*batch, 2] in the table's box, got {x.shape} to {x.max(initial=0):g}.")
+        if x.ndim < 1 or x.shape[-1] != 2:
+            raise ValueError(f"points must have shape [*batch, 2], got {x.shape}.")
+        inside = self.inside(x.reshape(-1, 2))
+        if not inside.all():
+            box, outside = (
+                f"{np.array(self.lower).tolist()} to {np.array(self.upper).tolist()}",
+                x.reshape(-1, 2)[~inside],
+            )
+            raise ValueError(f"points must be in the box of the table, {box}, got {outside[0].tolist()}.")
         return x
 
     def inside(self, x: np.ndarray) -> np.ndarray:

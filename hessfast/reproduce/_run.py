@@ -1,10 +1,9 @@
 """One run: samples, rows, report; each kept as soon as it is there, so that a killed run goes on where it was."""
 
-import io
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from .rows import BY_NETWORK, Learned, Study, errors, rows_of
 from .table import table
 
 _LEAST = {"held_out": 1, "network_steps": 1, "batch_size": 2, "vae_steps": 1, "potential_steps": 1, "splits": 1}
-_ENTRIES = {"F", "dF_dp1", "dF_dp2", "normalised", "nats_gap", "num_samples", "seconds", "notes"}  # of a row
 ALIGNMENT = (
     "an affine function of the natural parameters is added to log Z, three coefficients by least squares; the paper's "
     "three rows also get the best factor"
@@ -82,8 +80,6 @@ def run(
     settings = {"model": model, "preset": preset, "num": num, "size": size, "seed": seed}
     settings |= {"all": asdict(chosen)}
     how = NETWORKS[chosen.network]
-    if how.published:
-        settings["pixels"] = how.pixels  # once there was a full network of 32
     subject = MODELS[model](size, num, how.pixels)
     known = rows_of(subject)
     wanted = {_checks.choice("rows", name, tuple(known)): known[name] for name in (known if rows is None else rows)}
@@ -91,23 +87,27 @@ def run(
     folder, (rank, ranks) = Path(out), _distributed.ranks()
     if chosen.batch_size % ranks:
         raise ValueError(f"batch_size must give each of {ranks} ranks as many, got {chosen.batch_size}.")
-    Steps(folder).claim(settings, beside=("samples",))
+    steps = Steps(folder)
+    steps.claim(settings, beside=("samples",))
     start = time.perf_counter()
     store = shards.fill(
         folder / "samples", plan, datasets.maker(plan), rank=rank, world_size=ranks, progress=progress and rank == 0
     )
-    sampling = time.perf_counter() - start
+    sampling = steps.record("sampling", lambda: {"seconds": time.perf_counter() - start})[
+        "seconds"
+    ]  # of the first time
     study = _study(subject, chosen, store, seed, folder, device, progress)
-    if ranks > 1 and not all(_kept(folder / "rows" / f"{name}.json") for name in wanted if name in BY_NETWORK):
+    if ranks > 1 and not all(steps.read(f"rows/{name}") for name in wanted if name in BY_NETWORK):
         study.network  # noqa: B018  # trained by all ranks, then kept by each
     if rank > 0:
         return {}
     bar = tqdm(wanted.items(), "rows", disable=not progress)
     for name, function in bar:
         bar.set_postfix_str(name)
-        _keep(folder / "rows" / name, lambda function=function: function(study), subject)
-    entries = {name: folder / "rows" / f"{name}.json" for name in known}
-    learned = {name: row for name, entry in entries.items() if (row := _kept(entry))}
+        if not steps.read_arrays(f"rows/{name}"):  # it stands for what figures are drawn from
+            (folder / "rows" / f"{name}.json").unlink(missing_ok=True)
+        steps.record(f"rows/{name}", partial(_learned, steps, f"rows/{name}", study, function))
+    learned = {name: row for name in known if (row := steps.read(f"rows/{name}"))}
     as_published = how.published and subject.pixels == how.pixels and how.training.items() <= asdict(chosen).items()
     report = {
         "model": model, "preset": preset, "num_samples": num, "size": size, "seed": seed, "alignment": ALIGNMENT,
@@ -118,8 +118,8 @@ def run(
     }  # fmt: skip
     if pairs and "ours" in learned:
         report["geodesics"] = geodesics.keep(subject, folder, pairs, seed)
-    _atomic.write(folder / "report.json", [(json.dumps(report, indent=1) + "\n").encode()])
-    _atomic.write(folder / "table.txt", [(table(report) + "\n").encode()])
+    steps.write("report.json", _atomic.json_bytes(report))
+    steps.write("table.txt", table(report) + "\n")
     if figures.available() and "ours" in learned:
         figures.draw(subject, folder)
     return report
@@ -140,30 +140,14 @@ def _study(model, preset: Preset, store, seed: int, folder: Path, device: str, p
     return Study(model, preset, parameters, store, seed, folder, device, progress)
 
 
-def _kept(entry: Path) -> dict[str, Any] | None:
-    """A row as it was written; None if it was not, or is damaged."""
-    try:
-        row = json.loads(entry.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return row if isinstance(row, dict) and row.keys() >= _ENTRIES else None
-
-
-def _keep(path: Path, learn, model) -> None:
-    """Write a row's errors and its log Z, unless they were written before."""
-    entry = path.with_suffix(".json")
-    if _kept(entry):
-        return
-    path.parent.mkdir(exist_ok=True)
+def _learned(steps: Steps, name: str, study: Study, learn: Callable[[Study], Learned]) -> dict[str, Any]:
+    """A row's errors, with its log Z beside them."""
     start = time.perf_counter()
-    learned: Learned = learn()
+    learned = learn(study)
     seconds = time.perf_counter() - start
-    whole = io.BytesIO()
-    np.savez(whole, log_z=learned.log_z, means=learned.means)
-    _atomic.write(path.with_suffix(".npz"), [whole.getvalue()])
+    steps.write_arrays(f"{name}.npz", {"log_z": learned.log_z, "means": learned.means})
     gap = None
     if learned.gap is not None:
         gap = {"median": float(np.median(learned.gap)), "mean": float(learned.gap.mean())}
-    row = errors(model, learned.log_z, learned.means, learned.free_scale)
-    row |= {"nats_gap": gap, "num_samples": learned.num_samples, "seconds": seconds, "notes": learned.notes}
-    _atomic.write(entry, [(json.dumps(row, indent=1) + "\n").encode()])
+    row = errors(study.model, learned.log_z, learned.means, learned.free_scale)
+    return row | {"nats_gap": gap, "num_samples": learned.num_samples, "seconds": seconds, "notes": learned.notes}

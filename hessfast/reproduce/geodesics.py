@@ -5,8 +5,6 @@ table resolves a first-order line of the lattice, which is 1 / num_sites wide. B
 therefore made convex in the same way, and as smooth as a table of their nodes can hold: see `convex`.
 """
 
-import io
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import torch
 from scipy.signal import convolve2d
 
 from hessfast import _atomic, ising, tasep
+from hessfast._steps import Steps
 from hessfast.derivatives import fisher_metric
 from hessfast.geodesic import KINDS, Curves, connecting_geodesic, distance_map, equidistant
 from hessfast.log_partition import LogPartition
@@ -32,7 +31,6 @@ _PASSES = 2  # with one, ridges oblique to the axes leave pockets where the metr
 _CHUNK = 256  # nodes at a time
 _TARGETS = 50  # of the map of distance, joined to its source by geodesics
 _SEED = 0x6E0D  # beside the run's
-_MADE = {"pairs", "num_points", "sites", "floor", "box", "indefinite", "potentials", "distance_map", "deviation"}
 
 
 @dataclass(frozen=True)
@@ -152,18 +150,13 @@ def against_map(table: Table, source: np.ndarray, ends: np.ndarray, shape: tuple
 
 def keep(model, folder: Path, pairs: int, seed: int) -> dict[str, Any]:
     """The report of a run whose `log_partition` is in the folder; made once, with `geodesics.npz` for the figure."""
-    entry = folder / "geodesics.json"
-    try:
-        kept = json.loads(entry.read_text())
-        if isinstance(kept, dict) and kept.keys() >= _MADE and kept["pairs"] == pairs:
-            return kept
-    except (FileNotFoundError, ValueError):
-        pass
+    steps = Steps(folder)
+    kept = steps.read("geodesics")
+    if isinstance(kept, dict) and kept.get("pairs") == pairs and steps.read_arrays("geodesics"):
+        return kept
     report, arrays = compare(model, LogPartition.load(folder / "log_partition"), pairs, seed)
-    whole = io.BytesIO()
-    np.savez(whole, **arrays)
-    _atomic.write(folder / "geodesics.npz", [whole.getvalue()])
-    _atomic.write(entry, [(json.dumps(report, indent=1) + "\n").encode()])
+    steps.write_arrays("geodesics.npz", arrays)
+    steps.write("geodesics.json", _atomic.json_bytes(report))
     return report
 
 

@@ -43,10 +43,6 @@ class Ising:
     def sample(self, parameters: np.ndarray, seed: int) -> Any:
         return ising.sample(*parameters.T, size=self.size, seed=seed)
 
-    def stored(self, store: Any, rows: slice) -> Any:
-        words, temperature, field = (np.asarray(store[name][rows]) for name in ("words", *self.parameters))
-        return ising.IsingBatch(words, temperature, field, np.full(len(words), ""), self.size)
-
     def features(self, batch: Any) -> np.ndarray:
         return ising_patterns(batch)
 
@@ -107,9 +103,6 @@ class Tasep:
     def sample(self, parameters: np.ndarray, seed: int) -> Any:
         return tasep.sample(*parameters.T, num_sites=self.num_sites, seed=seed)
 
-    def stored(self, store: Any, rows: slice) -> Any:
-        return tasep.TasepBatch(np.asarray(store["words"][rows]), self.num_sites, "exact")
-
     def features(self, batch: Any) -> np.ndarray:
         return tasep_profile(batch, num_densities=self.num_densities)
 
@@ -150,10 +143,10 @@ PUBLISHED = {
 }
 
 
-def gather(function, model, store) -> Iterator[np.ndarray]:
+def gather(function, store) -> Iterator[np.ndarray]:
     """`function` of all samples of a store, a few at a time."""
     for start in range(0, store.plan.num, _CHUNK):
-        yield function(model.stored(store, slice(start, start + _CHUNK)))
+        yield function(datasets.batch(store, slice(start, start + _CHUNK)))
 
 
 def _pixels(side: int, pixels: int) -> int:

@@ -6,7 +6,6 @@ paper's rows have no absolute scale (bumps of a chosen width, components of unit
 """
 
 import functools
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from hessfast._steps import Steps
+from hessfast._steps import Steps, npy_header
 from hessfast.log_partition import LogPartition, affine_fit
 from hessfast.posterior import ExponentialFamilyPosterior, Grid, Posterior, U2NetPosterior
 
@@ -70,15 +69,10 @@ class Study:
 
     def _chunks(self, function: Callable[[Any], np.ndarray]) -> Iterator[bytes]:
         """The bytes of a .npy file; floating point numbers as float32."""
-        for k, part in enumerate(gather(function, self.model, self.store)):
+        for k, part in enumerate(gather(function, self.store)):
             part = part if part.dtype.kind in "iu" else part.astype(np.float32)
             if k == 0:
-                head = io.BytesIO()
-                shape = (self.store.plan.num, *part.shape[1:])
-                np.lib.format.write_array_header_1_0(
-                    head, {"descr": part.dtype.str, "fortran_order": False, "shape": shape}
-                )
-                yield head.getvalue()
+                yield npy_header(part.dtype, (self.store.plan.num, *part.shape[1:]))
             yield part.tobytes()
 
     @functools.cached_property
@@ -156,7 +150,9 @@ def ours(study: Study) -> Learned:
 
 def exact(study: Study) -> Learned:
     """The ceiling: the same fit of log Z to the known sufficient statistics of the same samples."""
-    posterior = ExponentialFamilyPosterior(study.model.num_sites, to_natural=study.model.natural, sufficient=True)
+    posterior = ExponentialFamilyPosterior(
+        study.model.num_sites, to_natural=study.model.natural, sufficient=True, seed=study.seed
+    )
     posterior.fit(study.known, study.parameters)
     samples, truth = study.held_out(study.model.grid, 1)
     gap = divergence(truth, posterior.log_posterior(study.model.known_statistics(samples), study.model.grid))

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from hessfast import _atomic
+
 from ._plan import Plan
 
 
@@ -28,7 +30,7 @@ def num_sealed(folder: str | Path) -> int:
 
 
 def dump(fields: dict[str, Any]) -> bytes:
-    return (json.dumps(fields, indent=1) + "\n").encode()
+    return _atomic.json_bytes(fields)
 
 
 def checksum(content: bytes) -> str:

@@ -69,7 +69,11 @@ def read_plan(folder: str | Path) -> Plan:
     """The plan in a folder, whatever of it is made; FileNotFoundError or ValueError if there is none."""
     path = _files.plan_path(Path(folder))
     try:
-        return Plan.from_dict(json.loads(path.read_bytes())["plan"])
+        fields = json.loads(path.read_bytes())
+        plan = Plan.from_dict(fields["plan"])
+        if plan.hash != fields["hash"]:
+            raise ValueError
+        return plan
     except FileNotFoundError:
         raise FileNotFoundError(f"{folder} holds no data set: it has no {path.name}.") from None
     except (ValueError, TypeError, KeyError):

@@ -17,7 +17,7 @@ class Perturbed(Generator):
 
     def __init__(self, generator: Generator):
         self.generator, self.device = generator, generator.device
-        self.identity = {"nudged": generator.identity}  # its name in stores
+        self.identity = {"perturbed": generator.identity}
 
     def prepare(self, plan: SlicePlan) -> Prepared:
         prepared = self.generator.prepare(plan)

@@ -199,6 +199,8 @@ def _in_rounds(
         if chosen:
             known |= dict(zip(chosen, make(number, chosen), strict=True))
             rounds.append(len(known))
+        if number == num_rounds:
+            break
         limit = rounds[0] + (budget - rounds[0]) * (number + 1) // num_rounds
         cells, chosen = _refine(cells, known, grid, limit)
     return AdaptiveSlice(grid, np.array(list(known)), np.array(list(known.values())), tuple(rounds))

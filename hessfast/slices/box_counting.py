@@ -63,7 +63,7 @@ def boundary(values: Any, threshold: float | None = None) -> np.ndarray:
     if threshold is None and array.dtype.kind not in "biu":
         raise TypeError(f"values must be integers or bool without a threshold, got {array.dtype}. Give a threshold.")
     if threshold is not None:
-        array, threshold = _checks.float_array("values", array), float(_checks.float_array("threshold", threshold))
+        array, threshold = _checks.float_array("values", array), _checks.number("threshold", threshold)
     shape = array.shape if threshold is None else array.shape[:-1]
     if not shape or 0 in shape:
         raise ValueError(f"values must be a map of one pixel or more, got shape {array.shape}.")

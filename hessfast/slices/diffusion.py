@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hessfast._modules import dtype_of
+
 from . import loops
 from ._extra import diffusers
 from .digits import SCHEDULER, digit_unet
@@ -64,7 +66,7 @@ class DiffusionGenerator(Generator):
         side = config.sample_size
         rows, columns = side if isinstance(side, (tuple, list)) else (side, side)
         self.latent_shape = None if rows is None else (config.in_channels, rows, columns)
-        self._unet: dict[torch.dtype, Any] = {dtype_of(unet): unet.to(memory_format=layout)}
+        self._unet: dict[torch.dtype | None, Any] = {dtype_of(unet): unet.to(memory_format=layout)}
         self._decoder = None if decoder is None else {dtype_of(decoder): decoder.to(memory_format=layout)}
         self._compiled: dict[torch.dtype, Any] = {}
 
@@ -213,13 +215,9 @@ def _joined(values: list[Any]) -> Any:
     return torch.cat(values)
 
 
-def _cast(versions: dict[torch.dtype, Any], dtype: torch.dtype) -> Any:
+def _cast(versions: dict[torch.dtype | None, Any], dtype: torch.dtype) -> Any:
     """The module in that dtype: as it was loaded, or a copy that is kept."""
     if dtype not in versions:
         # By torch's own method: that of diffusers warns of parts that lose digits, also when it has none.
         versions[dtype] = nn.Module.to(copy.deepcopy(next(iter(versions.values()))), dtype)
     return versions[dtype]
-
-
-def dtype_of(module: nn.Module) -> torch.dtype:
-    return next(module.parameters()).dtype

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hessfast._modules import refuse_training
+
 from . import _extra
 from .digits import digit_classifier
 from .generators import fingerprint
@@ -42,7 +44,8 @@ def feature_map(source: Any, name: str | None = None) -> Features:
     Args:
         source: maps images `[n, channels, rows, columns]` in [-1, 1] to `[n, dim]`; called by several threads at a time
             on a CPU.
-        name: needed for a function; a module is known by its structure and weights.
+        name: needed for a function, and stands for it; a module is known by its structure, its weights and its plain
+            attributes.
 
     Raises:
         TypeError: for anything else.
@@ -61,6 +64,7 @@ def feature_map(source: Any, name: str | None = None) -> Features:
         return Features(source, identity | ({"name": name} if name else {}))
     if not callable(source) or not name:
         raise TypeError(f'features must be "digits", a module, or a function with a name, got {source!r:.80}.')
+    refuse_training("features", source)
     return Features(cast(Any, source), {"name": name})
 
 

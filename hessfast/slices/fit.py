@@ -113,8 +113,7 @@ def fit(
     steps, say = Steps(out), progress or (lambda sentence: None)
     settings = {
         "slice": identity,
-        "halves": "by node",
-        "num_nodes": points_per_axis,  # its name in folders
+        "points_per_axis": points_per_axis,
         "num_steps": num_steps,
         "seed": _checks.seed(seed),
     }
@@ -273,7 +272,7 @@ def _levelled(values: np.ndarray, grid: Grid) -> np.ndarray:
 def _read(source: Any) -> tuple[np.ndarray, np.ndarray, Any]:
     """Features, parameters, and what stands for them."""
     if isinstance(source, str | Path):
-        store = shards.open(source)
+        store = shards.open(source, verify=True)
         if "features" not in store:
             raise ValueError(f"source must hold features, got {source} without. Generate it with features.")
         return np.asarray(store["features"][:]), np.asarray(store["parameters"][:]), store.plan.hash

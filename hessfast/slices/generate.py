@@ -114,8 +114,6 @@ def shard_job(
         raise ValueError(f"keep must not name {missing[0]} for this generator, got {kept}. It makes no such arrays.")
     parameters = {"slice": plan.to_dict(), "generator": generator.identity, "revision": REVISION}
     parameters |= {"features": None if described is None else described.identity}
-    if plan.dtype == "float64" and plan.scheduler not in ("ddim", "released"):
-        parameters["steps"] = "float64"  # before, some schedulers rounded them: those stores must not be gone on with
 
     def make(start: int, stop: int) -> dict[str, np.ndarray]:
         made = compute(np.arange(start, stop))
@@ -178,6 +176,8 @@ class Compute:
         made = {"latents": latents}
         if self.features is not None:
             made["features"] = found = self.features(images)
+            if not torch.is_tensor(found):
+                raise TypeError(f"features must return a tensor, got {type(found).__name__}. Use torch.from_numpy.")
             if found.ndim != 2 or len(found) != len(images):
                 raise ValueError(f"features must give [{len(images)}, dim] for images, got {tuple(found.shape)}.")
         if images.ndim == 4:

@@ -1,18 +1,22 @@
 """What carries out a plan, z -> latents -> image: the interface, and any function behind it."""
 
+import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hessfast import _arrays
+from hessfast import _arrays, _checks
+from hessfast._modules import refuse_training
 
 from .plan import SlicePlan
+
+_CONFIGURED = "torch", "diffusers", "transformers", "open_clip", "hessfast"  # print or configure what they are
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,28 @@ class FunctionGenerator(Generator):
     ):
         self.function, self.decode = function, decode
         self.identity, self.device = {"name": name}, torch.device(device)
+        for what, given in (("function", function), ("decode", decode)):
+            if isinstance(given, nn.Module):
+                self.identity[what] = fingerprint(given)
+            else:
+                refuse_training(what, given)
 
     def prepare(self, plan: SlicePlan) -> Prepared:
         dtype = getattr(torch, plan.dtype)
+        function: Any
+        decoded: Any
+        function, decoded = (
+            copy.deepcopy(given).to(self.device, dtype).eval().requires_grad_(False)
+            if isinstance(given, nn.Module)
+            else given
+            for given in (self.function, self.decode)
+        )
 
         def latents(z: Tensor, ids: Sequence[int]) -> Tensor:
-            return _tensor("function", self.function(z.to(self.device, dtype)))
+            return _rows("function", function, z.to(self.device, dtype))
 
         def decode(x: Tensor) -> Tensor:
-            return x if self.decode is None else _tensor("decode", self.decode(x))
+            return x if decoded is None else _rows("decode", decoded, x)
 
         return Prepared(latents, decode, self.device)
 
@@ -95,7 +112,8 @@ def from_callable(
     """Any ``function(z) -> latents`` with ``decode(latents) -> images``; latents are the images without `decode`.
 
     The result for a z must not depend on the others beside it, and both functions are called by several threads at a
-    time on a CPU. Loop, prompt and guidance of a plan are not used.
+    time on a CPU. Loop, prompt and guidance of a plan are not used. Modules are known by their weights, too, and run in
+    evaluation mode and the plan's dtype; of functions the name alone is known.
 
     Args:
         function: z `[batch, *latent]` in the plan's dtype, on `device`.
@@ -117,19 +135,39 @@ def from_callable(
     return FunctionGenerator(function, name, decode, device)
 
 
-def _tensor(name: str, value: Any) -> Tensor:
+def _rows(name: str, function: Callable[[Tensor], Any], x: Tensor) -> Tensor:
+    """What a function returns, a row for each of x."""
+    remedy = "Pass a module itself, or choose that dtype for the plan, and as reference_dtype."
+    value = _checks.of_dtype(lambda: function(x), f"{name} must take {x.dtype}", remedy)
     if not torch.is_tensor(value):
         raise TypeError(f"{name} must return a tensor, got {type(value).__name__}. Use torch.from_numpy for an array.")
+    if value.ndim < 2 or len(value) != len(x):
+        raise ValueError(f"{name} must return a row for each of {len(x)}, got shape {tuple(value.shape)}.")
     return value
 
 
 def fingerprint(module: nn.Module) -> str:
-    """SHA-256 of a module's structure, as it prints it and as diffusers configures it, and of its weights."""
-    config: Any = getattr(module, "config", {})  # a dict of diffusers, an object of transformers
-    config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    said = {key: value for key, value in config.items() if key[0] != "_" and key != "transformers_version"}
+    """SHA-256 of a module's structure, as it prints it and as its libraries configure it, of what classes of users keep
+    in attributes (numbers, words and tuples of them), and of its weights.
+    """
+    config: Any = getattr(module, "config", {})  # a dict of diffusers, an object of transformers, anything of others
+    config = config.to_dict() if hasattr(config, "to_dict") else config
+    config = config if isinstance(config, Mapping) else getattr(config, "__dict__", {"": repr(config)})
+    said = {str(key): value for key, value in config.items() if str(key)[:1] != "_" and key != "transformers_version"}
+    for name, part in module.named_modules():
+        if type(part).__module__.partition(".")[0] not in _CONFIGURED:
+            plain = {key: value for key, value in vars(part).items() if key[0] != "_" and _is_plain(value)}
+            said |= {f"{name}.{key}": value for key, value in plain.items() if key != "training"}
     digest = hashlib.sha256(f"{module!r} {json.dumps(said, default=str, sort_keys=True)}".encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(_arrays.to_numpy(tensor.contiguous().flatten().view(torch.uint8)).tobytes())
     return digest.hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    return (
+        value is None
+        or isinstance(value, bool | int | float | str)
+        or (isinstance(value, list | tuple) and all(_is_plain(each) for each in value))
+    )

@@ -9,6 +9,7 @@ two numbers a step, made in float64 beforehand and put on the device: nothing in
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from hessfast import _checks
 from ._double_steps import stepping
 from ._extra import diffusers
 
+_INFINITE = math.inf, -math.inf  # JSON has no such numbers
 Predict = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -194,7 +196,7 @@ def scheduler_of(description: str | dict[str, Any], trained: Any) -> Any:
             f"EulerDiscreteScheduler, got {name!r}."
         )
     try:
-        scheduler = found.from_config(description if own else trained.config)
+        scheduler = found.from_config(_finite_or_not(description) if own else trained.config)
     except (TypeError, ValueError) as error:
         raise ValueError(f"scheduler must be made of the model's configuration, got {name}: {error}.") from None
     kinds = _kind(trained), _kind(scheduler)
@@ -240,7 +242,12 @@ def _kind(scheduler: Any) -> str:
     return f"noise that preserves the variance predicting {prediction}"
 
 
+def _finite_or_not(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: float(value) if value in map(str, _INFINITE) else value for key, value in fields.items()}
+
+
 def configuration(scheduler: Any) -> dict[str, Any]:
     """Class and configuration of a scheduler of diffusers, as JSON holds them."""
     fields = {key: value for key, value in dict(scheduler.config).items() if not key.startswith("_")}
+    fields = {key: str(value) if value in _INFINITE else value for key, value in fields.items()}
     return json.loads(json.dumps(fields | {"_class_name": type(scheduler).__name__}, default=np.ndarray.tolist))

@@ -205,8 +205,6 @@ class SlicePlan:
             FileNotFoundError: if there is none.
             ValueError: if the file is damaged.
         """
-        from safetensors import SafetensorError
-
         if not Path(path).exists():
             raise FileNotFoundError(f"path must be the file or folder of a slice, got {path}, where there is none.")
         path = Path(path) / FILE if Path(path).is_dir() else Path(path)
@@ -223,7 +221,7 @@ class SlicePlan:
             plan = cls(**{**fields, "anchors": arrays["anchors"], "points": points})
             if plan.hash != known:
                 raise ValueError
-        except (SafetensorError, ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError):
             raise ValueError(f"{path} is damaged; put back the original, or delete the folder.") from None
         return plan
 

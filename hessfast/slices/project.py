@@ -7,6 +7,7 @@ project.zoom().finest                             # slice-demo/zoom-float32
 project.report()                                  # slice-demo/curves, maps, figures, report.html
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hessfast import _checks, _figures, shards
+from hessfast import _atomic, _checks, _figures, shards
 from hessfast._dispatch import device_kind, present
 from hessfast._distributed import local_device
 from hessfast._steps import Steps
@@ -26,7 +27,7 @@ from hessfast.posterior import Grid
 from ._windows import steepest
 from .diffusion import digit_generator
 from .digits import digit_classifier
-from .features import clip_features
+from .features import clip_features, feature_map
 from .fit import Geometry, fit
 from .forecast import Forecast, forecast
 from .generate import generate, shard_job
@@ -130,7 +131,7 @@ class SliceProject:
             shards.check(steps.folder / "slice", shard_job(plan, generator, described, keep=KEPT)[0])
             # A slice whose command is lost or damaged: its store says whose it is. A new one's plan comes after it.
             if (steps.folder / PLAN).exists() and not _is_whole(steps.folder):
-                steps.share(COMMAND, (json.dumps(command, indent=1) + "\n").encode())
+                steps.share(COMMAND, _atomic.json_bytes(command))
         steps.claim(command, COMMAND)
         steps.share(PLAN, plan.to_bytes())
         project = cls(folder, device=device, say=say)
@@ -138,20 +139,31 @@ class SliceProject:
         return project
 
     @staticmethod
-    def forecast(folder: str | Path, **arguments: Any) -> Forecast:
-        """What `generate` would still do after `begin` of the same arguments; nothing is written."""
+    def forecast(folder: str | Path, *, say: Callable[[str], None] | None = None, **arguments: Any) -> Forecast:
+        """What `generate` would still do after `begin` of the same arguments; nothing is written, or said."""
         generator, described, plan, _ = _chosen(**arguments)
         return forecast(plan, generator, Path(folder) / "slice", described, keep=KEPT)
 
     @functools.cached_property
     def generator(self) -> Generator:
         """The model."""
-        return _model(self.options["model"], self.device)
+        return self._of_the_store("generator", _model(self.options["model"], self.device))
 
     @functools.cached_property
     def features(self) -> Any:
         """What the images are seen by; see `feature_map`."""
-        return _features(self.options["features"])
+        return self._of_the_store("features", feature_map(_features(self.options["features"])))
+
+    def _of_the_store(self, part: str, found: Any) -> Any:
+        """Generator or features, refused if they are not those that the images were made by."""
+        with contextlib.suppress(FileNotFoundError):
+            made_by = shards.read_plan(self.folder / "slice").parameters[part]
+            if made_by != json.loads(json.dumps(found.identity)):
+                name = {"generator": "model"}.get(part, part)
+                raise ValueError(
+                    f"{name} must be what the slice was made by, got {self.options[name]!r}, which has changed since."
+                )
+        return found
 
     @property
     def store(self) -> shards.Store:
@@ -205,7 +217,7 @@ class SliceProject:
         path = self.folder / "geometry" / "settings.json"
         try:
             made = json.loads(path.read_bytes())
-            settings = [made[name] for name in ("num_nodes", "num_steps", "seed")]
+            settings = [made[name] for name in ("points_per_axis", "num_steps", "seed")]
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{self.folder} holds no fit. Make one with: hessfast slice fit {self.folder}"
@@ -225,7 +237,7 @@ class SliceProject:
         )  # fmt: skip
 
     def report(self, pairs: int = 100, maps: int = 24, seed: int = 0, ends: str = "across") -> tuple[Path, str | None]:
-        """Paths, in `curves/PAIRS-SEED`; maps, in `maps/NUM`; and the page of all that is in the folder; after `fit`.
+        """Paths, in `curves/ENDS-PAIRS-SEED`; maps, in `maps/NUM`; and the page of all there is; after `fit`.
 
         Args:
             pairs: of points, joined by every kind of path; 0: no paths.
@@ -245,9 +257,7 @@ class SliceProject:
         _checks.choice("ends", ends, ENDS)
         seed, geometry, store = _checks.seed(seed), self.geometry, self.store
         classes = self.classify(np.asarray(store["features"][:]))
-        compared, mapped, curves = None, None, self.folder / "curves" / f"{pairs}-{seed}"
-        if ends != "across":
-            curves = curves.with_name(f"{curves.name}-{ends}")
+        compared, mapped, curves = None, None, self.folder / "curves" / f"{ends}-{pairs}-{seed}"
         if pairs:
             self.say(f"images along paths between {pairs} pairs")
             perceptual = digit_perception() if self.options["features"] == "digits" else None
@@ -314,8 +324,21 @@ def _chosen(
         raise ValueError(f"model must tell the shape of its latents, as U-Nets of diffusers do, got {model!r}.")
     grid = Grid((lower,) * 2, (upper,) * 2, (points_per_axis,) * 2)
     plan = SlicePlan(random_anchors(generator.latent_shape, seed=seed), grid, seed=seed, **settings)
-    command = {"model": model, "features": features, "device": device_kind(device), "plan": plan.to_dict()}
+    command = {
+        "model": _absolute(model),
+        "features": _absolute(features),
+        "device": device_kind(device),
+        "plan": plan.to_dict(),
+    }
     return generator, described, plan, command
+
+
+def _absolute(name: Any) -> Any:
+    """A file's or folder's name that is good from everywhere; "digits" and what is no text stay what they are."""
+    if not isinstance(name, str) or name == "digits":
+        return name
+    before, colon, path = name.rpartition(":")
+    return f"{before}{colon}{Path(path).resolve()}"
 
 
 def _options(path: Path) -> dict[str, str]:

@@ -115,7 +115,7 @@ def write_report(
     page.add(f"<pre><code>{html.escape(json.dumps(record, indent=1))}</code></pre>")
     results = {"held_out": geometry.held_out, "agreement": geometry.agreement, "box_dimension": dimension,
                "curves": compared, **record}  # fmt: skip
-    _atomic.write(page.folder / "report.json", [(json.dumps(results, indent=1) + "\n").encode()])
+    _atomic.write(page.folder / "report.json", [_atomic.json_bytes(results)])
     return page.write("A slice of latent space")
 
 

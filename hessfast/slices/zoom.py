@@ -105,9 +105,6 @@ class Zoom:
         try:
             fields = json.loads(path.read_bytes())
             levels = [{**level, "window": Grid(**level["window"])} for level in fields["levels"]]
-            for level in levels:
-                if "company" in level:  # as it was called before
-                    level["batching"] = level.pop("company")
             return cls(
                 tuple(Level(**{**level, "place": tuple(level["place"])}) for level in levels),
                 fields["reason"],
@@ -119,7 +116,7 @@ class Zoom:
             raise ValueError(f"{path} is damaged; delete it and zoom again.") from None
 
     def _save(self, folder: Path) -> None:
-        _atomic.write(folder / FILE, [(json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode()])
+        _atomic.write(folder / FILE, [_atomic.json_bytes(dataclasses.asdict(self))])
 
 
 def zoom(

@@ -175,17 +175,15 @@ def evolve(
             f"got {len(alpha)}."
         )
     alpha, beta = (np.array(np.broadcast_to(rate, len(batch))) for rate in (alpha, beta))
-    time = _checks.float_array("duration", duration)
-    if time.ndim or time < 0:
-        raise ValueError(f"duration must be one number >= 0, got {duration!r:.80}.")
-    if float(time) * (batch.num_sites + 1) > 2.0**62:
+    time = _checks.number("duration", duration, low=0)
+    if time * (batch.num_sites + 1) > 2.0**62:
         raise ValueError(
-            f"duration must be <= 2^62 / (num_sites + 1), for attempts are counted in 64 bits, got {float(time):g}."
+            f"duration must be <= 2^62 / (num_sites + 1), for attempts are counted in 64 bits, got {time:g}."
         )
     seed = _checks.seed(seed)
     run = kernel("tasep_evolve", _arrays.device_of(batch.words), backend)
     words = _arrays.copy(batch.words)
-    run(_arrays.native(words), alpha, beta, batch.num_sites, float(time), seed, batch.first_id)
+    run(_arrays.native(words), alpha, beta, batch.num_sites, time, seed, batch.first_id)
     return TasepBatch(words, batch.num_sites, "evolved", alpha, beta, None, seed, batch.first_id)
 
 

@@ -197,10 +197,10 @@ class ExponentialFamilyPosterior:
             grid: of parameters as in `fit`.
             bundle: so many exponents are added.
         """
-        exponents = self._exponents(samples, grid.points, bundle)
+        exponents = self._exponents(self._bundled(samples, bundle), grid.points, bundle)
         return Posterior(normalise(exponents).reshape(-1, *grid.shape), grid)
 
-    def score(self, samples: Any, parameters: Any, points: Any, bundle: int = 1) -> float:
+    def score(self, samples: Any, parameters: Any, points: Any, *, bundle: int = 1) -> float:
         """Mean of log (posterior / prior) at the parameters of held-out samples, in nats: the higher the better.
 
         The prior is uniform over the points, and the posterior is normalised by their mean: they must be many and close
@@ -211,11 +211,11 @@ class ExponentialFamilyPosterior:
             parameters: of each bundle, `[n / bundle, dim]`.
             points: `[*grid, dim]`, drawn from or spread over the prior.
         """
-        exponents = self._exponents(samples, points, bundle)
+        f = self._bundled(samples, bundle)
+        exponents = self._exponents(f, points, bundle)
         theta = self._inside("parameters", self._natural("parameters", self._given("parameters", parameters)))
         if len(theta) != len(exponents):
             raise ValueError(f"parameters must be one row for each of the {len(exponents)} bundles, got {len(theta)}.")
-        f = bundled(self._statistics(samples, self._sharp), bundle)
         own = self.num_sites * ((f * theta).sum(axis=1) - bundle * self._sharp.log_z(theta))
         return float(np.mean(own - logsumexp(exponents, axis=1) + math.log(exponents.shape[1])))
 
@@ -267,12 +267,14 @@ class ExponentialFamilyPosterior:
         values = function(points.reshape(-1, points.shape[-1]))
         return _arrays.as_given(values.reshape((*points.shape[:-1], *values.shape[1:])), theta)
 
-    def _exponents(self, samples: Any, points: Any, bundle: int) -> np.ndarray:
-        """N (<sum f, t> - bundle phi(t)) for each bundle and point, `[n / bundle, points]`."""
+    def _bundled(self, samples: Any, bundle: int) -> np.ndarray:
+        """Sums of the statistics of `bundle` consecutive samples, `[n / bundle, dim]`."""
         self._fitted()
-        bundle = _checks.integer("bundle", bundle, 1)
+        return bundled(self._statistics(samples, self._sharp), _checks.integer("bundle", bundle, 1))
+
+    def _exponents(self, f: np.ndarray, points: Any, bundle: int) -> np.ndarray:
+        """N (<f, t> - bundle phi(t)) for each bundle and point, `[n / bundle, points]`."""
         theta = self._inside("points", self._natural("points", self._given("points", points)))
-        f = bundled(self._statistics(samples, self._sharp), bundle)
         flat = theta.reshape(-1, theta.shape[-1])
         return self.num_sites * (f @ flat.T - bundle * self._sharp.log_z(flat))
 

@@ -1,10 +1,13 @@
 """What a run keeps: one JSON file a record, written whole, and tasks that are shared among processes."""
 
+import contextlib
 import json
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +22,32 @@ Task = tuple[Callable[..., None], tuple]  # a function of a module, its argument
 
 def write(path: Path, record: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    _atomic.write(path, [(json.dumps(record, indent=1) + "\n").encode()])
+    _atomic.write(path, [_atomic.json_bytes(record)])
+
+
+def whole(path: Path) -> bool:
+    """Whether a record is there and can be read."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return bool(json.loads(path.read_text()))
+    return False
+
+
+def _alone_no_longer(threads: int) -> None:
+    """A worker computes with so many threads, and ends when the process that began it has ended."""
+    torch.set_num_threads(threads)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run_tasks(tasks: Sequence[Task], title: str, workers: int, progress: bool) -> None:
     """Do what is not done yet, one thread in each process: records do not depend on how many there are."""
-    missing = [(function, arguments) for function, arguments in tasks if not arguments[0].exists()]
+    missing = [(function, arguments) for function, arguments in tasks if not whole(arguments[0])]
     bar = partial(tqdm, desc=title, total=len(missing), disable=None if progress and missing else True)
     if min(workers, len(missing)) < 2:
         with one_thread():
@@ -32,7 +55,7 @@ def run_tasks(tasks: Sequence[Task], title: str, workers: int, progress: bool) -
                 function(*arguments)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(missing)), context, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(min(workers, len(missing)), context, _alone_no_longer, (1,)) as pool:
         futures = [pool.submit(function, *arguments) for function, arguments in missing]
         try:
             for future in bar(as_completed(futures)):
@@ -42,7 +65,7 @@ def run_tasks(tasks: Sequence[Task], title: str, workers: int, progress: bool) -
             raise
 
 
-@contextmanager
+@contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Sums of several threads differ in their last digits, and training makes these grow."""
     threads = torch.get_num_threads()

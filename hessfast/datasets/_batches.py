@@ -1,0 +1,45 @@
+"""Samples of a data set as the batches that `ising` and `tasep` work on."""
+
+import numpy as np
+
+from hessfast._checks import start_of_slice
+from hessfast.ising import IsingBatch
+from hessfast.shards import Store
+from hessfast.tasep import TasepBatch
+
+from ._plans import CERTIFICATES
+
+
+def batch(store: Store, part: slice = slice(None)) -> IsingBatch | TasepBatch:
+    """Samples of a data set, with what unpacks and measures them.
+
+    Args:
+        store: ``shards.open(folder)``, of one of the two data sets.
+        part: which of its samples, a slice of step 1; one is 2 KB, unpacked 16 KB.
+
+    Raises:
+        ValueError: for another store.
+
+    Example:
+        Any part of a data set holds what `ising.sample` draws of the same numbers.
+
+        >>> import tempfile
+        >>> from hessfast import datasets, ising, shards
+        >>> plan = datasets.ising_plan(8, size=32, seed=3)
+        >>> store = shards.fill(tempfile.mkdtemp(), plan, datasets.maker(plan))
+        >>> some = datasets.batch(store, slice(2, 6))
+        >>> again = ising.sample(some.temperature, some.field, 32, seed=3, first_id=2)
+        >>> bool((some.words == again.words).all()), some.certificate.tolist() == again.certificate.tolist()
+        (True, True)
+    """
+    plan = store.plan
+    if plan.name not in ("ising", "tasep"):
+        raise ValueError(f"store must hold one of the data sets ising, tasep, got {plan.name!r}.")
+    first_id, seed = start_of_slice(part, plan.num), plan.parameters["seed"]
+    columns = {name: np.asarray(store[name][part]) for name in plan.arrays}
+    if plan.name == "tasep":
+        return TasepBatch(
+            num_sites=plan.parameters["num_sites"], certificate="exact", seed=seed, first_id=first_id, **columns
+        )
+    certificate = np.array(CERTIFICATES)[columns.pop("certificate")]
+    return IsingBatch(certificate=certificate, size=plan.parameters["size"], seed=seed, first_id=first_id, **columns)

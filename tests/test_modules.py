@@ -1,0 +1,55 @@
+"""Networks among what is called."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from hessfast import _modules
+
+NETWORK = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+
+
+class Trainer:
+    def __init__(self):
+        self.model = NETWORK
+
+    def denoise(self, y, tau):
+        return self.model(y)
+
+
+def within(y):
+    return NETWORK(y)
+
+
+TRAINER, MODELS = Trainer(), {"ema": NETWORK}
+WAYS = {
+    "itself": NETWORK,
+    "a lambda": lambda y: NETWORK(y),
+    "a function that calls another": lambda y: within(y),
+    "an entry": lambda y: MODELS["ema"](y),
+    "an argument": partial(lambda network, y: network(y), NETWORK),
+    "a method": TRAINER.denoise,
+    "an attribute": lambda y: TRAINER.model(y),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_layers_in_training_are_found(way):
+    NETWORK.train()
+    with pytest.raises(ValueError, match=r"potential must be in evaluation mode, got Dropout; call its \.eval\(\)"):
+        _modules.refuse_training("potential", WAYS[way])
+    NETWORK.eval()
+    _modules.refuse_training("potential", WAYS[way])
+
+
+def test_what_cannot_draw_is_no_matter():
+    _modules.refuse_training("f", nn.Dropout(0.0).train(), torch.exp, None, 3, lambda y: torch.relu(y))
+
+
+def test_weights_tell_the_dtype():
+    assert _modules.dtype_of(nn.Linear(2, 2).half()) == torch.float16
+    assert _modules.dtype_of(nn.BatchNorm1d(2, affine=False)) == torch.float32
+    assert _modules.dtype_of(lambda x: x) is None
+    assert _modules.dtype_of(nn.Linear(2, 2).double().forward) == torch.float64
