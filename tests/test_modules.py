@@ -15,6 +15,8 @@ class Trainer:
     def __init__(self):
         self.model = NETWORK
 
+    ema = None
+
     def denoise(self, y, tau):
         return self.model(y)
 
@@ -23,7 +25,13 @@ def within(y):
     return NETWORK(y)
 
 
-TRAINER, MODELS = Trainer(), {"ema": NETWORK}
+class Whole(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model, self.ema = NETWORK, nn.Dropout(0.5).eval()
+
+
+TRAINER, MODELS, WHOLE = Trainer(), {"ema": NETWORK}, Whole()
 WAYS = {
     "itself": NETWORK,
     "a lambda": lambda y: NETWORK(y),
@@ -32,6 +40,8 @@ WAYS = {
     "an argument": partial(lambda network, y: network(y), NETWORK),
     "a method": TRAINER.denoise,
     "an attribute": lambda y: TRAINER.model(y),
+    "a method of an object": lambda y: TRAINER.denoise(y, 1.0),
+    "a part of a module": lambda y: WHOLE.model(y),
 }
 
 
@@ -42,6 +52,15 @@ def test_layers_in_training_are_found(way):
         _modules.refuse_training("potential", WAYS[way])
     NETWORK.eval()
     _modules.refuse_training("potential", WAYS[way])
+
+
+def test_networks_beside_the_one_that_is_asked_may_be_in_training():
+    """As in a loop of training, of which an average of the weights is measured."""
+    TRAINER.ema = nn.Dropout(0.5).eval()
+    NETWORK.train()
+    _modules.refuse_training("denoiser", lambda y: TRAINER.ema(y), lambda y: WHOLE.ema(y))
+    with pytest.raises(ValueError, match="denoiser must be in evaluation mode"):
+        _modules.refuse_training("denoiser", WHOLE)
 
 
 def test_what_cannot_draw_is_no_matter():
