@@ -116,7 +116,7 @@ class Steps:
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """What was kept; {} if nothing was, or its file is damaged."""
         try:
-            with np.load(self.folder / f"{name}.npz") as file:
+            with (self.folder / f"{name}.npz").open("rb") as raw, np.load(raw) as file:
                 return dict(file)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EIO):

@@ -285,6 +285,19 @@ def test_a_row_that_is_not_whole_is_learned_anew(finished, tmp_path, text):
     assert list(again["rows"]) == [name for name in ALL if name != "exact"]
 
 
+@pytest.mark.parametrize("name", ["rows/affine.npz", "rows/exact.npz"])
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-60])])
+def test_a_row_without_its_log_z_is_learned_anew(finished, tmp_path, name, damage):
+    folder, report = finished
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    damage(copy / name)
+    again = reproduce.run("ising", "quick", copy, rows=["affine", "exact"], progress=False, **SMALL)
+    assert again["rows"]["exact"]["F"] == report["rows"]["exact"]["F"]
+    with np.load(copy / name) as made, np.load(folder / name) as before:
+        np.testing.assert_array_equal(made["log_z"], before["log_z"])
+    assert again["seconds"]["samples"] == report["seconds"]["samples"]  # of the time when they were made
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match=r"out must be a new folder or that of a run, got .*\. Choose another"):
