@@ -1,4 +1,4 @@
-"""Heat-bath sweeps of 128 x 128 lattices, each with its own temperature and field: flips/ns on one core."""
+"""Heat-bath sweeps of lattices, each with its own temperature and field, by their side: flips/ns on one core."""
 
 import numpy as np
 
@@ -32,6 +32,18 @@ def test_1024x1024(record_rate):
     check(256)
     arguments = problem(2, 1024, 100)
     record_rate(lambda: cpu.ising_sweep(*arguments), work=2 * 100 * 1024**2, unit="flips/ns/core", goal=10)
+
+
+def test_256x256(record_rate):
+    check(256)
+    arguments = problem(8, 256, 500)
+    record_rate(lambda: cpu.ising_sweep(*arguments), work=8 * 500 * 256**2, unit="flips/ns/core")
+
+
+def test_4096x4096(record_rate):
+    check(258)  # rows of several words, in several bands
+    arguments = problem(1, 4096, 10)
+    record_rate(lambda: cpu.ising_sweep(*arguments), work=10 * 4096**2, unit="flips/ns/core", goal=10)
 
 
 def test_64x64(record_rate):

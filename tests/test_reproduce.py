@@ -285,8 +285,13 @@ def test_a_row_that_is_not_whole_is_learned_anew(finished, tmp_path, text):
     assert list(again["rows"]) == [name for name in ALL if name != "exact"]
 
 
-@pytest.mark.parametrize("name", ["rows/affine.npz", "rows/exact.npz"])
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-60])])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("rows/affine.npz", lambda path: path.unlink()),
+        ("rows/exact.npz", lambda path: path.write_bytes(path.read_bytes()[:-60])),
+    ],
+)
 def test_a_row_without_its_log_z_is_learned_anew(finished, tmp_path, name, damage):
     folder, report = finished
     copy = shutil.copytree(folder, tmp_path / "copy")
