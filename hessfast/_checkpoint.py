@@ -15,7 +15,7 @@ _ENTRY = "hessfast"  # of the metadata
 
 def save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step: int, plan: dict) -> None:
     """Write what training needs to go on after `step` steps of a `plan` (JSON-able)."""
-    tensors = {f"module.{name}": tensor.contiguous() for name, tensor in module.state_dict().items()}
+    tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,6 +27,7 @@ def to_bytes(tensors: dict[str, torch.Tensor], fields: dict[str, Any]) -> bytes:
     from safetensors.torch import save
 
     # One entry of metadata: several would come in any order.
+    tensors, fields = {name: x.contiguous() for name, x in tensors.items()}, json.loads(json.dumps(fields))
     whole = fields | {"sha256": _digest(tensors, fields)}
     return save(tensors, {_ENTRY: json.dumps(whole)})
 

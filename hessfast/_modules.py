@@ -2,16 +2,18 @@
 
 import functools
 import inspect
+import itertools
 from collections.abc import Iterator
-from types import ModuleType
+from types import CodeType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 _LIBRARIES = "torch", "numpy", "scipy", "diffusers", "transformers"  # whose functions refer to no network of a user
 _MOST = 100  # of what one thing refers to
-_NO_CODE = (lambda: None).__code__
+_LEAVES = (type, ModuleType, Tensor, np.ndarray, str, bytes, int, float, type(None))
 
 
 def weight_of(function: Any) -> Tensor | None:
@@ -45,51 +47,68 @@ def _itself(function: Any) -> nn.Module | None:
     return function if isinstance(function, nn.Module) else None
 
 
-def _networks(value: Any, depth: int = 6, names: frozenset[str] | None = None) -> Iterator[nn.Module]:
+def _networks(
+    value: Any, names: frozenset[str] | None = None, depth: int = 6, seen: set[Any] | None = None
+) -> Iterator[nn.Module]:
     """The networks that a call may ask: what is called, or what its closure, arguments and attributes refer to.
 
     Args:
         names: that the code mentions; of an object with several networks only those so named are asked.
+        seen: what was looked at, with which names.
     """
-    if depth == 0 or isinstance(value, type | ModuleType | Tensor):
+    seen = set() if seen is None else seen
+    if depth == 0 or isinstance(value, _LEAVES) or (id(value), names) in seen:
         return
+    seen.add((id(value), names))
     if isinstance(value, functools.partial):
         inner = (value.func, *value.args, *value.keywords.values())
     elif inspect.ismethod(value):
         inner, names = (value.__self__,), _mentioned(value)
     elif inspect.isfunction(value):
-        if value.__module__.partition(".")[0] in _LIBRARIES:
+        function = inspect.unwrap(value)
+        if not inspect.isfunction(function) or (function.__module__ or "").partition(".")[0] in _LIBRARIES:
             return
         try:
-            found = inspect.getclosurevars(value)
+            found = inspect.getclosurevars(function)
         except ValueError:  # a variable that has no value yet
             return
-        inner, names = (*found.nonlocals.values(), *found.globals.values()), _mentioned(value)
+        inner, names = (*found.nonlocals.values(), *found.globals.values()), _mentioned(function)
     elif isinstance(value, dict):
-        inner = tuple(value.values())
+        inner = tuple(itertools.islice(value.values(), _MOST))
     elif isinstance(value, list | tuple):
-        inner = tuple(value)
+        inner = tuple(value[:_MOST])
     else:
         inner = tuple(_attributes(value, names))
         if isinstance(value, nn.Module) and (names is None or not inner):
             yield value
             return
     for each in inner[:_MOST]:
-        yield from _networks(each, depth - 1, names)
+        yield from _networks(each, names, depth - 1, seen)
 
 
 def _mentioned(function: Any) -> frozenset[str]:
-    return frozenset(getattr(function, "__code__", _NO_CODE).co_names)
+    """Names of globals and attributes in the code of a function and of those within it, and that it may be called."""
+    codes, names = [getattr(inspect.unwrap(function), "__code__", None)], {"__call__"}
+    while codes:
+        code = codes.pop()
+        if isinstance(code, CodeType):
+            names.update(code.co_names)
+            codes += code.co_consts
+    return frozenset(names)
 
 
 def _attributes(value: Any, names: frozenset[str] | None) -> Iterator[Any]:
-    """What an object holds, and the methods of its class: all it holds, or those of either that are named."""
-    held = {**getattr(value, "__dict__", {}), **(value._modules if isinstance(value, nn.Module) else {})}
+    """The parts of a module; what another object holds, and the methods of its class: all, or those that are named."""
+    module = isinstance(value, nn.Module)
+    held = value._modules if module else getattr(value, "__dict__", {})
     if names is None:
         yield from held.values()
         return
     for name in sorted(names):
+        of_class = getattr(type(value), name, None)
         if name in held:
             yield held[name]
-        elif not isinstance(value, nn.Module) and inspect.isfunction(getattr(type(value), name, None)):
-            yield getattr(value, name)
+        elif not module and isinstance(of_class, property):
+            yield MethodType(of_class.fget, value)  # pyright: ignore[reportArgumentType]
+        elif not module and inspect.isfunction(of_class):
+            yield MethodType(of_class, value)

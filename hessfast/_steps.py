@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from hessfast import _atomic
+from hessfast import _atomic, _distributed
 
 # What NumPy and zipfile say of files with a bit or an end missing.
 _DAMAGE = (
@@ -73,11 +73,19 @@ class Steps:
         return path
 
     @contextlib.contextmanager
-    def _first(self, path: Path, whole: Callable[[], bool]) -> Iterator[Callable[[Iterable[bytes]], None] | None]:
-        """What writes the file, while nobody else can; None if it is there and whole, perhaps after waiting for it."""
+    def _first(
+        self, path: Path, whole: Callable[[], bool], together: bool = False
+    ) -> Iterator[Callable[[Iterable[bytes]], None] | None]:
+        """What writes the file, while nobody else can; None if it is there and whole, perhaps after waiting for it.
+
+        Ranks that make it `together` must not wait for each other: each writes it.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         if whole():
             yield None
+            return
+        if together:
+            yield lambda pieces: _atomic.write(path, pieces)
             return
         temporary = path.with_name(f"{path.name}.tmp")
         with _atomic.claim(temporary, wait=True) as file:
@@ -94,7 +102,7 @@ class Steps:
 
     def record(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, by way of JSON; never {} or []: damage may leave these. The second waits, and reads."""
-        with self._first(self.folder / f"{name}.json", lambda: self.read(name) not in ({}, [])) as publish:
+        with self._first(self.folder / f"{name}.json", lambda: self.read(name) not in ({}, []), _in_group()) as publish:
             if publish:
                 publish([_atomic.json_bytes(make())])
         return self.read(name)
@@ -107,7 +115,7 @@ class Steps:
             kept.update(self.read_arrays(name))
             return bool(kept)
 
-        with self._first(path, whole) as publish:
+        with self._first(path, whole, _in_group()) as publish:
             if publish:
                 kept.update(make())
                 publish([_npz(kept)])
@@ -132,6 +140,11 @@ class Steps:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         _atomic.write(path, [content.encode() if isinstance(content, str) else content])
+
+
+def _in_group() -> bool:
+    """Whether others of a process group may have to take part in what is made."""
+    return _distributed.ranks()[1] > 1
 
 
 def npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:

@@ -242,3 +242,9 @@ def test_the_stop_rule_does_not_trust_events_that_it_has_hardly_seen():
         assert "samples ran out before the relative error was met" in curve.warnings[-1]
     even = fisher_curve(from_denoiser(lambda y, tau: y / (1 + tau)), torch.randn(offered, 1), [1.0], relative_error=0.1)
     assert even.mmse_rate.num_samples[0] == 1024
+
+
+def test_few_samples_may_be_enough_for_a_relative_error():
+    normal = from_denoiser(lambda y, tau: y / (1 + tau) + 0.01 * y.sin())
+    curve = fisher_curve(normal, torch.randn(400, 2), [1.0], relative_error=0.9)
+    assert not [text for text in curve.warnings if "ran out" in text]

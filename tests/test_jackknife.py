@@ -44,6 +44,20 @@ def test_samples_that_are_gone_have_no_jackknife():
     assert "without that of the denoiser's data" in metric.compute().warnings[-1]
 
 
+@pytest.mark.parametrize("num", [9, 509, 1017, 1018])
+def test_any_number_of_data(num):
+    """At 1,017 every eighth would be in one group."""
+    data = normal(num, 0)
+    curve = fisher_curve(empirical_denoiser(data, leave_one_out=True), data, [2.0])
+    assert 0 < curve.mmse_rate.sem[0] < 0.2
+
+
+def test_an_error_that_the_data_alone_make_too_large_is_told():
+    curve = fisher_curve(empirical_denoiser(normal(60, 0)), normal(5000, 1), [1.0], relative_error=0.05)
+    assert curve.fisher_information_rate.sem[0] > 0.05 * curve.fisher_information_rate.mean[0]
+    assert "relative error" in " ".join(curve.warnings)
+
+
 def test_of_two_data_the_error_is_unknown():
     curve = fisher_curve(empirical_denoiser(normal(2, 0)), normal(50, 1), [1.0])
     assert np.isinf(curve.fisher_information.sem).all()

@@ -1,5 +1,6 @@
 """Networks among what is called."""
 
+import time
 from functools import partial
 
 import pytest
@@ -25,13 +26,27 @@ def within(y):
     return NETWORK(y)
 
 
+class Wrapper:
+    def __init__(self, network):
+        self._network, self.sigma = network, 0.5
+
+    @property
+    def network(self):
+        return self._network
+
+    @torch.no_grad()
+    def __call__(self, y):
+        return self._network(y)
+
+
 class Whole(nn.Module):
     def __init__(self):
         super().__init__()
+        self.sigma = 0.5
         self.model, self.ema = NETWORK, nn.Dropout(0.5).eval()
 
 
-TRAINER, MODELS, WHOLE = Trainer(), {"ema": NETWORK}, Whole()
+TRAINER, MODELS, WHOLE, WRAPPER = Trainer(), {"ema": NETWORK}, Whole(), Wrapper(NETWORK)
 WAYS = {
     "itself": NETWORK,
     "a lambda": lambda y: NETWORK(y),
@@ -42,6 +57,11 @@ WAYS = {
     "an attribute": lambda y: TRAINER.model(y),
     "a method of an object": lambda y: TRAINER.denoise(y, 1.0),
     "a part of a module": lambda y: WHOLE.model(y),
+    "a module and a number of it": lambda y: WHOLE(y) / WHOLE.sigma,
+    "an object that is called": lambda y: WRAPPER(y) / WRAPPER.sigma,
+    "an object itself": WRAPPER,
+    "a property": lambda y: WRAPPER.network(y),
+    "within a function": lambda y: [WRAPPER.network(each) for each in y],
 }
 
 
@@ -61,6 +81,16 @@ def test_networks_beside_the_one_that_is_asked_may_be_in_training():
     _modules.refuse_training("denoiser", lambda y: TRAINER.ema(y), lambda y: WHOLE.ema(y))
     with pytest.raises(ValueError, match="denoiser must be in evaluation mode"):
         _modules.refuse_training("denoiser", WHOLE)
+
+
+def test_functions_that_call_each_other_are_looked_at_once():
+    """Twenty of them, each of which mentions all: not a factorial of ways."""
+    functions = []
+    for _ in range(20):
+        functions.append(lambda y: [function(y) for function in functions])
+    start = time.perf_counter()
+    _modules.refuse_training("f", *functions, list(range(10**6)))
+    assert time.perf_counter() - start < 2
 
 
 def test_what_cannot_draw_is_no_matter():

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hessfast import _random
+
 from ._sweep import BLOCK, ESTIMATES, WIDTH, Estimate, Probing, estimates, sweep
 from .empirical import EmpiricalDenoiser
 
@@ -32,12 +34,16 @@ def of_data(denoiser: EmpiricalDenoiser, x: Tensor, levels: np.ndarray, how: Pro
     groups = min(_GROUPS, len(denoiser.data))
     if groups < 3:
         return {name: OfData(np.full(len(levels), np.inf), np.zeros(len(levels))) for name in ESTIMATES}
-    rows = torch.linspace(0, len(x) - 1, min(len(x), _ASKED)).long()
+    mixed = np.argsort(_random.derive(0, np.arange(len(x))))  # even steps might be those of the groups
+    rows = torch.as_tensor(np.sort(mixed[:_ASKED]))
     gaps: dict[str, list[np.ndarray]] = {name: [] for name in ESTIMATES}
+    first = None
     for group in range(groups):
         whole, without, some = denoiser.resampled(rows, group, groups)
         samples = x[some.to(x.device)]
-        first, second = (_estimates(each, samples, levels, how) for each in (whole, without))
+        if first is None or denoiser.left_out is not None:  # else it is the same for all groups
+            first = _estimates(whole, samples, levels, how)
+        second = _estimates(without, samples, levels, how)
         for name in ESTIMATES:
             gaps[name].append(second[name].mean - first[name].mean)
     found = {}

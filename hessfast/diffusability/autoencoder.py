@@ -55,15 +55,13 @@ class Autoencoder(ImageEncoder):
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""
-        tensors = {
-            f"{part}.{k}": v.contiguous() for part in _PARTS for k, v in getattr(self, part).state_dict().items()
-        }
+        tensors = {f"{part}.{k}": v for part in _PARTS for k, v in getattr(self, part).state_dict().items()}
         settings = {"shape": self.shape, "latent_dim": self.latent_dim, "width": self.encoder.width}
         settings |= {"scale": self.normalisation.scale, "provenance": self.provenance}
         fields = {"format": _FORMAT, "settings": settings}
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _atomic.write(path, [_checkpoint.to_bytes(tensors | {"shift": self.normalisation.shift.contiguous()}, fields)])
+        _atomic.write(path, [_checkpoint.to_bytes(tensors | {"shift": self.normalisation.shift}, fields)])
 
     @classmethod
     def load(cls, path: str | Path, device: Any = "cpu") -> "Autoencoder":

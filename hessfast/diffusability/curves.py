@@ -182,9 +182,10 @@ def fisher_curve(
         upto = min(2 * done, num_blocks)
     found, rounding = estimates(sums, levels, dim), roundings(sums)
     data = of_data(denoiser, x, levels, how) if isinstance(denoiser, EmpiricalDenoiser) else {}
-    against = doubts(found, levels, x, denoiser.tau_range, open_levels & (goal > 0), rounding, data)
-    found = with_errors(found, *({name: each.error for name, each in data.items()}, rounding))
-    return FisherCurve.of(found, levels, dim, against, asymmetry)
+    whole = with_errors(found, {name: each.error for name, each in data.items()}, rounding)
+    unmet = (goal > 0) & (~_precise(whole, goal, watched) | (open_levels & (num_blocks >= _CARRIERS)))
+    against = doubts(found, levels, x, denoiser.tau_range, unmet, rounding, data)
+    return FisherCurve.of(whole, levels, dim, against, asymmetry)
 
 
 def fisher_information(denoiser: Denoiser, samples: Any, tau: Any, **options: Any) -> Estimate:

@@ -9,6 +9,7 @@ differences of large terms when computed from each other.
 """
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -150,7 +151,7 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
     Args:
         model: ``model(x, time, **conditions).sample``.
         scheduler: has `alphas_cumprod` and `config.prediction_type` "epsilon", "v_prediction" or "sample".
-        conditions: passed on, one of each kind for all samples: a number, or a tensor whose first axis has length 1, as
+        conditions: passed on, one of each kind for all samples: a label, or a tensor whose first axis has length 1, as
             ``encoder_hidden_states`` of one text. A guided prediction is no score of a density.
 
     Example:
@@ -183,8 +184,10 @@ def _of_all(name: str, value: Any, y: Tensor) -> Any:
     """A condition for each of y."""
     if isinstance(value, dict):
         return {key: _of_all(key, each, y) for key, each in value.items()}
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = torch.tensor([value])
+    if isinstance(value, list | tuple):
+        return type(value)(_of_all(name, each, y) for each in value)
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        value = torch.tensor([int(value)])
     if not isinstance(value, Tensor):
         return value
     if value.ndim < 1 or len(value) != 1:

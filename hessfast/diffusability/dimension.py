@@ -40,7 +40,8 @@ def intrinsic_dimension(samples: Any) -> Dimension:
         >>> round(intrinsic_dimension(torch.stack([angle.cos(), angle.sin(), 0 * angle], dim=1)).mean)
         1
     """
-    x = _samples.samples("samples", samples, least=3).flatten(1).unique(dim=0)
+    x = _samples.samples("samples", samples, least=3).flatten(1)
+    x = (x if x.dtype == torch.float64 else x.float()).unique(dim=0)
     if len(x) < 3:
         raise ValueError(f"samples must be three or more that differ, got {len(x)}.")
     near = _two_nearest(x).double()

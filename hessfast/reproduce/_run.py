@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,20 +92,17 @@ def run(
     store = shards.fill(
         folder / "samples", plan, datasets.maker(plan), rank=rank, world_size=ranks, progress=progress and rank == 0
     )
-    sampling = steps.record("sampling", lambda: {"seconds": time.perf_counter() - start})[
-        "seconds"
-    ]  # of the first time
+    sampling = steps.record("sampling", lambda: {"seconds": time.perf_counter() - start})  # of the first time
     study = _study(subject, chosen, store, seed, folder, device, progress)
-    if ranks > 1 and not all(steps.read(f"rows/{name}") for name in wanted if name in BY_NETWORK):
+    if ranks > 1 and not all(_whole(steps, name) for name in wanted if name in BY_NETWORK):
         study.network  # noqa: B018  # trained by all ranks, then kept by each
     if rank > 0:
         return {}
     bar = tqdm(wanted.items(), "rows", disable=not progress)
     for name, function in bar:
         bar.set_postfix_str(name)
-        if not steps.read_arrays(f"rows/{name}"):  # it stands for what figures are drawn from
-            (folder / "rows" / f"{name}.json").unlink(missing_ok=True)
-        steps.record(f"rows/{name}", partial(_learned, steps, f"rows/{name}", study, function))
+        if not _whole(steps, name):
+            steps.write(f"rows/{name}.json", _atomic.json_bytes(_learned(steps, f"rows/{name}", study, function)))
     learned = {name: row for name in known if (row := steps.read(f"rows/{name}"))}
     as_published = how.published and subject.pixels == how.pixels and how.training.items() <= asdict(chosen).items()
     report = {
@@ -114,7 +110,7 @@ def run(
         "quantities": subject.quantities, "network": chosen.network, "pixels": subject.pixels, "rows": learned,
         "published_network": as_published,
         "published": {row: dict(zip(("F", "dF_dp1", "dF_dp2"), x, strict=True)) for row, x in PUBLISHED[model].items()},
-        "seconds": {"samples": sampling, "rows": sum(row["seconds"] for row in learned.values())},
+        "seconds": {"samples": sampling["seconds"], "rows": sum(row["seconds"] for row in learned.values())},
     }  # fmt: skip
     if pairs and "ours" in learned:
         report["geodesics"] = geodesics.keep(subject, folder, pairs, seed)
@@ -138,6 +134,11 @@ def _chosen(preset: str, network: str | None, changes: dict[str, Any]) -> Preset
 def _study(model, preset: Preset, store, seed: int, folder: Path, device: str, progress: bool) -> Study:
     parameters = np.column_stack([np.asarray(store[name][:]) for name in model.parameters])
     return Study(model, preset, parameters, store, seed, folder, device, progress)
+
+
+def _whole(steps: Steps, name: str) -> bool:
+    """Whether a row and its log Z, of which figures are drawn, are there."""
+    return bool(steps.read(f"rows/{name}")) and bool(steps.read_arrays(f"rows/{name}"))
 
 
 def _learned(steps: Steps, name: str, study: Study, learn: Callable[[Study], Learned]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -74,22 +75,24 @@ class FunctionGenerator(Generator):
     def __init__(
         self, function: Callable[[Tensor], Tensor], name: str, decode: Callable[[Tensor], Tensor] | None, device: Any
     ):
-        self.function, self.decode = function, decode
         self.identity, self.device = {"name": name}, torch.device(device)
         for what, given in (("function", function), ("decode", decode)):
             if isinstance(given, nn.Module):
                 self.identity[what] = fingerprint(given)
             else:
                 refuse_training(what, given)
+        # Modules as they are now, whatever becomes of them.
+        self.function, self.decode = (
+            copy.deepcopy(given).eval().requires_grad_(False) if isinstance(given, nn.Module) else given
+            for given in (function, decode)
+        )
 
     def prepare(self, plan: SlicePlan) -> Prepared:
         dtype = getattr(torch, plan.dtype)
         function: Any
         decoded: Any
         function, decoded = (
-            copy.deepcopy(given).to(self.device, dtype).eval().requires_grad_(False)
-            if isinstance(given, nn.Module)
-            else given
+            copy.deepcopy(given).to(self.device, dtype) if isinstance(given, nn.Module) else given
             for given in (self.function, self.decode)
         )
 
@@ -153,21 +156,29 @@ def fingerprint(module: nn.Module) -> str:
     config: Any = getattr(module, "config", {})  # a dict of diffusers, an object of transformers, anything of others
     config = config.to_dict() if hasattr(config, "to_dict") else config
     config = config if isinstance(config, Mapping) else getattr(config, "__dict__", {"": repr(config)})
-    said = {str(key): value for key, value in config.items() if str(key)[:1] != "_" and key != "transformers_version"}
+    said = {str(key): _plain(value) for key, value in config.items() if _is_said(str(key))}
     for name, part in module.named_modules():
         if type(part).__module__.partition(".")[0] not in _CONFIGURED:
-            plain = {key: value for key, value in vars(part).items() if key[0] != "_" and _is_plain(value)}
-            said |= {f"{name}.{key}": value for key, value in plain.items() if key != "training"}
-    digest = hashlib.sha256(f"{module!r} {json.dumps(said, default=str, sort_keys=True)}".encode())
+            said |= {f"{name}.{key}": _plain(value) for key, value in vars(part).items() if _is_said(key)}
+    digest = hashlib.sha256(f"{module!r} {json.dumps(said, sort_keys=True)}".encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(_arrays.to_numpy(tensor.contiguous().flatten().view(torch.uint8)).tobytes())
     return digest.hexdigest()
 
 
-def _is_plain(value: Any) -> bool:
-    return (
-        value is None
-        or isinstance(value, bool | int | float | str)
-        or (isinstance(value, list | tuple) and all(_is_plain(each) for each in value))
-    )
+def _is_said(key: str) -> bool:
+    return key[:1] != "_" and key not in ("training", "transformers_version")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold of a value: arrays by their digest, of other objects the class alone."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        return _arrays.digest(_arrays.to_numpy(value))
+    return type(value).__qualname__

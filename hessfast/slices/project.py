@@ -324,21 +324,17 @@ def _chosen(
         raise ValueError(f"model must tell the shape of its latents, as U-Nets of diffusers do, got {model!r}.")
     grid = Grid((lower,) * 2, (upper,) * 2, (points_per_axis,) * 2)
     plan = SlicePlan(random_anchors(generator.latent_shape, seed=seed), grid, seed=seed, **settings)
-    command = {
-        "model": _absolute(model),
-        "features": _absolute(features),
-        "device": device_kind(device),
-        "plan": plan.to_dict(),
-    }
+    command = _absolute(model, features) | {"device": device_kind(device), "plan": plan.to_dict()}
     return generator, described, plan, command
 
 
-def _absolute(name: Any) -> Any:
-    """A file's or folder's name that is good from everywhere; "digits" and what is no text stay what they are."""
-    if not isinstance(name, str) or name == "digits":
-        return name
-    before, colon, path = name.rpartition(":")
-    return f"{before}{colon}{Path(path).resolve()}"
+def _absolute(model: Any, features: str) -> dict[str, str]:
+    """Names of files and folders that are good from everywhere."""
+    architecture, colon, path = features.partition(":")
+    return {
+        "model": model if model == "digits" else str(Path(model).resolve()),
+        "features": f"{architecture}:{Path(path).resolve()}" if colon else features,
+    }
 
 
 def _options(path: Path) -> dict[str, str]:
