@@ -1,5 +1,6 @@
 """Networks among what is called: their weights, and whether they are in evaluation mode."""
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -68,11 +69,11 @@ def _networks(
         function = inspect.unwrap(value)
         if not inspect.isfunction(function) or (function.__module__ or "").partition(".")[0] in _LIBRARIES:
             return
-        try:
-            found = inspect.getclosurevars(function)
-        except ValueError:  # a variable that has no value yet
-            return
-        inner, names = (*found.nonlocals.values(), *found.globals.values()), _mentioned(function)
+        names = _mentioned(function)
+        inner = (
+            *_closure(function),
+            *(function.__globals__[name] for name in sorted(names & set(function.__globals__))),
+        )
     elif isinstance(value, dict):
         inner = tuple(itertools.islice(value.values(), _MOST))
     elif isinstance(value, list | tuple):
@@ -95,6 +96,12 @@ def _mentioned(function: Any) -> frozenset[str]:
             names.update(code.co_names)
             codes += code.co_consts
     return frozenset(names)
+
+
+def _closure(function: Any) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # a variable that has no value yet
+            yield cell.cell_contents
 
 
 def _attributes(value: Any, names: frozenset[str] | None) -> Iterator[Any]:
