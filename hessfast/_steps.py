@@ -14,15 +14,8 @@ import numpy as np
 
 from hessfast import _atomic, _distributed
 
-# What NumPy and zipfile say of files with a bit or an end missing.
-_DAMAGE = (
-    ValueError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    BadZipFile,
-    zlib.error,
-)  # NotImplementedError is a RuntimeError
+# What NumPy and zipfile say of files with a bit or an end missing; NotImplementedError is a RuntimeError.
+_DAMAGE = (ValueError, EOFError, KeyError, RuntimeError, BadZipFile, zlib.error)
 _BESIDE = {"command.json", "encoders"}  # what may be there before the first step
 
 

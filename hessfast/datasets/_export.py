@@ -52,17 +52,15 @@ def export_npy(store: Store, folder: str | Path, *, targets: bool = False) -> li
         raise ValueError(f"store must be complete for an export, got {store!r}.")
     shape, states = _states(plan.name, plan.parameters)
     names = LABELS[plan.name]
-    jobs: list[tuple[str, type, tuple[int, ...], Callable[[Batch], np.ndarray]]] = [
-        ("states", np.int8, shape, states),
-        ("labels", np.float32, (2,), lambda some: np.stack([getattr(some, name) for name in names], axis=1)),
+    jobs: list[tuple[str, type, tuple[int, ...], Callable[[slice], np.ndarray]]] = [
+        ("states", np.int8, shape, lambda part: states(batch(store, part))),
+        ("labels", np.float32, (2,), lambda part: np.stack([store[name][part] for name in names], axis=1)),
     ]
     if targets:
         ranges = [plan.parameters[name] for name in names]
         width = TARGET_WIDTH[plan.name]
         grid = (TARGET_GRID, TARGET_GRID)
-        jobs.append(
-            ("targets", np.float32, grid, lambda some: _bumps([getattr(some, name) for name in names], ranges, width))
-        )
+        jobs.append(("targets", np.float32, grid, lambda p: _bumps([store[name][p] for name in names], ranges, width)))
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for kind, dtype, sample_shape, convert in jobs:
@@ -79,12 +77,12 @@ def export_npy(store: Store, folder: str | Path, *, targets: bool = False) -> li
 
 
 def _npy(
-    store: Store, dtype: np.dtype, shape: tuple[int, ...], convert: Callable[[Batch], np.ndarray]
+    store: Store, dtype: np.dtype, shape: tuple[int, ...], convert: Callable[[slice], np.ndarray]
 ) -> Iterator[bytes]:
     """The bytes of a .npy file, piece by piece. (A memory map would meet a full disk with SIGBUS, not an error.)"""
     yield npy_header(dtype, (store.plan.num, *shape))
     for start in range(0, store.plan.num, ROWS):
-        yield np.ascontiguousarray(convert(batch(store, slice(start, start + ROWS))), dtype=dtype).tobytes()
+        yield np.ascontiguousarray(convert(slice(start, start + ROWS)), dtype=dtype).tobytes()
 
 
 def _states(name: str, parameters: Mapping[str, Any]) -> tuple[tuple[int, ...], Callable[[Batch], np.ndarray]]:

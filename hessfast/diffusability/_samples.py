@@ -53,6 +53,14 @@ def chunks(x: Tensor) -> Sequence[Tensor]:
     return x.split(max(_NUMBERS_AT_ONCE // math.prod(x.shape[1:]), 1))
 
 
+def distances(x: Tensor, rows: Tensor) -> Tensor:
+    """Of some rows of x `[n, D]` to all, `[len(rows), n]`; infinite to themselves."""
+    # By a matrix product, far from 0, rounding would be all that is left.
+    apart = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist")
+    apart[torch.arange(len(rows)), rows] = math.inf
+    return apart
+
+
 def _floating(name: str, value: Any) -> Tensor:
     if getattr(getattr(value, "dtype", None), "kind", None) in ("b", "i", "u"):  # pixels from 0 to 255, like as not
         raise TypeError(f"{name} must be floating point, got {value.dtype}.")

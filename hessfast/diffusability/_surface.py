@@ -1,6 +1,5 @@
 """Data near a surface and their image under an encoder: lengths, angles and bends along the tangents."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from . import _samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +74,7 @@ def nearest(x: Tensor, k: int, at_once: int = 1024) -> tuple[Tensor, Tensor]:
     """Distances and numbers of the k nearest others, `[n, k]`."""
     distances, numbers = [], []
     for rows in torch.arange(len(x)).split(at_once):
-        apart = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist")
-        apart[torch.arange(len(rows)), rows] = math.inf
-        found = apart.topk(k, largest=False)
+        found = _samples.distances(x, rows).topk(k, largest=False)
         distances.append(found.values)
         numbers.append(found.indices)
     return torch.cat(distances), torch.cat(numbers)

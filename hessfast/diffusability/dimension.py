@@ -57,8 +57,5 @@ def _two_nearest(x: Tensor) -> Tensor:
     """Distances of some samples to the two nearest others, `[n, 2]`."""
     near = []
     for rows in torch.linspace(0, len(x) - 1, min(len(x), _ASKED), device=x.device).long().split(1024):
-        # By a matrix product, far from 0, rounding would be all that is left.
-        apart = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist")
-        apart[torch.arange(len(rows)), rows] = math.inf
-        near.append(apart.topk(2, largest=False).values)
+        near.append(_samples.distances(x, rows).topk(2, largest=False).values)
     return torch.cat(near)

@@ -84,9 +84,7 @@ def _of(x: Tensor, left_out: Tensor | None, tau_range: tuple[float, float] | Non
 def _neighbour_distance(x: Tensor) -> float:
     """Median squared distance of the _NEAR-th neighbours that are not copies."""
     some = torch.linspace(0, len(x) - 1, min(len(x), _ASKED), device=x.device).long()
-    # By a matrix product, far from 0, rounding would be all that is left.
-    apart = torch.cdist(x[some], x, compute_mode="donot_use_mm_for_euclid_dist")
-    apart[torch.arange(len(some)), some] = math.inf
+    apart = _samples.distances(x, some)
     nearest = torch.where(apart > 0, apart, math.inf).topk(min(_NEAR, len(x)), dim=1, largest=False).values
     near = nearest.where(nearest.isfinite(), 0.0).amax(dim=1)  # fewer where there are no more
     return float(near.median()) ** 2

@@ -1,7 +1,6 @@
 """What a run keeps: one JSON file a record, written whole, and tasks that are shared among processes."""
 
 import contextlib
-import json
 import multiprocessing
 import os
 import threading
@@ -16,20 +15,13 @@ import torch
 from tqdm import tqdm
 
 from hessfast import _atomic
+from hessfast._steps import Steps
 
 Task = tuple[Callable[..., None], tuple]  # a function of a module, its arguments; the first is the path it writes
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _atomic.write(path, [_atomic.json_bytes(record)])
-
-
-def whole(path: Path) -> bool:
-    """Whether a record is there and can be read."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        return bool(json.loads(path.read_text()))
-    return False
+    Steps(path.parent).write(path.name, _atomic.json_bytes(record))
 
 
 def _alone_no_longer(threads: int) -> None:
@@ -47,7 +39,9 @@ def _alone_no_longer(threads: int) -> None:
 
 def run_tasks(tasks: Sequence[Task], title: str, workers: int, progress: bool) -> None:
     """Do what is not done yet, one thread in each process: records do not depend on how many there are."""
-    missing = [(function, arguments) for function, arguments in tasks if not whole(arguments[0])]
+    missing = [
+        (function, arguments) for function, arguments in tasks if not Steps(arguments[0].parent).read(arguments[0].stem)
+    ]
     bar = partial(tqdm, desc=title, total=len(missing), disable=None if progress and missing else True)
     if min(workers, len(missing)) < 2:
         with one_thread():
