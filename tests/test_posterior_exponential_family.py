@@ -219,10 +219,21 @@ def test_a_first_order_line_is_found():
     theta = rng.uniform(-1, 1, (4000, 2))
     side = np.sign(theta[:, 0] - theta[:, 1] + 0.1)
     z = np.column_stack([theta + 0.1 * rng.normal(size=(4000, 2)), 5 * side])
-    kink = ExponentialFamilyPosterior(100).fit(z, theta).kink_
+    posterior = ExponentialFamilyPosterior(100).fit(z, theta)
+    kink = posterior.kink_
     sign = np.sign(kink.normal[0])
-    np.testing.assert_allclose(sign * kink.normal, [0.5**0.5, -(0.5**0.5)], atol=0.01)
-    assert abs(sign * kink.offset + 0.1 / 2**0.5) < 0.01
+    np.testing.assert_allclose(sign * kink.normal, [0.5**0.5, -(0.5**0.5)], atol=0.002)
+    assert abs(sign * kink.offset + 0.1 / 2**0.5) < 0.002
+    # Of 4,000 points in a square of side two about ten are within .001 of the line.
+    assert 1e-4 < kink.width < 0.01
+    # Means go from one side to the other within the width, by way of their middle; their slope is the metric.
+    on = kink.offset * kink.normal + 0.4 * np.array([-kink.normal[1], kink.normal[0]])
+    far, near = 5 * kink.width * kink.normal, 1e-4 * kink.width * kink.normal
+    below, above = posterior.mean(np.stack([on - far, on + far]))
+    middle = posterior.mean(on)
+    np.testing.assert_allclose(middle, (below + above) / 2, atol=0.01 * np.linalg.norm(above - below))
+    slope = np.subtract(*posterior.mean(np.stack([on + near, on - near]))) / 2e-4 / kink.width
+    np.testing.assert_allclose(posterior.fisher_metric(on) @ kink.normal, slope, rtol=1e-5)
 
 
 def test_fluctuations_that_no_parameter_moves_are_no_information():
@@ -249,7 +260,7 @@ def test_known_statistics_leave_only_phi_to_learn():
 
 
 def test_ising_metric_is_the_covariance_of_energy_and_magnetisation():
-    """At 20 points, against independent samples, within five standard errors of both."""
+    """At 20 points, against independent samples, within two standard errors of both in the mean, and six of any."""
     rng = np.random.default_rng(8)
     T, H = rng.uniform(2.6, 5, 6000), rng.uniform(-1, 1, 6000)
     posterior = ExponentialFamilyPosterior(
@@ -263,8 +274,8 @@ def test_ising_metric_is_the_covariance_of_energy_and_magnetisation():
     theta = np.column_stack([1 / T, H / T])[::1000]
     error = np.hypot(posterior.standard_error("fisher_metric", theta), products.std(axis=1) / 1000**0.5)
     pull = np.abs(posterior.fisher_metric(theta) - products.mean(axis=1)) / error
-    assert (pull < 5).all(), pull.max()
-    assert error.max() < 0.5 * np.trace(products.mean(axis=1), axis1=1, axis2=2).max()  # so that 5 errors say something
+    assert np.sqrt((pull**2).mean()) < 2 and (pull < 6).all(), pull
+    assert error.max() < 0.5 * np.trace(products.mean(axis=1), axis1=1, axis2=2).max()  # so that two errors say something
 
 
 def test_posteriors_need_more_than_log_z():

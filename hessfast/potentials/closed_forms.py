@@ -78,19 +78,25 @@ class PolynomialPotential(nn.Module):
 
 
 class KinkedPotential(nn.Module):
-    """smooth(x) + |normal . x - offset| bent(x): a gradient that jumps across a hyperplane."""
+    """smooth(x) + width log(2 cosh(s / width)) bent(x), s = normal . x - offset: |s| rounded over a width.
+
+    The gradient jumps across the hyperplane s = 0.
+    """
 
     normal: Tensor
     offset: Tensor
+    width: Tensor
 
-    def __init__(self, smooth: nn.Module, bent: nn.Module, normal: Tensor, offset: Tensor):
+    def __init__(self, smooth: nn.Module, bent: nn.Module, normal: Tensor, offset: Tensor, width: Tensor):
         super().__init__()
         self.smooth, self.bent = smooth, bent
-        self.register_buffer("normal", normal)
-        self.register_buffer("offset", offset)
+        for name, tensor in (("normal", normal), ("offset", offset), ("width", width)):
+            self.register_buffer(name, tensor)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.smooth(x) + (x @ self.normal - self.offset).abs() * self.bent(x)
+        s = (x @ self.normal - self.offset) / self.width
+        # log(2 cosh s), exact in float64, with derivatives that stay finite
+        return self.smooth(x) + self.width * (nn.functional.softplus(2 * s, threshold=40) - s) * self.bent(x)
 
 
 CLOSED_FORMS = SplinePotential, PolynomialPotential, KinkedPotential
@@ -110,7 +116,7 @@ def restored(state: Mapping[str, Tensor]) -> nn.Module:
             restored({name.removeprefix(part): x for name, x in state.items() if name.startswith(part)})
             for part in ("smooth.", "bent.")
         )
-        return KinkedPotential(smooth, bent, state["normal"], state["offset"])
+        return KinkedPotential(smooth, bent, *(state[name] for name in ("normal", "offset", "width")))
     if "knots_0" in state:
         knots = [state[f"knots_{axis}"] for axis in range(state["coefficients"].ndim)]
         return SplinePotential(knots, state["coefficients"])

@@ -20,13 +20,23 @@ DEGREE = 3
 
 @dataclass(frozen=True, eq=False)
 class Hyperplane:
-    """s(t) = normal . t - offset, with a unit normal."""
+    """s(t) = normal . t - offset, with a unit normal; samples are on either side with odds exp(2 s / width)."""
 
     normal: np.ndarray
     offset: float
+    width: float
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         return points @ self.normal - self.offset
+
+    def bends(self, points: np.ndarray) -> list[np.ndarray]:
+        """|s| rounded over the width, and its first and second derivative in s, `[n]` each.
+
+        The first is the mean side, tanh(s / width).
+        """
+        s = self(points) / self.width
+        side = np.tanh(s)
+        return [self.width * np.logaddexp(s, -s), side, (1 - side**2) / self.width]
 
 
 class Splines:
@@ -121,7 +131,7 @@ class Polynomials:
 
 
 class Basis:
-    """Functions b_k(t), and with a kink |s(t)| c_k(t) with coarser c_k; their gradients jump across s = 0.
+    """Functions b_k(t), and with a kink |s(t)| c_k(t), |s| rounded, with coarser c_k: gradients jump across s = 0.
 
     Products of splines up to three dimensions, of fewer intervals in three; polynomials of total degree beyond.
     """
@@ -144,7 +154,7 @@ class Basis:
         return self._derivative(points, (along,))
 
     def hessian(self, points: np.ndarray, first: int, second: int) -> sparse.csr_array:
-        """[n, size]: second derivatives, without the delta function on the kink."""
+        """[n, size]: second derivatives, on the kink as high as its width allows."""
         return self._derivative(points, (first, second))
 
     def potential(self, coefficients: np.ndarray) -> torch.nn.Module:
@@ -158,8 +168,9 @@ class Basis:
         if self.kink is None:
             return smooth
         bent = self.parts[1].potential(coefficients[size:])
-        normal, offset = torch.as_tensor(self.kink.normal), torch.tensor(self.kink.offset, dtype=torch.float64)
-        return potentials.KinkedPotential(smooth, bent, normal, offset)
+        normal = torch.as_tensor(self.kink.normal)
+        offset, width = torch.tensor([self.kink.offset, self.kink.width], dtype=torch.float64)
+        return potentials.KinkedPotential(smooth, bent, normal, offset, width)
 
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients [size, dim] of the functions t_1, ..., t_dim, and [size] of 1."""
@@ -174,16 +185,20 @@ class Basis:
         smooth = self.parts[0](points, orders)
         if self.kink is None:
             return smooth
-        s = self.kink(points)
-        kinked = scaled(self.parts[1](points, orders), np.abs(s))
-        for k in along:  # |s| = sign(s) s with linear s: the product rule ends here
-            fewer = orders - np.eye(self.dim, dtype=int)[k]
-            kinked += scaled(self.parts[1](points, fewer), np.sign(s) * self.kink.normal[k])
+        bends = self.kink.bends(points)
+        kinked = sparse.csr_array((len(points), self.parts[1].size))
+        for taken in itertools.product((False, True), repeat=len(along)):  # the product rule: which fall on |s|
+            rest = np.bincount(np.array(along, int)[~np.array(taken, bool)], minlength=self.dim)
+            normals = math.prod(self.kink.normal[k] for k, on_kink in zip(along, taken, strict=True) if on_kink)
+            kinked += scaled(self.parts[1](points, rest), bends[sum(taken)] * normals)
         return sparse.csr_array(sparse.hstack([smooth, kinked]))
 
 
 class JumpingBasis:
-    """Functions b_k(u), and with two sides also side c_k(u) with coarser c_k, which jump from one side to the other."""
+    """Functions b_k(u), and with two sides also side c_k(u) with coarser c_k, which jump from one side to the other.
+
+    Each side is a number from -1 to 1.
+    """
 
     def __init__(self, points: np.ndarray, side: np.ndarray | None, resolution: int, jump_resolution: int):
         self.points, self.side, self.dim = points, side, points.shape[1]
@@ -194,7 +209,7 @@ class JumpingBasis:
         self.roughness = np.asarray(linalg.block_diag(*(part.roughness for part in self.parts)))
 
     def __call__(self) -> sparse.csr_array:
-        """[n, size] at the points, +1 and -1 on the sides."""
+        """[n, size] at the points."""
         orders = np.zeros(self.dim, int)
         columns = [self.parts[0](self.points, orders)]
         if self.side is not None:

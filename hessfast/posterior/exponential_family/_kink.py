@@ -103,14 +103,14 @@ def _plane_of_jumps(z: np.ndarray, u: np.ndarray, theta: np.ndarray, near: np.nd
     slope = weights[:-1] / scale
     offset = slope @ (center * scale) - weights[-1]
     length = np.linalg.norm(slope)
-    return Hyperplane(slope / length, float(offset / length))
+    return Hyperplane(slope / length, float(offset / length), float(2 / length))
 
 
 def _dividing_plane(points: np.ndarray, up: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Weights [dim + 1], the last of a constant, of the logistic regression of `up` on the points."""
     design = np.column_stack([points, np.ones(len(points))])
     weights = start if (((design @ start) > 0) == up).mean() > 0.5 else -start
-    ridge = 1e-6 * (design**2).mean(axis=0)  # else the plane between separable points is infinitely steep
+    ridge = 1e-9 * (design**2).mean(axis=0)  # else the plane between separable points is infinitely steep
 
     def loss(weights):
         return np.logaddexp(0, design @ weights).mean() - up @ design @ weights / len(up) + ridge @ weights**2 / 2

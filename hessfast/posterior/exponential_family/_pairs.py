@@ -14,7 +14,7 @@ _FIRST_CELL = 12  # samples of different parameters; pairs come from one cell
 _CLEAR = 1.0  # log odds; pairs of less tell little, pairs of more nothing new
 _WIDENINGS = 3
 _SEPARABLE = 100.0  # log odds of neighbours: f is then as steep as Newton's method had time to make it
-_PAIRS, _FEWEST, _MOST = 600_000, 8, 16  # in all, and limits to the pairs of each sample
+_PAIRS, _FEWEST, _MOST = 1_200_000, 16, 32  # in all, and limits to the pairs of each sample
 _REGION, _REGIONS = 256, 128  # samples of a region, or more; regions, or fewer
 _PASSES = 3  # of weights by trust
 _STRICT = 16  # odds off by a quarter halve the weight
@@ -70,7 +70,7 @@ def far(z: np.ndarray, u: np.ndarray, theta: np.ndarray, S: np.ndarray, rng: np.
     Few of the far ones are in doubt, but these are: samples alike, of parameters far apart in a direction that neither
     tells. They keep f constant where it says nothing; a little noise there would move posteriors by tens of nats.
     """
-    ranks, rounds = rankdata(u, axis=0), _rounds(len(z))
+    ranks, rounds = rankdata(u, axis=0), _rounds(len(z)) // 2
     few = draw(ranks, len(z) // 2, rounds // 4, rng)
     pairs = [draw(ranks, _first_cell(theta), rounds, rng), few]
     return logistic(z, theta, pairs, S, curved=sum(len(first) for first, _ in pairs))

@@ -29,7 +29,8 @@ class ExponentialFamilyPosterior:
     = grad phi(t): this corrects the mixing of the components of f, and phi is fitted to them; that of posteriors is
     calibrated by ranking parameters. log Z is N phi up to an affine function of t, which no posterior determines:
     here phi and its gradient have mean zero over the samples of the fit. A first-order transition is allowed for:
-    if neighbours jump across a hyperplane, phi has a kink there.
+    if neighbours jump across a hyperplane, phi has a kink there, rounded over the width within which samples leave its
+    place open. A finite system may have a sharper one: the metric on it is right as an integral, not as a height.
 
     phi is a product of cubic splines in each coordinate, with knots at quantiles, in one to three dimensions (a
     minute for 20,000 samples in two; coarse in three), a polynomial of total degree four or less beyond. It is as
@@ -40,7 +41,7 @@ class ExponentialFamilyPosterior:
     Attributes:
         directions_: S, float64 `[num_features, dim]`, per site.
         offset_: of the statistics, float64 `[dim]`.
-        kink_: the hyperplane normal . t = offset across which grad phi jumps, or None.
+        kink_: the hyperplane normal . t = offset across which grad phi jumps, within `width` to both sides, or None.
         mixing_: B in f -> (1 + B) f, which makes E[f | t] a gradient; large entries: the pairs alone were off.
         convexity_: fraction of the samples of the fit at which the metric is positive definite.
         smallest_eigenvalue_: of the metric at those samples.
