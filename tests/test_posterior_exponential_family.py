@@ -246,6 +246,18 @@ def test_fluctuations_that_no_parameter_moves_are_no_information():
     assert 0.83 < posterior.directions_[0, 0] < 1.1
 
 
+@pytest.mark.parametrize("num", [1, 5, 20])
+def test_a_feature_of_a_few_samples_tells_nothing_of_the_others(num):
+    """It is 1 for those of largest t alone, so that no finite weight of it would be the likeliest."""
+    rng = np.random.default_rng(0)
+    t = rng.uniform(-2, 2, (4000, 1))
+    rare = t >= np.sort(t, axis=0)[-num]
+    posterior = ExponentialFamilyPosterior().fit(np.hstack([t + rng.normal(size=t.shape), rare]), t)
+    metric = posterior.fisher_metric(np.linspace(-1.5, 1.5, 7)[:, None])
+    np.testing.assert_allclose(metric[:, 0, 0], 1, atol=0.05)
+    assert abs(posterior.directions_[1, 0]) < 10  # standard deviations of x
+
+
 def test_known_statistics_leave_only_phi_to_learn():
     rng = np.random.default_rng(5)
     theta = rng.uniform(-2, 2, (4000, 2))
@@ -275,7 +287,7 @@ def test_ising_metric_is_the_covariance_of_energy_and_magnetisation():
     error = np.hypot(posterior.standard_error("fisher_metric", theta), products.std(axis=1) / 1000**0.5)
     pull = np.abs(posterior.fisher_metric(theta) - products.mean(axis=1)) / error
     assert np.sqrt((pull**2).mean()) < 2 and (pull < 6).all(), pull
-    assert error.max() < 0.5 * np.trace(products.mean(axis=1), axis1=1, axis2=2).max()  # so that two errors say something
+    assert error.max() < 0.5 * np.trace(products.mean(axis=1), axis1=1, axis2=2).max()  # two errors say something
 
 
 def test_posteriors_need_more_than_log_z():

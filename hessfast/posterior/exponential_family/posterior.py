@@ -15,6 +15,7 @@ from ._basis import Hyperplane
 from ._learn import Fit, learn, sharpen
 
 _SAMPLES_A_COMPONENT = 300  # at least; with fewer S would be noise
+_FEWEST_THAT_HAVE_IT = 30  # samples over kurtosis of a component; S of a rarer one would be steep, and f have outliers
 _MARGIN = 0.05  # of the range of the parameters of the fit: so far beyond it phi is extrapolated
 
 
@@ -77,7 +78,7 @@ class ExponentialFamilyPosterior:
             features: maps what `fit` and others are given as samples to z, `[n, num_features]`; None if they are z.
             to_natural: maps the parameters, `[n, dim]`, to natural ones; None if they are natural.
             num_components: most principal components of the features that are kept; one for 300 samples at most. They
-                are those of largest variance: give features on one scale.
+                are those of largest variance: give features on one scale. What fewer than 30 samples have is dropped.
             resolution: intervals of the splines (degree of the polynomials); by default from the number of samples.
             kink: whether to look for one.
             sufficient: whether the features are the sufficient statistics, dim of them, per site: then only phi is
@@ -129,7 +130,9 @@ class ExponentialFamilyPosterior:
         _, vectors = np.linalg.eigh(np.cov(z, rowvar=False).reshape(z.shape[1], -1))
         vectors = vectors[:, ::-1][:, : min(self.num_components, max(num // _SAMPLES_A_COMPONENT, dim))]
         components = (z - center) @ vectors
-        varied = components.std(axis=0) > 1e-6 * components.std(axis=0).max()  # else a combination is constant
+        spread = components.std(axis=0)
+        varied = spread > 1e-6 * spread.max()  # else a combination is constant
+        varied &= num * spread**4 > _FEWEST_THAT_HAVE_IT * (components**4).mean(axis=0)
         rotation, components = vectors[:, varied], components[:, varied]
         if self.sufficient:
             rotation, components = np.eye(dim), z - center
