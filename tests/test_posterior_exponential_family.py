@@ -7,6 +7,7 @@ from hessfast import ising, tasep
 from hessfast.log_partition import LogPartition
 from hessfast.posterior import ExponentialFamilyPosterior, Grid, ising_patterns, tasep_profile
 from hessfast.posterior.exponential_family import _learn
+from hessfast.posterior.exponential_family._kink import find_kink
 
 
 def affine_rest(values, theta):
@@ -65,6 +66,8 @@ def test_its_log_partition_is_the_same_function_saved_or_not(tmp_path):
         assert (posterior.kink_ is not None) == (dim == 2)
         LogPartition.from_posterior(posterior).save(tmp_path / str(dim))
         loaded, points = LogPartition.load(tmp_path / str(dim)), inner(theta, 100)
+        if kink := posterior.kink_:  # on it and beside, where it is round
+            points = np.concatenate([points, [(kink.offset + s * kink.width) * kink.normal for s in (-1, 0, 0.5)]])
         np.testing.assert_allclose(loaded.log_z(points), posterior.log_z(points), atol=1e-11)
         np.testing.assert_allclose(loaded.mean(points), posterior.mean(points), atol=1e-10)
         np.testing.assert_allclose(loaded.fisher_metric(points), posterior.fisher_metric(points), atol=1e-8)
@@ -236,6 +239,17 @@ def test_a_first_order_line_is_found():
     np.testing.assert_allclose(posterior.fisher_metric(on) @ kink.normal, slope, rtol=1e-5)
 
 
+def test_a_line_is_as_wide_as_samples_are_mixed():
+    """Sides with odds exp(2 s / width), width .02."""
+    rng = np.random.default_rng(5)
+    widths = []
+    for _ in range(4):
+        t = rng.uniform(-1, 1, (4000, 1))
+        side = np.where(rng.random(t.shape) < 1 / (1 + np.exp(-2 * t / 0.02)), 1.0, -1.0)
+        widths.append(find_kink(5 * side + 0.1 * rng.normal(size=t.shape), t, t).width)
+    assert 0.014 < np.mean(widths) < 0.028
+
+
 def test_fluctuations_that_no_parameter_moves_are_no_information():
     """x ~ N(t, 1) for t > 0, where f = x; for t < 0 x only fluctuates, about 0, and tells nothing of t."""
     rng = np.random.default_rng(4)
@@ -255,7 +269,7 @@ def test_a_feature_of_a_few_samples_tells_nothing_of_the_others(num):
     posterior = ExponentialFamilyPosterior().fit(np.hstack([t + rng.normal(size=t.shape), rare]), t)
     metric = posterior.fisher_metric(np.linspace(-1.5, 1.5, 7)[:, None])
     np.testing.assert_allclose(metric[:, 0, 0], 1, atol=0.05)
-    assert abs(posterior.directions_[1, 0]) < 10  # standard deviations of x
+    assert abs(posterior.directions_[1, 0]) < 10  # nats for having it
 
 
 def test_known_statistics_leave_only_phi_to_learn():

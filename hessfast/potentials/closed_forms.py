@@ -80,7 +80,7 @@ class PolynomialPotential(nn.Module):
 class KinkedPotential(nn.Module):
     """smooth(x) + width log(2 cosh(s / width)) bent(x), s = normal . x - offset: |s| rounded over a width.
 
-    The gradient jumps across the hyperplane s = 0.
+    The gradient turns across the hyperplane s = 0.
     """
 
     normal: Tensor

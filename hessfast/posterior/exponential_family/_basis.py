@@ -29,13 +29,13 @@ class Hyperplane:
     def __call__(self, points: np.ndarray) -> np.ndarray:
         return points @ self.normal - self.offset
 
-    def bends(self, points: np.ndarray) -> list[np.ndarray]:
-        """|s| rounded over the width, and its first and second derivative in s, `[n]` each.
+    def side(self, points: np.ndarray) -> np.ndarray:
+        """The mean side `[n]`, from -1 to 1."""
+        return np.tanh(self(points) / self.width)
 
-        The first is the mean side, tanh(s / width).
-        """
-        s = self(points) / self.width
-        side = np.tanh(s)
+    def rounded(self, points: np.ndarray) -> list[np.ndarray]:
+        """|s| rounded over the width, and its first and second derivative in s, `[n]` each."""
+        s, side = self(points) / self.width, self.side(points)
         return [self.width * np.logaddexp(s, -s), side, (1 - side**2) / self.width]
 
 
@@ -131,7 +131,7 @@ class Polynomials:
 
 
 class Basis:
-    """Functions b_k(t), and with a kink |s(t)| c_k(t), |s| rounded, with coarser c_k: gradients jump across s = 0.
+    """Functions b_k(t), and with a kink |s(t)| c_k(t), |s| rounded, with coarser c_k: gradients turn at s = 0.
 
     Products of splines up to three dimensions, of fewer intervals in three; polynomials of total degree beyond.
     """
@@ -185,12 +185,12 @@ class Basis:
         smooth = self.parts[0](points, orders)
         if self.kink is None:
             return smooth
-        bends = self.kink.bends(points)
-        kinked = sparse.csr_array((len(points), self.parts[1].size))
-        for taken in itertools.product((False, True), repeat=len(along)):  # the product rule: which fall on |s|
-            rest = np.bincount(np.array(along, int)[~np.array(taken, bool)], minlength=self.dim)
-            normals = math.prod(self.kink.normal[k] for k, on_kink in zip(along, taken, strict=True) if on_kink)
-            kinked += scaled(self.parts[1](points, rest), bends[sum(taken)] * normals)
+        rounded = self.kink.rounded(points)
+        kinked = 0
+        for on_kink in itertools.product((False, True), repeat=len(along)):  # the product rule
+            rest = np.bincount(np.array(along, int)[~np.array(on_kink, bool)], minlength=self.dim)
+            normals = math.prod(self.kink.normal[k] for k, here in zip(along, on_kink, strict=True) if here)
+            kinked = scaled(self.parts[1](points, rest), rounded[sum(on_kink)] * normals) + kinked
         return sparse.csr_array(sparse.hstack([smooth, kinked]))
 
 

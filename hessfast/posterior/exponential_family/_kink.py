@@ -89,6 +89,7 @@ def _plane_of_jumps(z: np.ndarray, u: np.ndarray, theta: np.ndarray, near: np.nd
         kept = middles[distance <= np.quantile(distance, 2 / 3)]
     close = distance <= 4 * np.median(distance)
     points, up = ((theta - center * scale) / scale)[near[jumps[close]]], up[close]
+    around, up_around = points, up
     start = np.append(normal, 0.0) / np.abs(points @ normal).mean()
     for _ in range(3):  # without neighbourhoods that the plane does not divide
         if len(up) < max(_FEWEST_JUMPS, len(jumps) / 3):
@@ -100,6 +101,8 @@ def _plane_of_jumps(z: np.ndarray, u: np.ndarray, theta: np.ndarray, near: np.nd
         points, up = points[divided], up[divided]
     if len(up) < max(_FEWEST_JUMPS, len(jumps) / 3):
         return None
+    # Without neighbourhoods on whose sides samples are mixed the plane is found, but would be too sharp.
+    weights = _dividing_plane(around.reshape(-1, len(normal)), up_around.ravel(), weights)
     slope = weights[:-1] / scale
     offset = slope @ (center * scale) - weights[-1]
     length = np.linalg.norm(slope)
@@ -122,4 +125,5 @@ def _dividing_plane(points: np.ndarray, up: np.ndarray, start: np.ndarray) -> np
         chance = expit(design @ weights)
         return (design * (chance * (1 - chance))[:, None]).T @ design / len(up) + np.diag(ridge)
 
-    return optimize.minimize(loss, weights, jac=slope, hess=curvature, method="trust-exact").x
+    options = {"gtol": 1e-9}  # else the width would be that of the tolerance
+    return optimize.minimize(loss, weights, jac=slope, hess=curvature, method="trust-exact", options=options).x

@@ -94,7 +94,7 @@ def _with_potential(
     dim, means, error = theta.shape[1], None, 0.0
     if mixed:
         coarse = resolution or _resolution(len(gauge), dim, 1)
-        side = None if plane is None else plane.bends(theta)[1]
+        side = None if plane is None else plane.side(theta)
         jumping = JumpingBasis(u, side, coarse, max(coarse // 2, 2))
         A = jumping()
         means = A @ smooth(A, z @ S, np.ones(len(z)), jumping.roughness)

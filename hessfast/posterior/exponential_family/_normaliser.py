@@ -33,7 +33,7 @@ def calibrate(basis, theta, statistics, c, num_sites, rng) -> np.ndarray:
     columns = [A.T.tocsr().astype(np.float32) for A in values]
     exponents = [num_sites * (statistics[rows] @ theta[rows].T) for rows in blocks]
     odds = np.empty_like(exponents[0])
-    chance = np.empty(odds.shape, np.float32)  # right to 1e-7, in a third of the time
+    chance = np.empty(odds.shape, np.float32)  # right to 1e-7, and half the memory to go through
 
     def loss(at: np.ndarray, power: float, curved: bool = False):
         """Minus the log likelihood of all ranks, and with `curved` its gradient and Hessian."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _MOST = 20_000  # samples that decide
 _NEIGHBOURS = 50  # at least, whose covariance is the unit at a sample
+_CLEAR = 5.0  # widths from a kink, where nothing of it is left; on it a few samples would decide alone
 _CHUNK = 4096
 
 
@@ -25,7 +26,9 @@ def with_best_metric(fits: Sequence["Fit"], z: np.ndarray, u: np.ndarray, theta:
     sample's neighbours in the parameters u, so that all places and directions count alike. What does not depend on the
     fit is left out of the square.
     """
-    rows = np.linspace(0, len(z) - 1, min(len(z), _MOST)).astype(int)
+    kink = fits[0].basis.kink
+    rows = np.arange(len(z)) if kink is None else np.flatnonzero(np.abs(kink(theta)) > _CLEAR * kink.width)
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST)).astype(int)]
     z, u, theta = z[rows], u[rows], theta[rows]
     scaled = (u - u.mean(axis=0)) / u.std(axis=0)
     neighbours = min(max(_NEIGHBOURS, 10 * theta.shape[1]), len(rows) - 1)

@@ -15,8 +15,16 @@ from ._basis import Hyperplane
 from ._learn import Fit, learn, sharpen
 
 _SAMPLES_A_COMPONENT = 300  # at least; with fewer S would be noise
-_FEWEST_THAT_HAVE_IT = 30  # samples over kurtosis of a component; S of a rarer one would be steep, and f have outliers
+_FEWEST_SAMPLES = 30  # that have a feature; the weight of a rarer one may be infinite
 _MARGIN = 0.05  # of the range of the parameters of the fit: so far beyond it phi is extrapolated
+
+
+def _common(z: np.ndarray) -> np.ndarray:
+    """Which features many samples have, bool `[num_features]`: the kurtosis is their number over that of these."""
+    square = (z - z.mean(axis=0)) ** 2
+    enough = len(z) * square.mean(axis=0) ** 2 >= min(_FEWEST_SAMPLES, len(z) / 10) * (square**2).mean(axis=0)
+    common = enough & (square.max(axis=0) > 0)
+    return common if common.any() else np.ones_like(common)
 
 
 class ExponentialFamilyPosterior:
@@ -78,7 +86,8 @@ class ExponentialFamilyPosterior:
             features: maps what `fit` and others are given as samples to z, `[n, num_features]`; None if they are z.
             to_natural: maps the parameters, `[n, dim]`, to natural ones; None if they are natural.
             num_components: most principal components of the features that are kept; one for 300 samples at most. They
-                are those of largest variance: give features on one scale. What fewer than 30 samples have is dropped.
+                are those of largest variance: give features on one scale. One that fewer than 30 samples have
+                is dropped.
             resolution: intervals of the splines (degree of the polynomials); by default from the number of samples.
             kink: whether to look for one.
             sufficient: whether the features are the sufficient statistics, dim of them, per site: then only phi is
@@ -126,14 +135,14 @@ class ExponentialFamilyPosterior:
                 raise ValueError(f"{name} must vary, got the constant {columns[0, constant[0]]} in a column.")
         if np.linalg.eigvalsh(np.corrcoef(theta, rowvar=False).reshape(dim, dim))[0] < 1e-8:
             raise ValueError("parameters must not be linearly dependent, got columns that are.")
-        center = z.mean(axis=0)
-        _, vectors = np.linalg.eigh(np.cov(z, rowvar=False).reshape(z.shape[1], -1))
+        center, common = z.mean(axis=0), _common(z)
+        _, vectors = np.linalg.eigh(np.cov(z[:, common], rowvar=False).reshape(common.sum(), -1))
         vectors = vectors[:, ::-1][:, : min(self.num_components, max(num // _SAMPLES_A_COMPONENT, dim))]
-        components = (z - center) @ vectors
-        spread = components.std(axis=0)
-        varied = spread > 1e-6 * spread.max()  # else a combination is constant
-        varied &= num * spread**4 > _FEWEST_THAT_HAVE_IT * (components**4).mean(axis=0)
-        rotation, components = vectors[:, varied], components[:, varied]
+        components = (z - center)[:, common] @ vectors
+        varied = components.std(axis=0) > 1e-6 * components.std(axis=0).max()  # else a combination is constant
+        components = components[:, varied]
+        rotation = np.zeros((z.shape[1], components.shape[1]))
+        rotation[common] = vectors[:, varied]
         if self.sufficient:
             rotation, components = np.eye(dim), z - center
         options = theta, self.num_sites, self.kink, self.resolution, self.sufficient, self.seed
