@@ -244,9 +244,10 @@ def test_a_line_is_as_wide_as_samples_are_mixed():
     rng = np.random.default_rng(5)
     widths = []
     for _ in range(4):
-        t = rng.uniform(-1, 1, (4000, 1))
-        side = np.where(rng.random(t.shape) < 1 / (1 + np.exp(-2 * t / 0.02)), 1.0, -1.0)
-        widths.append(find_kink(5 * side + 0.1 * rng.normal(size=t.shape), t, t).width)
+        t = rng.uniform(-1, 1, (4000, 2))
+        odds = np.exp(2 * (t[:, :1] - t[:, 1:]) / 2**0.5 / 0.02)
+        side = np.where(rng.random((4000, 1)) < odds / (1 + odds), 1.0, -1.0)
+        widths.append(find_kink(5 * side + 0.1 * rng.normal(size=(4000, 1)), t, t).width)
     assert 0.014 < np.mean(widths) < 0.028
 
 
