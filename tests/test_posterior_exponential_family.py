@@ -287,11 +287,11 @@ def test_known_statistics_leave_only_phi_to_learn():
 
 
 def test_ising_metric_is_the_covariance_of_energy_and_magnetisation():
-    """At 20 points, against independent samples, within two standard errors of both in the mean, and six of any."""
+    """At 20 points, against independent samples, within five standard errors of both, two in the mean."""
     rng = np.random.default_rng(8)
     T, H = rng.uniform(2.6, 5, 6000), rng.uniform(-1, 1, 6000)
     posterior = ExponentialFamilyPosterior(
-        1024, ising_patterns, lambda p: np.column_stack([1 / p[:, 0], p[:, 1] / p[:, 0]]), num_splits=4
+        1024, ising_patterns, lambda p: np.column_stack([1 / p[:, 0], p[:, 1] / p[:, 0]]), num_splits=16
     ).fit(ising.sample(T, H, size=32, seed=8), np.column_stack([T, H]))
     T, H = np.repeat(rng.uniform(2.9, 4.6, 20), 1000), np.repeat(rng.uniform(-0.8, 0.8, 20), 1000)
     batch = ising.sample(T, H, size=32, seed=9)
@@ -301,8 +301,9 @@ def test_ising_metric_is_the_covariance_of_energy_and_magnetisation():
     theta = np.column_stack([1 / T, H / T])[::1000]
     error = np.hypot(posterior.standard_error("fisher_metric", theta), products.std(axis=1) / 1000**0.5)
     pull = np.abs(posterior.fisher_metric(theta) - products.mean(axis=1)) / error
-    assert np.sqrt((pull**2).mean()) < 2 and (pull < 6).all(), pull
-    assert error.max() < 0.5 * np.trace(products.mean(axis=1), axis1=1, axis2=2).max()  # two errors say something
+    assert (pull < 5).all(), pull.max()
+    assert np.sqrt((pull**2).mean()) < 2
+    assert error.max() < 0.5 * np.trace(products.mean(axis=1), axis1=1, axis2=2).max()  # so that 5 errors say something
 
 
 def test_posteriors_need_more_than_log_z():

@@ -70,7 +70,7 @@ def far(z: np.ndarray, u: np.ndarray, theta: np.ndarray, S: np.ndarray, rng: np.
     Few of the far ones are in doubt, but these are: samples alike, of parameters far apart in a direction that neither
     tells. They keep f constant where it says nothing; a little noise there would move posteriors by tens of nats.
     """
-    ranks, rounds = rankdata(u, axis=0), _rounds(len(z)) // 2  # its information is not what limits posteriors
+    ranks, rounds = rankdata(u, axis=0), _rounds(len(z)) // 2  # the curvature is that of all of them
     few = draw(ranks, len(z) // 2, rounds // 4, rng)
     pairs = [draw(ranks, _first_cell(theta), rounds, rng), few]
     return logistic(z, theta, pairs, S, curved=sum(len(first) for first, _ in pairs))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _MOST = 20_000  # samples that decide
 _NEIGHBOURS = 50  # at least, whose covariance is the unit at a sample
-_CLEAR = 5.0  # widths from a kink, where nothing of it is left; on it a few samples would decide alone
+_BESIDE = 5.0  # widths from a kink, where nothing of it is left; on it a few samples would decide alone
 _CHUNK = 4096
 
 
@@ -27,7 +27,7 @@ def with_best_metric(fits: Sequence["Fit"], z: np.ndarray, u: np.ndarray, theta:
     fit is left out of the square.
     """
     kink = fits[0].basis.kink
-    rows = np.arange(len(z)) if kink is None else np.flatnonzero(np.abs(kink(theta)) > _CLEAR * kink.width)
+    rows = np.arange(len(z)) if kink is None else np.flatnonzero(np.abs(kink(theta)) > _BESIDE * kink.width)
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST)).astype(int)]
     z, u, theta = z[rows], u[rows], theta[rows]
     scaled = (u - u.mean(axis=0)) / u.std(axis=0)

@@ -19,14 +19,6 @@ _FEWEST_SAMPLES = 30  # that have a feature; the weight of a rarer one may be in
 _MARGIN = 0.05  # of the range of the parameters of the fit: so far beyond it phi is extrapolated
 
 
-def _common(z: np.ndarray) -> np.ndarray:
-    """Which features many samples have, bool `[num_features]`: the kurtosis is their number over that of these."""
-    square = (z - z.mean(axis=0)) ** 2
-    enough = len(z) * square.mean(axis=0) ** 2 >= min(_FEWEST_SAMPLES, len(z) / 10) * (square**2).mean(axis=0)
-    common = enough & (square.max(axis=0) > 0)
-    return common if common.any() else np.ones_like(common)
-
-
 class ExponentialFamilyPosterior:
     """p(t | x) ~ exp(N <f(x), t> - N phi(t)), with f and phi learned from samples x of p(x | t) at known t.
 
@@ -86,8 +78,8 @@ class ExponentialFamilyPosterior:
             features: maps what `fit` and others are given as samples to z, `[n, num_features]`; None if they are z.
             to_natural: maps the parameters, `[n, dim]`, to natural ones; None if they are natural.
             num_components: most principal components of the features that are kept; one for 300 samples at most. They
-                are those of largest variance: give features on one scale. One that fewer than 30 samples have
-                is dropped.
+                are those of largest variance: give features on one scale. One that fewer than 30 samples have, or
+                a tenth of fewer than 300, is dropped.
             resolution: intervals of the splines (degree of the polynomials); by default from the number of samples.
             kink: whether to look for one.
             sufficient: whether the features are the sufficient statistics, dim of them, per site: then only phi is
@@ -135,16 +127,12 @@ class ExponentialFamilyPosterior:
                 raise ValueError(f"{name} must vary, got the constant {columns[0, constant[0]]} in a column.")
         if np.linalg.eigvalsh(np.corrcoef(theta, rowvar=False).reshape(dim, dim))[0] < 1e-8:
             raise ValueError("parameters must not be linearly dependent, got columns that are.")
-        center, common = z.mean(axis=0), _common(z)
-        _, vectors = np.linalg.eigh(np.cov(z[:, common], rowvar=False).reshape(common.sum(), -1))
-        vectors = vectors[:, ::-1][:, : min(self.num_components, max(num // _SAMPLES_A_COMPONENT, dim))]
-        components = (z - center)[:, common] @ vectors
-        varied = components.std(axis=0) > 1e-6 * components.std(axis=0).max()  # else a combination is constant
-        components = components[:, varied]
-        rotation = np.zeros((z.shape[1], components.shape[1]))
-        rotation[common] = vectors[:, varied]
+        center = z.mean(axis=0)
         if self.sufficient:
-            rotation, components = np.eye(dim), z - center
+            rotation = np.eye(dim)
+        else:
+            rotation = _principal_axes(z - center, min(self.num_components, max(num // _SAMPLES_A_COMPONENT, dim)))
+        components = (z - center) @ rotation
         options = theta, self.num_sites, self.kink, self.resolution, self.sufficient, self.seed
         fit = learn(components, given, theta, *options)
         sharp = sharpen(fit, components, given, theta, self.num_sites, self.resolution, self.sufficient, self.seed)
@@ -293,3 +281,21 @@ class ExponentialFamilyPosterior:
 
     def _fitted(self) -> Fit:
         return _checks.fitted(self, "_fit")
+
+
+def _principal_axes(centred: np.ndarray, most: int) -> np.ndarray:
+    """Axes `[num_features, components]` of largest variance, `most` or fewer, of features that many samples have."""
+    common = _common(centred)
+    _, vectors = np.linalg.eigh(np.cov(centred[:, common], rowvar=False).reshape(common.sum(), -1))
+    axes = np.zeros((len(common), min(most, common.sum())))
+    axes[common] = vectors[:, ::-1][:, :most]
+    spread = (centred @ axes).std(axis=0)
+    return axes[:, spread > 1e-6 * spread.max()]  # along others a combination is constant
+
+
+def _common(centred: np.ndarray) -> np.ndarray:
+    """Which features many samples have, bool `[num_features]`: the kurtosis is their number over that of these."""
+    square = centred**2
+    enough = len(square) * square.mean(axis=0) ** 2 >= min(_FEWEST_SAMPLES, len(square) / 10) * (square**2).mean(axis=0)
+    common = enough & (square.max(axis=0) > 0)
+    return common if common.any() else np.ones_like(common)
