@@ -326,8 +326,8 @@ def test_mixed_statistics_are_set_right_by_their_curl():
     z = rng.binomial(50, 1 / (1 + np.exp(-theta))) / 50
     z = z - z.mean(axis=0)
     mixed = np.array([[1.0, 0.0], [0.4, 1.0]])  # f_1 + 0.4 f_2 stands for f_1
-    (kept,), (right,) = (
-        _learn._with_potential(z, theta, theta, theta, 50, None, None, 50 * mixed, allowed) for allowed in (False, True)
+    kept, right = (
+        _learn._with_potential(z, theta, theta, 5000, 50, None, None, 50 * mixed, allowed) for allowed in (False, True)
     )
     np.testing.assert_allclose(kept.directions, mixed)
     assert np.abs(right.directions - np.eye(2)).max() < 0.3

@@ -8,12 +8,11 @@ import numpy as np
 
 from . import _pairs
 from ._basis import Basis, JumpingBasis, smooth
+from ._covariance import with_covariances
 from ._kink import find_kink
 from ._normaliser import calibrate
 from ._potential import fit_potential
-from ._smoothness import with_best_metric
 
-_SMOOTHERS = (1.0, 3.0, 10.0, 30.0, 100.0)  # than cross-validation of the means asks; hardly worse for these
 _MOST_FUNCTIONS = 1000  # of a basis; their pencil is diagonalised a few times
 
 
@@ -40,6 +39,14 @@ class Fit:
                 metric[:, a, b] = metric[:, b, a] = self.basis.hessian(theta, a, b) @ self.coefficients
         return metric
 
+    def centred(self, gauge: np.ndarray) -> "Fit":
+        """The same but for an affine function: phi and grad phi have mean zero over `gauge`, `[n, dim]`."""
+        linear, constant = self.basis.affine()
+        slope = self.mean(gauge).mean(axis=0)
+        c = self.coefficients - linear @ slope
+        c = c - constant * (self.basis.values(gauge) @ c).mean()
+        return dataclasses.replace(self, offset=self.offset - slope, coefficients=c)
+
 
 def learn(
     z: np.ndarray,
@@ -59,8 +66,8 @@ def learn(
     """
     plane = find_kink(z, u, theta) if kink else None
     S = num_sites * np.eye(z.shape[1]) if sufficient else _pairs.near(z, u, theta, np.random.default_rng([seed, 0]))
-    fits = _with_potential(z, u, theta, gauge, num_sites, plane, resolution, S, not sufficient, _SMOOTHERS)
-    return with_best_metric(fits, z, u, theta, num_sites)
+    fit = _with_potential(z, u, theta, len(gauge), num_sites, plane, resolution, S, not sufficient)
+    return with_covariances(fit, z, u, theta, num_sites).centred(gauge)
 
 
 def sharpen(
@@ -81,35 +88,31 @@ def sharpen(
     """
     S = fit.directions * num_sites
     S = S if sufficient else _pairs.far(z, u, theta, S, np.random.default_rng([seed, 1]))
-    (fit,) = _with_potential(z, u, theta, theta, num_sites, fit.basis.kink, resolution, S, not sufficient, robust=True)
+    plane = fit.basis.kink
+    fit = _with_potential(z, u, theta, len(theta), num_sites, plane, resolution, S, not sufficient, robust=True)
+    fit = fit.centred(theta)
     f = z @ fit.directions + fit.offset
     c = calibrate(fit.basis, theta, f, fit.coefficients, num_sites, np.random.default_rng([seed, 2]))
     return dataclasses.replace(fit, coefficients=c)
 
 
-def _with_potential(
-    z, u, theta, gauge, num_sites, plane, resolution, S, mixed, smoothers=(1.0,), robust=False
-) -> list[Fit]:
-    """Fits of phi to the statistics S^T z, which `mixed` allows to be mixed with one another, by smoother."""
+def _with_potential(z, u, theta, num, num_sites, plane, resolution, S, mixed, robust=False) -> Fit:
+    """phi fitted to the means of the statistics S^T z, which `mixed` allows to be mixed with one another.
+
+    As fine as is right for `num` samples.
+    """
     dim, means, error = theta.shape[1], None, 0.0
     if mixed:
-        coarse = resolution or _resolution(len(gauge), dim, 1)
+        coarse = resolution or _resolution(num, dim, 1)
         side = None if plane is None else plane.side(theta)
         jumping = JumpingBasis(u, side, coarse, max(coarse // 2, 2))
         A = jumping()
         means = A @ smooth(A, z @ S, np.ones(len(z)), jumping.roughness)
         error = math.sqrt(z.shape[1] / len(z))  # of a regression on so many features
-    resolution = resolution or _resolution(len(gauge), dim, 2)
+    resolution = resolution or _resolution(num, dim, 2)
     basis = Basis(theta, plane, resolution, max(resolution // 2, 2))
-    gradients = np.stack([np.asarray(basis.gradient(gauge, a).mean(axis=0)) for a in range(dim)])
-    values, (linear, constant) = np.asarray(basis.values(gauge).mean(axis=0)), basis.affine()
-    fits = []
-    for c, B in fit_potential(basis, theta, z @ S, means, error, smoothers, robust):
-        slope = gradients @ c
-        c = c - linear @ slope
-        c = c - constant * (values @ c)
-        fits.append(Fit(S @ (np.eye(dim) + B).T / num_sites, -slope / num_sites, basis, c / num_sites, B))
-    return fits
+    c, B = fit_potential(basis, theta, z @ S, means, error, robust)
+    return Fit(S @ (np.eye(dim) + B).T / num_sites, np.zeros(dim), basis, c / num_sites, B)
 
 
 def _resolution(num: int, dim: int, factor: int) -> int:

@@ -14,15 +14,14 @@ def mixings(dim: int) -> np.ndarray:
     return np.delete(full, np.s_[:: dim + 1], axis=0)
 
 
-def fit_potential(basis, theta, statistics, means, error, smoothers=(1.0,), robust=False):
-    """Coefficients c of phi, and B of zero diagonal, of the least squares of grad phi(t) = f + B E[f|t], by smoother.
+def fit_potential(basis, theta, statistics, means, error, robust=False) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients c of phi, and B of zero diagonal, of the least squares of grad phi(t) = f + B E[f|t].
 
     A gradient is free of curl, which a mixing of its components is not: where the metric varies, this determines B. Its
     diagonal is left to the pairs: the fit would choose the scales of smaller misfit. `error` is the standard
     deviation of B before the fit, relative to the components' ranges; it decides where curl does not, as at a constant
-    metric. The means stand beside B because the noise of f would shrink it; without them B is 0. Each of `smoothers`
-    multiplies the penalty that cross-validation chooses. `robust`: residuals beyond _HUBER deviations count linearly,
-    which biases means of skewed noise, and keeps outliers from the others.
+    metric. The means stand beside B because the noise of f would shrink it; without them B is 0. `robust`: residuals
+    beyond _HUBER deviations count linearly, which biases means of skewed noise, and keeps outliers from the others.
     """
     num, dim = theta.shape
     unit = statistics.std()
@@ -43,10 +42,10 @@ def fit_potential(basis, theta, statistics, means, error, smoothers=(1.0,), robu
         gram = np.sum([weighted_gram(A, weights[:, a]) for a, A in enumerate(designs)], axis=0)
         gram[basis.size :, basis.size :] += np.diag(prior)
         moment = np.sum([A.T @ (weights[:, a] * statistics[:, a]) for a, A in enumerate(designs)], axis=0)
-        moment, square = np.tile(moment[:, None], len(smoothers)), (weights * statistics**2).sum()
-        solutions = penalized_least_squares(gram, moment, square, num * dim, roughness, np.array(smoothers))
+        square = np.array([(weights * statistics**2).sum()])
+        (solution,) = penalized_least_squares(gram, moment[:, None], square, num * dim, roughness).T
         if robust:
-            rest = statistics - np.stack([A @ solutions[:, 0] for A in designs], axis=1)
+            rest = statistics - np.stack([A @ solution for A in designs], axis=1)
             scale = np.median(np.abs(rest), axis=0) / 0.6745
             weights = np.minimum(1, _HUBER * scale / np.maximum(np.abs(rest), 1e-300))
-    return [(unit * each[: basis.size], np.tensordot(each[basis.size :], directions, 1)) for each in solutions.T]
+    return unit * solution[: basis.size], np.tensordot(solution[basis.size :], directions, 1)
