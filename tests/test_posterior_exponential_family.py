@@ -157,6 +157,42 @@ def test_metric_of_a_ring_of_potts_spins():
     assert np.median(np.abs(pull)) < 1.2  # of a normal variable .67; errors of two splits are themselves uncertain
 
 
+@pytest.mark.parametrize("sufficient", [True, False])
+def test_metric_where_it_is_small(sufficient):
+    """1,000 pairs of coupled spins in a field: hardly one is turned by a strong one, and both statistics count those.
+
+    From the slope of means alone a twentieth of the metrics would be indefinite, and a tenth off by more than 1.
+    """
+    states = np.array([[1, 2], [-1, 0], [-1, 0], [1, -2]])
+
+    def law(theta):
+        weights = np.exp(theta @ states.T)
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    rng = np.random.default_rng(0)
+    theta = rng.uniform([0, -2], [1.5, 2], (4000, 2))
+    frequencies = rng.multinomial(1000, law(theta)) / 1000
+    posterior = ExponentialFamilyPosterior(1000, sufficient=sufficient)
+    posterior.fit(frequencies @ states if sufficient else frequencies, theta)
+    points = rng.uniform([0.05, -1.9], [1.45, 1.9], (500, 2))
+    means = law(points) @ states
+    truth = np.einsum("nk,ka,kb->nab", law(points), states, states) - means[:, :, None] * means[:, None, :]
+    assert np.linalg.eigvalsh(truth)[:, 0].min() < 0.005 < 1 < np.linalg.eigvalsh(truth)[:, 1].max()
+    whiten = np.linalg.inv(np.linalg.cholesky(truth))
+    ratios = np.linalg.eigvalsh(whiten @ posterior.fisher_metric(points) @ whiten.transpose(0, 2, 1))
+    assert (ratios > 0).mean() > 0.98
+    off = np.abs(ratios - 1).max(axis=1)
+    assert np.median(off) < 0.22 and np.quantile(off, 0.75) < 0.42 and np.quantile(off, 0.9) < 0.75
+
+
+def test_loud_features_do_not_hide_those_that_tell():
+    """There are ten times as many features as components, and all but two are noise of five times their deviation."""
+    rng = np.random.default_rng(0)
+    x, theta, covariance = normal_family(2000)
+    posterior = ExponentialFamilyPosterior().fit(np.hstack([5 * rng.normal(size=(2000, 58)), x[:, :2]]), theta)
+    np.testing.assert_allclose(posterior.fisher_metric(np.zeros(2)), covariance, atol=0.15)
+
+
 def test_bundles_and_the_posterior_of_a_normal_family():
     z, theta, covariance = normal_family()
     posterior = ExponentialFamilyPosterior().fit(z, theta)

@@ -31,7 +31,7 @@ _SAMPLES_A_FUNCTION = 50  # of a field of variance, or more: weights that follow
 _INTERVALS = 2, 8  # of its splines, least and most
 _STEPS, _STEEPEST = 10, 5.0  # of its fit; of a step, relative to the variance
 _LEAST = 1e-12  # variance, of the mean one
-_MOST = 20_000  # samples that choose a first metric
+_MOST = 20_000  # samples to which fields are fitted, and that choose a first metric
 _WRONG = 2.0  # scale, at most
 _ROWS = 1 << 16  # samples at a time
 
@@ -69,7 +69,7 @@ def with_covariances(fit: "Fit", z: np.ndarray, u: np.ndarray, theta: np.ndarray
     white = np.einsum("npa,na->np", whiten, residuals)
     means = _in_parts(len(f), lambda part: _mean_rows(basis, theta[part], root * whiten[part], f[part]))
     clear = np.ones(len(f), bool) if basis.kink is None else np.abs(basis.kink(theta)) > _BESIDE * basis.kink.width
-    some = np.flatnonzero(clear)[:: -(-np.count_nonzero(clear) // _MOST)]
+    some = np.flatnonzero(clear)[:: _every(int(clear.sum()))]
     first = min(_solved(fit, means), key=lambda each: _distance(each, theta[some], whiten[some], white[some]))
     weights, scale = _weights(_whitened(first, theta, whiten), white, u)
     weights *= clear[:, None, None]
@@ -94,7 +94,8 @@ def _mean_rows(basis: Basis, theta, whiten, f) -> list[tuple[sparse.csr_array, n
     """W grad phi = W f."""
     gradients = [basis.gradient(theta, a) for a in range(basis.dim)]
     values = np.einsum("npa,na->pn", whiten, f)
-    return [(sum(scaled(gradients[a], whiten[:, p, a]) for a in range(p + 1)), values[p]) for p in range(basis.dim)]
+    rows = ([scaled(gradients[a], whiten[:, p, a]) for a in range(p + 1)] for p in range(basis.dim))
+    return [(functools.reduce(operator.add, terms), values[p]) for p, terms in enumerate(rows)]
 
 
 def _covariance_rows(basis: Basis, theta, whiten, white, weights) -> list[tuple[sparse.csr_array, np.ndarray]]:
@@ -144,7 +145,7 @@ def _whitening(residuals: np.ndarray, u: np.ndarray) -> np.ndarray:
     fewest, most = _INTERVALS
     intervals = int(np.clip((num / _SAMPLES_A_FUNCTION) ** (1 / u.shape[1]) - 3, fewest, most))
     basis = JumpingBasis(u, None, intervals if u.shape[1] <= 3 else fewest, fewest)
-    A, roughness, ones = basis(), basis.roughness, np.ones(num)
+    A, roughness, some = basis(), basis.roughness, slice(None, None, _every(num))
     whiten = np.zeros((num, dim, dim))
     for p in range(dim):
         row = whiten[:, p]
@@ -152,9 +153,9 @@ def _whitening(residuals: np.ndarray, u: np.ndarray) -> np.ndarray:
         if p:
             before = whiten[:, :p]
             white = np.einsum("nqa,na->nq", before, residuals)
-            design = sparse.csr_array(sparse.hstack([scaled(A, column) for column in white.T]))
-            value = (row * residuals).sum(axis=1, keepdims=True)
-            c = smooth(design, value, ones, np.kron(np.eye(p), roughness)).reshape(p, -1)
+            design = sparse.csr_array(sparse.hstack([scaled(A[some], column) for column in white[some].T]))
+            value = (row * residuals)[some].sum(axis=1, keepdims=True)
+            c = smooth(design, value, np.ones(len(value)), np.kron(np.eye(p), roughness)).reshape(p, -1)
             row -= np.einsum("nq,nqa->na", A @ c.T, before)
             row /= _deviation(A, (row * residuals).sum(axis=1), roughness)[:, None]
     return whiten
@@ -162,14 +163,20 @@ def _whitening(residuals: np.ndarray, u: np.ndarray) -> np.ndarray:
 
 def _deviation(A: sparse.csr_array, values: np.ndarray, roughness: np.ndarray) -> np.ndarray:
     """Standard deviations `[n]`, roots of the exp(A c) most likely for squares of Gamma distribution, by scoring."""
-    mean, ones = (values**2).mean() + 1e-300, np.ones(len(values))
-    square = values**2 / mean
-    level = A @ smooth(A, np.log(square + 1e-8)[:, None], ones, roughness)[:, 0]
+    some = slice(None, None, _every(len(values)))
+    design, mean = A[some], (values**2).mean() + 1e-300
+    square, ones = values[some] ** 2 / mean, np.ones(design.shape[0])
+    c = smooth(design, np.log(square + 1e-8)[:, None], ones, roughness)
     for _ in range(_STEPS):
-        off = np.clip(square * np.exp(-level) - 1, -1, _STEEPEST)
-        level = A @ smooth(A, (level + off)[:, None], ones, roughness)[:, 0]
-        level = np.maximum(level, math.log(_LEAST))
-    return np.exp(level / 2) * math.sqrt(mean)
+        level = np.maximum(design @ c, math.log(_LEAST))
+        off = np.clip(square[:, None] * np.exp(-level) - 1, -1, _STEEPEST)
+        c = smooth(design, level + off, ones, roughness)
+    return np.exp(np.maximum(A @ c, math.log(_LEAST))[:, 0] / 2) * math.sqrt(mean)
+
+
+def _every(num: int) -> int:
+    """Every which of so many samples is taken where _MOST are enough."""
+    return -(-num // _MOST)
 
 
 def _weights(metric: np.ndarray, white: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, float]:

@@ -15,6 +15,7 @@ from ._basis import Hyperplane
 from ._learn import Fit, learn, sharpen
 
 _SAMPLES_A_COMPONENT = 300  # at least; with fewer S would be noise
+_SAMPLES_A_PREDICTOR = 20  # of the linear prediction of parameters
 _FEWEST_SAMPLES = 30  # that have a feature; the weight of a rarer one may be infinite
 _MARGIN = 0.05  # of the range of the parameters of the fit: so far beyond it phi is extrapolated
 
@@ -27,15 +28,16 @@ class ExponentialFamilyPosterior:
     t'>), know no phi: S is a logistic regression on such pairs, near ones for log Z, and ones from all over for
     posteriors. Nearness is in the parameters as given, so give those in which means vary evenly. Regions whose odds
     do not hold (features that fluctuate in ways t does not move) count less. The means of f are a gradient, E[f|t]
-    = grad phi(t): this corrects the mixing of the components of f, and phi is fitted to them; that of posteriors is
-    calibrated by ranking parameters. log Z is N phi up to an affine function of t, which no posterior determines:
-    here phi and its gradient have mean zero over the samples of the fit. A first-order transition is allowed for:
+    = grad phi(t): this corrects the mixing of the components of f. phi is fitted to means and to covariances, N Cov(f |
+    t) = Hess phi(t), each weighted by its noise; that of posteriors is calibrated by ranking parameters. log Z is N phi
+    up to an affine function of t, which no posterior determines: here phi and its gradient have mean zero over the
+    samples of the fit. A first-order transition is allowed for:
     if neighbours jump across a hyperplane, phi has a kink there, rounded over the width within which samples leave its
     place open. A finite system may have a sharper one: the metric on it is right as an integral, not as a height.
 
     phi is a product of cubic splines in each coordinate, with knots at quantiles, in one to three dimensions (a
     minute for 20,000 samples in two; coarse in three), a polynomial of total degree four or less beyond. It is as
-    smooth as makes its Hessian closest to the covariance of the statistics, which the metric is, too. The bias
+    smooth as makes its Hessian closest to the covariances. The bias
     is that of features whose linear functions miss the sufficient statistics, and of means that bend within a few
     neighbours; the errors from halves do not see it, held-out samples (`score`) do.
 
@@ -77,9 +79,9 @@ class ExponentialFamilyPosterior:
             num_sites: N, by which exponents are divided; f, phi and metric are per site.
             features: maps what `fit` and others are given as samples to z, `[n, num_features]`; None if they are z.
             to_natural: maps the parameters, `[n, dim]`, to natural ones; None if they are natural.
-            num_components: most principal components of the features that are kept; one for 300 samples at most. They
-                are those of largest variance: give features on one scale. One that fewer than 30 samples have, or
-                a tenth of fewer than 300, is dropped.
+            num_components: most combinations of the features that are kept; one for 300 samples at most. They are the
+                linear predictions of the parameters and principal components, those of largest variance: give features
+                on one scale. A feature that fewer than 30 samples have, or a tenth of fewer than 300, is dropped.
             resolution: intervals of the splines (degree of the polynomials); by default from the number of samples.
             kink: whether to look for one.
             sufficient: whether the features are the sufficient statistics, dim of them, per site: then only phi is
@@ -131,7 +133,8 @@ class ExponentialFamilyPosterior:
         if self.sufficient:
             rotation = np.eye(dim)
         else:
-            rotation = _principal_axes(z - center, min(self.num_components, max(num // _SAMPLES_A_COMPONENT, dim)))
+            most = min(self.num_components, max(num // _SAMPLES_A_COMPONENT, dim))
+            rotation = _axes(z - center, theta - theta.mean(axis=0), most)
         components = (z - center) @ rotation
         options = theta, self.num_sites, self.kink, self.resolution, self.sufficient, self.seed
         fit = learn(components, given, theta, *options)
@@ -283,14 +286,22 @@ class ExponentialFamilyPosterior:
         return _checks.fitted(self, "_fit")
 
 
-def _principal_axes(centred: np.ndarray, most: int) -> np.ndarray:
-    """Axes `[num_features, components]` of largest variance, `most` or fewer, of features that many samples have."""
+def _axes(centred: np.ndarray, theta: np.ndarray, most: int) -> np.ndarray:
+    """Orthonormal axes `[num_features, components]`, `most` or fewer, of features that many samples have.
+
+    Along some their linear prediction of theta changes; along the others their variance is largest.
+    """
     common = _common(centred)
     _, vectors = np.linalg.eigh(np.cov(centred[:, common], rowvar=False).reshape(common.sum(), -1))
-    axes = np.zeros((len(common), min(most, common.sum())))
-    axes[common] = vectors[:, ::-1][:, :most]
-    spread = (centred @ axes).std(axis=0)
-    return axes[:, spread > 1e-6 * spread.max()]  # along others a combination is constant
+    principal = vectors[:, ::-1][:, : max(len(centred) // _SAMPLES_A_PREDICTOR, most)]
+    spread = (centred[:, common] @ principal).std(axis=0)
+    principal = principal[:, spread > 1e-6 * spread.max()]  # along others a combination is constant
+    if principal.shape[1] > most:
+        telling = principal @ np.linalg.lstsq(centred[:, common] @ principal, theta)[0]
+        principal = np.linalg.qr(np.hstack([telling / np.linalg.norm(telling, axis=0), principal]))[0][:, :most]
+    axes = np.zeros((len(common), principal.shape[1]))
+    axes[common] = principal
+    return axes
 
 
 def _common(centred: np.ndarray) -> np.ndarray:
