@@ -432,15 +432,32 @@ def test_what_is_no_pipeline(given):
         from_pipeline(given)
 
 
-def test_prompts_for_models_without_text():
-    unet = diffusers.UNet2DModel(
+def small_unet(**more):
+    return diffusers.UNet2DModel(
         sample_size=8, in_channels=1, out_channels=1, block_out_channels=(4,), norm_num_groups=2, layers_per_block=1,
-        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), attention_head_dim=2,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), attention_head_dim=2, **more,
     )  # fmt: skip
-    generator = DiffusionGenerator(unet, diffusers.DDIMScheduler())
+
+
+def test_prompts_for_models_without_text():
+    generator = DiffusionGenerator(small_unet(), diffusers.DDIMScheduler())
     plan = SlicePlan(random_anchors((1, 8, 8)), POINTS, prompt="a digit")
     with pytest.raises(ValueError, match="guidance must be 1 and prompts empty for a model without text"):
         generator.prepare(plan)
+
+
+@pytest.mark.parametrize("more", [{"num_class_embeds": 10}, {"class_embed_type": "timestep"}])
+def test_unets_that_want_classes(tmp_path, more):
+    small_unet(**more).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"unet must do without class labels, got one that wants them. Pass from_calla"
+    ):
+        from_pretrained(tmp_path)
+
+
+def test_unets_that_want_text_without_any():
+    with pytest.raises(ValueError, match="pipeline must be given for a UNet2DConditionModel, got None"):
+        DiffusionGenerator(tiny_diffusion.unet(), diffusers.DDIMScheduler())
 
 
 def test_pipelines_that_do_not_fit(folder, generator):

@@ -31,7 +31,7 @@ class DiffusionGenerator(Generator):
         graph: run a micro-batch's loop as one CUDA graph; on a GPU, for "ddim" and "released".
 
     Raises:
-        ValueError: for a graph elsewhere than on a GPU.
+        ValueError: for a graph elsewhere than on a GPU, or a U-Net that wants text without a pipeline, or class labels.
     """
 
     def __init__(
@@ -48,6 +48,16 @@ class DiffusionGenerator(Generator):
         self.device, self.compile, self.graph = torch.device(device), bool(compile), bool(graph)
         if self.graph and self.device.type != "cuda":
             raise ValueError(f"device must be a GPU for graph=True, got {self.device}.")
+        config: Any = unet.config
+        if any(getattr(config, name, None) is not None for name in ("class_embed_type", "num_class_embeds")):
+            raise ValueError(
+                "unet must do without class labels, got one that wants them. Pass from_callable a function that gives "
+                "it those of a class."
+            )
+        if type(unet).__name__ == "UNet2DConditionModel" and pipeline is None:
+            raise ValueError(
+                "pipeline must be given for a UNet2DConditionModel, got None: its text encoders are needed."
+            )
         self.scheduler, self.pipeline = scheduler, pipeline
         encoders = [] if pipeline is None else [getattr(pipeline, f"text_encoder{k}", None) for k in ("", "_2")]
         parts = {"unet": unet, "decoder": decoder, **{f"text{k}": encoder for k, encoder in enumerate(encoders)}}
@@ -62,7 +72,6 @@ class DiffusionGenerator(Generator):
         layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format
         for module in found.values():
             module.eval().requires_grad_(False).to(self.device)
-        config: Any = unet.config
         side = config.sample_size
         rows, columns = side if isinstance(side, (tuple, list)) else (side, side)
         self.latent_shape = None if rows is None else (config.in_channels, rows, columns)
