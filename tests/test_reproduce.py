@@ -56,6 +56,17 @@ def test_values_are_the_derivatives_of_the_first(model):
         assert max(np.abs(difference[low, high]).max(), np.abs(difference[high, low]).max()) > 0.1
 
 
+def test_the_metric_is_the_slope_of_the_means(model):
+    """By the chain rule and differences on the grid, as above."""
+    theta, means = model.natural(model.grid.points), model.means.reshape(128, 128, 2)
+    found = np.einsum("xyab,kxyb->kxya", model.metric.reshape(128, 128, 2, 2), np.gradient(theta, axis=(0, 1)))
+    expected = np.array(np.gradient(means, axis=(0, 1)))
+    low, high = slice(15, 40), slice(70, 120)
+    for x, y in ((low, high), (high, low), (high, high)):
+        np.testing.assert_allclose(found[:, x, y], expected[:, x, y], rtol=0.02, atol=1e-5)
+    assert np.abs(expected[:, low, high]).max() > 1e-3
+
+
 def test_the_truth_is_right_up_to_an_affine_function(model):
     theta = model.natural(model.grid.points.reshape(-1, 2))
     slope = np.array([2.0, -1.0])
@@ -65,6 +76,11 @@ def test_the_truth_is_right_up_to_an_affine_function(model):
     scaled = rows.errors(model, 5 * moved[0], 5 * moved[1], free_scale=True)
     assert max(scaled["F"], scaled["dF_dp1"], scaled["dF_dp2"]) < 1e-8
     assert rows.errors(model, 5 * moved[0], 5 * moved[1])["F"] > 0.01
+    for scale, free, off in ((5, True, 0), (5, False, 4), (1, False, 0)):
+        learned = rows.Learned(scale * moved[0], scale * moved[1], 0, scale * model.metric, free_scale=free)
+        np.testing.assert_allclose(rows.metric_errors(model, learned)["deviation"], off, atol=1e-8)
+    assert rows.metric_errors(model, rows.Learned(*moved, 0, -model.metric))["positive_definite"] < 0.02
+    assert rows.metric_errors(model, rows.Learned(*moved, 0)) is None
 
 
 def test_a_report_has_every_row(finished):
@@ -72,15 +88,17 @@ def test_a_report_has_every_row(finished):
     assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(report))
     assert list(report["rows"]) == ALL
     for row in report["rows"].values():
-        assert {"F", "dF_dp1", "dF_dp2", "normalised", "nats_gap", "num_samples", "seconds"} <= set(row)
+        assert {"F", "dF_dp1", "dF_dp2", "normalised", "metric", "nats_gap", "num_samples", "seconds"} <= set(row)
     error = {name: row["F"] for name, row in report["rows"].items()}
     assert error["exact"] < error["ours"] < error["affine"]
     assert error["exact"] < 0.02
     assert report["rows"]["ours"]["nats_gap"]["median"] < report["rows"]["pca_vae"]["nats_gap"]["median"]
+    metric = {name: row["metric"] and row["metric"]["deviation"][1] for name, row in report["rows"].items()}
+    assert metric["exact"] < metric["ours"] < metric["paper_method"] and metric["affine"] is None
     assert report["published"]["paper_method"] == {"F": 0.0883, "dF_dp1": 0.1106, "dF_dp2": 0.1237}
     text = reproduce.table(report)
     assert (folder / "table.txt").read_text() == text + "\n"
-    assert f"{error['ours']:.4f}" in text
+    assert f"{error['ours']:.4f}" in text and f"{metric['ours']:.1%}" in text
 
 
 def test_fitted_models_and_figures_are_there(finished):

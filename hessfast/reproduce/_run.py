@@ -16,7 +16,7 @@ from hessfast._steps import Steps
 from . import figures, geodesics
 from .models import MODELS, PUBLISHED
 from .presets import NETWORKS, PRESETS, Preset
-from .rows import BY_NETWORK, Learned, Study, errors, rows_of
+from .rows import BY_NETWORK, Learned, Study, errors, metric_errors, rows_of
 from .table import table
 
 _LEAST = {"held_out": 1, "network_steps": 1, "batch_size": 2, "vae_steps": 1, "potential_steps": 1, "splits": 1}
@@ -151,4 +151,5 @@ def _learned(steps: Steps, name: str, study: Study, learn: Callable[[Study], Lea
     if learned.gap is not None:
         gap = {"median": float(np.median(learned.gap)), "mean": float(learned.gap.mean())}
     row = errors(study.model, learned.log_z, learned.means, learned.free_scale)
+    row["metric"] = metric_errors(study.model, learned)
     return row | {"nats_gap": gap, "num_samples": learned.num_samples, "seconds": seconds, "notes": learned.notes}

@@ -11,6 +11,7 @@ from hessfast.posterior import ExactPosterior, Grid, ising_patterns, tasep_profi
 CELLS = (128, 128)  # their centres are where errors are measured
 _CHUNK = 4096  # samples at a time
 _MANY = 100_000  # samples
+_STEP = 1e-4  # of natural parameters: the width of a line of first order, to which it smooths the metric
 
 
 class Ising:
@@ -28,14 +29,20 @@ class Ising:
         self.size, self.num_sites, self.grid = size, size**2, Grid.cells(*self.box, CELLS)
         self.pixels = _pixels(size, pixels)  # a side of the images that networks see
         self.T, self.H = self.grid.points.reshape(-1, 2).T
-        table = ising.LogPartitionTable.load()
-        self.log_z = table(self.T, self.H)
-        bond_energy, magnetization = table.mean_bond_energy(self.T, self.H), table.mean_magnetization(self.T, self.H)
-        self.means = np.column_stack([-bond_energy, magnetization])
+        self.log_z = ising.LogPartitionTable.load()(self.T, self.H)
+        theta = self.natural(np.column_stack([self.T, self.H]))
+        self.means = self._means(theta)
+        slopes = [(self._means(theta + e) - self._means(theta - e)) / (2 * _STEP) for e in _STEP * np.eye(2)]
+        self.metric = (np.stack(slopes, axis=1) + np.stack(slopes, axis=2)) / 2  # per site, in natural parameters
 
     @staticmethod
     def natural(parameters: np.ndarray) -> np.ndarray:
         return np.stack([1 / parameters[..., 0], parameters[..., 1] / parameters[..., 0]], axis=-1)
+
+    @staticmethod
+    def _means(theta: np.ndarray) -> np.ndarray:
+        T, H, table = 1 / theta[:, 0], theta[:, 1] / theta[:, 0], ising.LogPartitionTable.load()
+        return np.column_stack([-table.mean_bond_energy(T, H), table.mean_magnetization(T, H)])
 
     def plan(self, num: int, seed: int) -> Any:
         return datasets.ising_plan(num, size=self.size, seed=seed)
@@ -85,13 +92,12 @@ class Tasep:
         # One of an odd number of hats is at 1/2; f is piecewise linear in the density, and needs samples in each piece.
         self.num_densities = 65 if num < _MANY else 129
         self.rates = self.grid.points.reshape(-1, 2)
-        current = tasep.current(*self.rates.T, num_sites=self.num_sites)
-        fewer, all_sites = (
-            tasep.log_partition_derivatives(*self.rates.T, num_sites=m, with_respect_to="rates").gradient
-            for m in (self.num_sites - 1, self.num_sites)
+        self.log_z = -np.log(tasep.current(*self.rates.T, num_sites=self.num_sites)) / 2
+        fewer, all_sites = (  # in log fugacities, minus the logits
+            tasep.log_partition_derivatives(*self.rates.T, num_sites=m) for m in (self.num_sites - 1, self.num_sites)
         )
-        self.log_z = -np.log(current) / 2
-        self.means = -(fewer - all_sites) / 2 * self.rates * (1 - self.rates)
+        self.means = (fewer.gradient - all_sites.gradient) / 2
+        self.metric = (all_sites.hessian - fewer.hessian) / 2  # per site, in natural parameters
 
     @staticmethod
     def natural(parameters: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ paper's rows have no absolute scale (bumps of a chosen width, components of unit
 """
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ class Learned:
     log_z: np.ndarray
     means: np.ndarray
     num_samples: int
+    metric: np.ndarray | None = None  # Hessian of log_z there
     free_scale: bool = False  # whether log Z is known up to a factor only
     gap: np.ndarray | None = None  # nats by which the posterior misses the exact one, one a held-out sample or bundle
     notes: dict[str, Any] = field(default_factory=dict)
@@ -144,8 +146,7 @@ def ours(study: Study) -> Learned:
         "metric positive definite at": posterior.convexity_,
         "within two standard errors": float((error < 2).mean()),
     }
-    log_z, means = posterior.log_z(study.theta), posterior.mean(study.theta)
-    return Learned(log_z, means, len(study.parameters), gap=gap, notes=notes)
+    return Learned(*_at_nodes(study, posterior), gap=gap, notes=notes)
 
 
 def exact(study: Study) -> Learned:
@@ -156,7 +157,7 @@ def exact(study: Study) -> Learned:
     posterior.fit(study.known, study.parameters)
     samples, truth = study.held_out(study.model.grid, 1)
     gap = divergence(truth, posterior.log_posterior(study.model.known_statistics(samples), study.model.grid))
-    return Learned(posterior.log_z(study.theta), posterior.mean(study.theta), len(study.parameters), gap=gap)
+    return Learned(*_at_nodes(study, posterior), gap=gap)
 
 
 def paper_method(study: Study) -> Learned:
@@ -241,12 +242,25 @@ def rows_of(model) -> dict[str, Any]:
 def aligned_values(model, log_z: np.ndarray, means: np.ndarray, free_scale: bool = False) -> np.ndarray:
     """`model.values`, after the affine function (and the factor) that brings log Z closest to the truth."""
     theta = model.natural(model.grid.points.reshape(-1, 2))
-    scale = 1.0
-    if free_scale:
-        design = np.column_stack([log_z, theta, np.ones(len(theta))])
-        scale = np.linalg.lstsq(design, model.log_z, rcond=None)[0][0]
+    scale = _best_scale(model, log_z) if free_scale else 1.0
     constant, slope = affine_fit(model.log_z - scale * log_z, theta)
     return model.values(scale * log_z + constant + theta @ slope, scale * means + slope)
+
+
+def _best_scale(model, log_z: np.ndarray) -> float:
+    theta = model.natural(model.grid.points.reshape(-1, 2))
+    design = np.column_stack([log_z, theta, np.ones(len(theta))])
+    return float(np.linalg.lstsq(design, model.log_z, rcond=None)[0][0])
+
+
+def metric_errors(model, learned: Learned) -> dict[str, Any] | None:
+    """Quartiles over the nodes of |learned - true metric| / |true metric|, and the share that is positive definite."""
+    if learned.metric is None:
+        return None
+    metric = learned.metric * (_best_scale(model, learned.log_z) if learned.free_scale else 1)
+    off = np.linalg.norm(metric - model.metric, axis=(1, 2)) / np.linalg.norm(model.metric, axis=(1, 2))
+    positive = np.linalg.eigvalsh(metric)[:, 0] > 0
+    return {"deviation": np.quantile(off, (0.25, 0.5, 0.75)).tolist(), "positive_definite": float(positive.mean())}
 
 
 def errors(model, log_z: np.ndarray, means: np.ndarray, free_scale: bool = False) -> dict[str, Any]:
@@ -267,8 +281,15 @@ def divergence(exact: Posterior, learned: Posterior) -> np.ndarray:
 
 
 def _of(study: Study, fitted: LogPartition, gap, notes: dict | None = None) -> Learned:
-    log_z, means = np.asarray(fitted.log_z(study.theta)), np.asarray(fitted.mean(study.theta))
-    return Learned(log_z, means, len(study.parameters), True, gap, notes or {})
+    return Learned(*_at_nodes(study, fitted), free_scale=True, gap=gap, notes=notes or {})
+
+
+def _at_nodes(study: Study, fitted: Any) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+    """log Z, its gradient, the number of samples, and its Hessian."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fisher_metric is not positive definite")  # the report says where
+        log_z, means, metric = (np.asarray(f(study.theta)) for f in (fitted.log_z, fitted.mean, fitted.fisher_metric))
+    return log_z, means, len(study.parameters), metric
 
 
 def _expected(posterior: Posterior, values: np.ndarray) -> np.ndarray:

@@ -22,18 +22,20 @@ def table(report: dict[str, Any]) -> str:
     lines = [
         f"{report['model']}, {report['num_samples']:,} samples of size {report['size']}, seed {report['seed']}: "
         "root mean square errors",
-        f"{'':<34}{head}   {'relative to spread':^24}{'nats':>8}{'s':>7}",
+        f"{'':<34}{head}   {'relative to spread':^24}{'metric':>8}{'nats':>8}{'s':>7}",
     ]
     for name, row in report["rows"].items():
         raw = "".join(f"{row[key]:11.4f}" for key in ("F", "dF_dp1", "dF_dp2"))
         relative = "".join(f"{row['normalised'][key]:8.4f}" for key in ("F", "dF_dp1", "dF_dp2"))
         gap = "" if row["nats_gap"] is None else f"{row['nats_gap']['median']:.2f}"
+        metric = "" if row["metric"] is None else f"{row['metric']['deviation'][1]:.1%}"
         called = _NAMES[name] + (", reduced" if name == "paper_method" and not published else "")
-        lines.append(f"{called:<34}{raw}   {relative}{gap:>8}{row['seconds']:7.1f}")
+        lines.append(f"{called:<34}{raw}   {relative}{metric:>8}{gap:>8}{row['seconds']:7.1f}")
     for name, row in report["published"].items():
         lines.append(f"{'published: ' + _NAMES[name]:<34}" + "".join(f"{x:11.4f}" for x in row.values()))
     lines += [
         f"Aligned: {report['alignment']}.",
+        "metric: median deviation of the Fisher metric in natural parameters from the exact one, of its own size.",
         "nats: median divergence of the posterior from the exact one, per held-out sample (networks: per bundle).",
         f"The paper's network is {'as published' if published else 'reduced'} ({report['network']}, images of "
         f"{report['pixels']} x {report['pixels']}){'.' if published else '; --network full is for GPUs.'}",
