@@ -7,7 +7,10 @@ from hessfast import ising, tasep
 from hessfast.log_partition import LogPartition
 from hessfast.posterior import ExponentialFamilyPosterior, Grid, ising_patterns, tasep_profile
 from hessfast.posterior.exponential_family import _learn
+from hessfast.posterior.exponential_family._basis import Hyperplane
+from hessfast.posterior.exponential_family._covariance import with_covariances
 from hessfast.posterior.exponential_family._kink import find_kink
+from hessfast.posterior.exponential_family.posterior import _axes
 
 
 def affine_rest(values, theta):
@@ -183,6 +186,43 @@ def test_metric_where_it_is_small(sufficient):
     assert (ratios > 0).mean() > 0.98
     off = np.abs(ratios - 1).max(axis=1)
     assert np.median(off) < 0.22 and np.quantile(off, 0.75) < 0.42 and np.quantile(off, 0.9) < 0.75
+
+
+@pytest.mark.parametrize("most", [5, 15, 20])
+def test_metric_beside_saturation(most):
+    """Sums of 100 independent spins in fields up to `most`: beyond 5 none is turned, which says nothing of the rest."""
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-most, most, (3000, 1))
+    posterior = ExponentialFamilyPosterior(100, sufficient=True)
+    posterior.fit(rng.binomial(100, 1 / (1 + np.exp(-theta))) / 100, theta)
+    points = np.linspace(-3, 3, 50)
+    truth = 1 / (2 + 2 * np.cosh(points))
+    assert np.median(np.abs(posterior.fisher_metric(points[:, None])[:, 0, 0] / truth - 1)) < 0.15
+
+
+def test_statistics_that_depend_on_one_another():
+    """What one leaves of the other is rounding, and no equation."""
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-2, 2, (2000, 2))
+    x = theta.sum(axis=1, keepdims=True) + rng.normal(size=(2000, 1))
+    posterior = ExponentialFamilyPosterior(sufficient=True).fit(np.hstack([x, x]), theta)
+    np.testing.assert_allclose(posterior.fisher_metric(rng.uniform(-1.5, 1.5, (100, 2))), 1, atol=0.2)
+
+
+def test_a_kink_as_wide_as_the_parameters_leaves_the_means():
+    z, theta, covariance = normal_family(1000)
+    kink = Hyperplane(np.array([1.0, 0.0]), 0.0, 0.9)
+    fit = _learn._with_potential(z[:, :2], theta, theta, 1000, 1, kink, None, np.eye(2), False)
+    metric = with_covariances(fit, z[:, :2], theta, theta, 1).fisher_metric(inner(theta))
+    np.testing.assert_allclose(metric.mean(axis=0), covariance, atol=0.15)
+
+
+def test_components_are_what_predicts_and_what_varies_most():
+    """Of nine orthogonal features the weakest tells theta: it comes first, then the two strongest."""
+    rng = np.random.default_rng(0)
+    z = np.linalg.qr(np.column_stack([np.ones(800), rng.normal(size=(800, 9))]))[0][:, 1:] * 800**0.5
+    axes = _axes(z * [5, 4, 3, 2.5, 2, 1.5, 1, 0.8, 0.5], z[:, 8:], 3)
+    np.testing.assert_allclose(np.abs(axes), np.eye(9)[[8, 0, 1]].T, atol=1e-9)
 
 
 def test_loud_features_do_not_hide_those_that_tell():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -231,6 +232,11 @@ def penalized_least_squares(
         gram: A^T A. moment: A^T y, a column for each right-hand side. square: y^T y of each. num: rows of A.
         smoother: times the penalty so found; a number, or one for each right-hand side.
     """
+    return penalized_pencil(gram, roughness)(moment, square, num, smoother)
+
+
+def penalized_pencil(gram: np.ndarray, roughness: np.ndarray) -> Callable[..., np.ndarray]:
+    """`penalized_least_squares` as a function of moment, square, num and smoother, for many y of one A."""
     size = np.sqrt(np.diag(gram)) + 1e-12 * np.sqrt(np.trace(gram))
     rough = np.diag(roughness)
     roughness = roughness * (np.diag(gram)[rough > 0].sum() / max(rough.sum(), 1e-300))
@@ -238,24 +244,28 @@ def penalized_least_squares(
     definite = gram + 1e-9 * roughness + 1e-11 * np.diag(size**2 + (size**2).mean())
     gamma, vectors = linalg.eigh(roughness, definite)
     gamma = np.maximum(gamma, 0)
-    projected = vectors.T @ moment
-
-    def score(penalty: float) -> np.ndarray:
-        shrink = 1 / (1 + penalty * gamma)
-        residual = square - ((2 * shrink - shrink**2)[:, None] * projected**2).sum(axis=0)
-        return np.maximum(residual, 1e-12 * square) / max(1 - shrink.sum() / num, 1e-9) ** 2
-
     penalties = 10.0 ** np.arange(-9, 9.5, 0.5)
-    best = smoother * penalties[np.argmin([score(penalty) for penalty in penalties], axis=0)]
-    return vectors @ (projected / (1 + best * gamma[:, None]))
+
+    def solve(moment: np.ndarray, square: np.ndarray, num: int, smoother: Any = 1.0) -> np.ndarray:
+        projected = vectors.T @ moment
+
+        def score(penalty: float) -> np.ndarray:
+            shrink = 1 / (1 + penalty * gamma)
+            residual = square - ((2 * shrink - shrink**2)[:, None] * projected**2).sum(axis=0)
+            return np.maximum(residual, 1e-12 * square) / max(1 - shrink.sum() / num, 1e-9) ** 2
+
+        best = smoother * penalties[np.argmin([score(penalty) for penalty in penalties], axis=0)]
+        return vectors @ (projected / (1 + best * gamma[:, None]))
+
+    return solve
 
 
-def weighted_gram(A: sparse.csr_array, weights: np.ndarray) -> np.ndarray:
-    """A^T diag(weights) A, dense."""
+def weighted_gram(A: sparse.csr_array, weights: np.ndarray | None = None) -> np.ndarray:
+    """A^T diag(weights) A, dense; weights are 1 if there are none."""
     if A.nnz > 0.2 * np.prod(A.shape):  # pyright: ignore[reportCallIssue, reportArgumentType]  # polynomials: every function is everywhere
         dense = A.toarray()
-        return dense.T @ (dense * weights[:, None])
-    return (scaled(A, weights).T @ A).toarray()
+        return dense.T @ (dense if weights is None else dense * weights[:, None])
+    return ((A if weights is None else scaled(A, weights)).T @ A).toarray()
 
 
 def smooth(A: sparse.csr_array, values: np.ndarray, weights: np.ndarray, roughness: np.ndarray) -> np.ndarray:

@@ -9,96 +9,82 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import numpy as np
 from scipy import sparse
 from scipy.stats import rankdata
 
-from ._basis import Basis, JumpingBasis, penalized_least_squares, scaled, smooth, weighted_gram
+from ._basis import Basis, JumpingBasis, penalized_least_squares, penalized_pencil, scaled, smooth, weighted_gram
+from ._fit import Fit
 from ._pairs import cells
 
-if TYPE_CHECKING:
-    from ._learn import Fit
-
-_SMOOTHERS = np.array([1.0, 3.0, 10.0, 30.0, 100.0])  # than cross-validation asks, too little for some families
+_SMOOTHERS = np.array(
+    [1.0, 3.0, 10.0, 30.0, 100.0]
+)  # times the penalty of cross-validation, often too little for means
 _BESIDE = 5.0  # widths from a kink, where nothing of it is left; on it a few samples would decide alone
 _REGION, _REGIONS = 256, 128  # samples of a region, or more; regions, or fewer
 _STRICT = 4  # a Hessian off by half in a region halves the weight of its covariances
-_SAMPLES_A_FUNCTION = 50  # of a field of variance, or more: weights that follow single samples follow their noise
-_INTERVALS = 2, 8  # of its splines, least and most
-_STEPS, _STEEPEST = 10, 5.0  # of its fit; of a step, relative to the variance
-_LEAST = 1e-12  # variance, of the mean one
-_MOST = 20_000  # samples to which fields are fitted, and that choose a first metric
-_WRONG = 2.0  # scale, at most
+_MOST_SCALE = 2.0  # of what a scale may be, up or down
+_SAMPLES_A_FUNCTION, _MOST_FUNCTIONS = 50, 350  # of fields: weights that follow single samples follow their noise
+_FEWEST_INTERVALS, _MOST_INTERVALS = 2, 8  # of their splines
+_SCORINGS = 10  # steps to a field of variance
+_STEEPEST = 5.0  # of a square in a step, times its variance
+_LEAST_VARIANCE = 1e-3  # times the mean: where nothing fluctuated, nothing is known of it
+_LEAST_REST = 0.03  # deviation of what other components leave of one, before it is called rounding
+_ENOUGH = 20_000  # samples for a field, or to choose a first metric
 _ROWS = 1 << 16  # samples at a time
 
 
-@dataclass(frozen=True, eq=False)
-class _System:
-    """Least squares of A c = y: A^T A, A^T y, y^T y and the number of rows."""
-
-    gram: np.ndarray
-    moment: np.ndarray
-    square: float
-    count: int
-
-    def __add__(self, other: "_System") -> "_System":
-        moment, square, count = self.moment + other.moment, self.square + other.square, self.count + other.count
-        return _System(self.gram + other.gram, moment, square, count)
-
-    def misfit(self, c: np.ndarray) -> float:
-        """|A c - y|^2 without y^T y."""
-        return float(c @ (self.gram @ c - 2 * self.moment))
-
-
-def with_covariances(fit: "Fit", z: np.ndarray, u: np.ndarray, theta: np.ndarray, num_sites: int) -> "Fit":
+def with_covariances(fit: Fit, z: np.ndarray, u: np.ndarray, theta: np.ndarray, num_sites: int) -> Fit:
     """The fit with phi refitted to the same statistics f by weighted least squares.
 
-    r = sqrt(N) (f - E f) are residuals from the means of `fit`. With W whitening them by smooth fields over the
-    parameters u, the equations of a sample are W grad phi = W f, and W Hess phi W^T = W r r^T W^T / scale, where scale
-    takes out what the covariances are too large by if f is: that is left to the means. Of several smoothers the one
-    whose Hessians come closest to the covariances is taken.
+    r = sqrt(N) (f - E f) are residuals from the means of `fit`, and W whitens them by smooth fields over the parameters
+    u. The equations of a sample are W grad phi = W f and W Hess phi W^T = W r r^T W^T / scale. Covariances of s f are
+    s^2 times too large, its means s times: scale = s makes them agree, so that pairs alone decide how large f is.
     """
-    basis, root = fit.basis, math.sqrt(num_sites)
+    basis, root, num = fit.basis, math.sqrt(num_sites), len(z)
     f = z @ fit.directions + fit.offset
-    residuals = root * (f - fit.mean(theta))
-    whiten = _whitening(residuals, u)
-    white = np.einsum("npa,na->np", whiten, residuals)
-    means = _in_parts(len(f), lambda part: _mean_rows(basis, theta[part], root * whiten[part], f[part]))
-    clear = np.ones(len(f), bool) if basis.kink is None else np.abs(basis.kink(theta)) > _BESIDE * basis.kink.width
-    some = np.flatnonzero(clear)[:: _every(int(clear.sum()))]
-    first = min(_solved(fit, means), key=lambda each: _distance(each, theta[some], whiten[some], white[some]))
-    weights, scale = _weights(_whitened(first, theta, whiten), white, u)
-    weights *= clear[:, None, None]
-    white /= math.sqrt(scale)
-    covariances = _in_parts(
-        len(f), lambda part: _covariance_rows(basis, theta[part], whiten[part], white[part], weights[part])
+    r = root * (f - fit.mean(theta))
+    W = _whitening(r, u)
+    white = np.einsum("npa,na->np", W, r)
+    parts = [slice(start, start + _ROWS) for start in range(0, num, _ROWS)]
+    means = _system(rows for part in parts for rows in _mean_rows(basis, theta[part], root * W[part], f[part]))
+    clear = np.ones(num, bool) if basis.kink is None else np.abs(basis.kink(theta)) > _BESIDE * basis.kink.width
+    if not clear.any():
+        return dataclasses.replace(fit, coefficients=_solution(basis, *means))
+    weights, scale = np.zeros_like(W), 1.0
+    first = _closest(fit, means, theta[clear], W[clear], white[clear])
+    weights[clear], scale = _weights(_whitened_metric(first, theta[clear], W[clear]), white[clear], u[clear])
+    covariances = _system(
+        rows
+        for part in parts
+        for rows in _covariance_rows(basis, theta[part], W[part], white[part] / math.sqrt(scale), weights[part])
     )
-    return min(_solved(fit, means + covariances), key=lambda each: covariances.misfit(each.coefficients))
+    both = (a + b for a, b in zip(means, covariances, strict=True))
+    return dataclasses.replace(fit, coefficients=_solution(basis, *both))
 
 
-def _in_parts(num: int, rows: Callable[[slice], list[tuple[sparse.csr_array, np.ndarray]]]) -> _System:
-    """The system of the rows (A, y) of all samples, which are large, a part at a time."""
-    systems = (
-        _System(weighted_gram(A, np.ones(len(y))), A.T @ y, float(y @ y), int(np.count_nonzero(y)))
-        for start in range(0, num, _ROWS)
-        for A, y in rows(slice(start, start + _ROWS))
-    )
-    return functools.reduce(operator.add, systems)
+def _system(rows: Iterable[tuple[sparse.csr_array, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, float, int]:
+    """A^T A, A^T y, y^T y and the number of equations, of many A c = y; those of weight 0 are none."""
+    gram, moment, square, count = 0, 0, 0.0, 0
+    for A, y in rows:
+        gram, moment, square = gram + weighted_gram(A), moment + A.T @ y, square + float(y @ y)
+        count += int(np.count_nonzero(abs(A).sum(axis=1)))
+    return np.asarray(gram), np.asarray(moment), square, count
 
 
-def _mean_rows(basis: Basis, theta, whiten, f) -> list[tuple[sparse.csr_array, np.ndarray]]:
+def _mean_rows(basis: Basis, theta, W, f) -> list[tuple[sparse.csr_array, np.ndarray]]:
     """W grad phi = W f."""
     gradients = [basis.gradient(theta, a) for a in range(basis.dim)]
-    values = np.einsum("npa,na->pn", whiten, f)
-    rows = ([scaled(gradients[a], whiten[:, p, a]) for a in range(p + 1)] for p in range(basis.dim))
-    return [(functools.reduce(operator.add, terms), values[p]) for p, terms in enumerate(rows)]
+    values = np.einsum("npa,na->pn", W, f)
+    return [
+        (functools.reduce(operator.add, (scaled(gradients[a], W[:, p, a]) for a in range(p + 1))), values[p])
+        for p in range(basis.dim)
+    ]
 
 
-def _covariance_rows(basis: Basis, theta, whiten, white, weights) -> list[tuple[sparse.csr_array, np.ndarray]]:
+def _covariance_rows(basis: Basis, theta, W, white, weights) -> list[tuple[sparse.csr_array, np.ndarray]]:
     """W Hess phi W^T = white white^T, each element of the lower triangle by the root of its weight."""
     lower = [(a, b) for a in range(basis.dim) for b in range(a + 1)]
     hessians = {(a, b): basis.hessian(theta, a, b) for a, b in lower}
@@ -106,7 +92,7 @@ def _covariance_rows(basis: Basis, theta, whiten, white, weights) -> list[tuple[
     for p, q in lower:
         root = np.sqrt(weights[:, p, q])
         terms = (
-            scaled(hessians[max(a, b), min(a, b)], root * whiten[:, p, a] * whiten[:, q, b])
+            scaled(hessians[max(a, b), min(a, b)], root * W[:, p, a] * W[:, q, b])
             for a in range(p + 1)
             for b in range(q + 1)
         )
@@ -114,77 +100,35 @@ def _covariance_rows(basis: Basis, theta, whiten, white, weights) -> list[tuple[
     return rows
 
 
-def _whitened(fit: "Fit", theta: np.ndarray, whiten: np.ndarray) -> np.ndarray:
+def _solution(basis: Basis, gram, moment, square, count) -> np.ndarray:
+    return penalized_least_squares(gram, moment[:, None], np.array([square]), count, basis.roughness)[:, 0]
+
+
+def _closest(fit: Fit, means: tuple, theta: np.ndarray, W: np.ndarray, white: np.ndarray) -> Fit:
+    """Of fits to means alone, by smoother, the one of least mean |W Hess phi W^T - white white^T|^2."""
+    gram, moment, square, count = means
+    columns, squares = np.tile(moment[:, None], len(_SMOOTHERS)), np.full(len(_SMOOTHERS), square)
+    c = penalized_least_squares(gram, columns, squares, count, fit.basis.roughness, _SMOOTHERS)
+    some = _enough(len(theta))
+
+    def distance(each: Fit) -> float:
+        metric = _whitened_metric(each, theta[some], W[some])
+        return float((metric**2).sum() - 2 * np.einsum("np,npq,nq->", white[some], metric, white[some]))
+
+    return min((dataclasses.replace(fit, coefficients=each) for each in c.T), key=distance)
+
+
+def _whitened_metric(fit: Fit, theta: np.ndarray, W: np.ndarray) -> np.ndarray:
     """W Hess phi W^T `[n, dim, dim]`."""
-    return whiten @ fit.fisher_metric(theta) @ whiten.transpose(0, 2, 1)
-
-
-def _distance(fit: "Fit", theta: np.ndarray, whiten: np.ndarray, white: np.ndarray) -> float:
-    """Mean |W Hess phi W^T - white white^T|^2 without what does not depend on phi."""
-    metric = _whitened(fit, theta, whiten)
-    return float((metric**2).sum() - 2 * np.einsum("np,npq,nq->", white, metric, white)) / len(theta)
-
-
-def _solved(fit: "Fit", system: _System) -> list["Fit"]:
-    """One for each smoother."""
-    num = len(_SMOOTHERS)
-    moment = np.tile(system.moment[:, None], num)
-    c = penalized_least_squares(
-        system.gram, moment, np.full(num, system.square), system.count, fit.basis.roughness, _SMOOTHERS
-    )
-    return [dataclasses.replace(fit, coefficients=each) for each in c.T]
-
-
-def _whitening(residuals: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """W `[n, dim, dim]`, lower triangular: W r has components of variance 1 that are not correlated, at every u.
-
-    One component after another is divided by its deviation, freed of what those before it tell, and divided again
-    (Pourahmadi 1999), all by smooth fields.
-    """
-    num, dim = residuals.shape
-    fewest, most = _INTERVALS
-    intervals = int(np.clip((num / _SAMPLES_A_FUNCTION) ** (1 / u.shape[1]) - 3, fewest, most))
-    basis = JumpingBasis(u, None, intervals if u.shape[1] <= 3 else fewest, fewest)
-    A, roughness, some = basis(), basis.roughness, slice(None, None, _every(num))
-    whiten = np.zeros((num, dim, dim))
-    for p in range(dim):
-        row = whiten[:, p]
-        row[:, p] = 1 / _deviation(A, residuals[:, p], roughness)
-        if p:
-            before = whiten[:, :p]
-            white = np.einsum("nqa,na->nq", before, residuals)
-            design = sparse.csr_array(sparse.hstack([scaled(A[some], column) for column in white[some].T]))
-            value = (row * residuals)[some].sum(axis=1, keepdims=True)
-            c = smooth(design, value, np.ones(len(value)), np.kron(np.eye(p), roughness)).reshape(p, -1)
-            row -= np.einsum("nq,nqa->na", A @ c.T, before)
-            row /= _deviation(A, (row * residuals).sum(axis=1), roughness)[:, None]
-    return whiten
-
-
-def _deviation(A: sparse.csr_array, values: np.ndarray, roughness: np.ndarray) -> np.ndarray:
-    """Standard deviations `[n]`, roots of the exp(A c) most likely for squares of Gamma distribution, by scoring."""
-    some = slice(None, None, _every(len(values)))
-    design, mean = A[some], (values**2).mean() + 1e-300
-    square, ones = values[some] ** 2 / mean, np.ones(design.shape[0])
-    c = smooth(design, np.log(square + 1e-8)[:, None], ones, roughness)
-    for _ in range(_STEPS):
-        level = np.maximum(design @ c, math.log(_LEAST))
-        off = np.clip(square[:, None] * np.exp(-level) - 1, -1, _STEEPEST)
-        c = smooth(design, level + off, ones, roughness)
-    return np.exp(np.maximum(A @ c, math.log(_LEAST))[:, 0] / 2) * math.sqrt(mean)
-
-
-def _every(num: int) -> int:
-    """Every which of so many samples is taken where _MOST are enough."""
-    return -(-num // _MOST)
+    return W @ fit.fisher_metric(theta) @ W.transpose(0, 2, 1)
 
 
 def _weights(metric: np.ndarray, white: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, float]:
     """Weights `[n, dim, dim]` of white white^T, whose mean a whitened metric is, and the scale that brings it there.
 
-    A weight is one over the variance in the sample's region, at least that of normal variables, and less where the
-    metric of the means is off by more than noise: statistics that fluctuate though no parameter moves them are no
-    metric.
+    A weight is one over the variance in the sample's region, or over that of normal variables if this is larger, and
+    less where the metric of the means is off by more than noise: statistics that fluctuate though no parameter moves
+    them are no metric.
     """
     num, dim = white.shape
     regions = cells(rankdata(u, axis=0), max(_REGION, num // _REGIONS), np.random.default_rng(0))
@@ -197,13 +141,63 @@ def _weights(metric: np.ndarray, white: np.ndarray, u: np.ndarray) -> tuple[np.n
     scale = 1.0
     for _ in range(2):
         off = (scale * expected / found - 1) ** 2 - 2 / (dim * count)
-        trust = count / (1 + _STRICT * np.maximum(off, 0))
-        scale = float(np.clip(trust @ found / max(trust @ expected, 1e-300), 1 / _WRONG, _WRONG))
-    trust = (trust / count)[regions]
+        trust = 1 / (1 + _STRICT * np.maximum(off, 0))
+        ratio = (trust * count) @ found / max((trust * count) @ expected, 1e-300)
+        scale = float(np.clip(ratio, 1 / _MOST_SCALE, _MOST_SCALE))
     weights = np.empty((num, dim, dim))
     for p in range(dim):
         for q in range(p + 1):
             product = white[:, p] * white[:, q]
             variance = np.maximum(mean(product**2) - mean(product) ** 2, 2 if p == q else 1)
-            weights[:, p, q] = weights[:, q, p] = trust / variance[regions]
+            weights[:, p, q] = weights[:, q, p] = (trust / variance)[regions]
     return weights, scale
+
+
+def _whitening(r: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """W `[n, dim, dim]`, lower triangular: W r has components of variance about 1, not correlated, at every u.
+
+    One component after another is divided by its deviation, freed of what those before it tell, and divided again
+    (Pourahmadi 1999), all by smooth fields.
+    """
+    num, dim = r.shape
+    size = min(num / _SAMPLES_A_FUNCTION, _MOST_FUNCTIONS) ** (1 / u.shape[1])
+    intervals = int(np.clip(size - 3, _FEWEST_INTERVALS, _MOST_INTERVALS)) if u.shape[1] <= 3 else _FEWEST_INTERVALS
+    basis = JumpingBasis(u, None, intervals, _FEWEST_INTERVALS)
+    A, roughness, some = basis(), basis.roughness, _enough(num)
+    W, white = np.zeros((num, dim, dim)), np.empty((num, dim))
+    for p in range(dim):
+        deviation = _deviation(A, r[:, p], roughness)
+        row, rest = np.zeros((num, dim)), r[:, p] / deviation
+        row[:, p] = 1 / deviation
+        if p:
+            design = sparse.csr_array(sparse.hstack([scaled(A[some], white[some, q]) for q in range(p)]))
+            c = smooth(design, rest[some, None], np.ones(len(some)), np.kron(np.eye(p), roughness)).reshape(p, -1)
+            told = A @ c.T
+            rest = rest - (told * white[:, :p]).sum(axis=1)
+            deviation = np.maximum(_deviation(A, rest, roughness), _LEAST_REST)
+            row = (row - np.einsum("nq,nqa->na", told, W[:, :p])) / deviation[:, None]
+            rest = rest / deviation
+        W[:, p], white[:, p] = row, rest
+    return W
+
+
+def _deviation(A: sparse.csr_array, values: np.ndarray, roughness: np.ndarray) -> np.ndarray:
+    """Standard deviations `[n]`, roots of the exp(A c) most likely for squares of Gamma distribution, by scoring."""
+    some = _enough(len(values))
+    design, mean = A[some], (values**2).mean() + 1e-300
+    square, num = values[some] ** 2 / mean, len(some)
+    pencil = penalized_pencil(weighted_gram(design), roughness)
+
+    def smoothed(level: np.ndarray) -> np.ndarray:
+        return pencil((design.T @ level)[:, None], np.array([level @ level]), num)[:, 0]
+
+    c = smoothed(np.log(square + _LEAST_VARIANCE))
+    for _ in range(_SCORINGS):
+        level = np.maximum(design @ c, math.log(_LEAST_VARIANCE))
+        c = smoothed(level + np.clip(square * np.exp(-level) - 1, -1, _STEEPEST))
+    return np.exp(np.maximum(A @ c, math.log(_LEAST_VARIANCE)) / 2) * math.sqrt(mean)
+
+
+def _enough(num: int) -> np.ndarray:
+    """Which of `num` samples are taken where _ENOUGH of them are."""
+    return np.linspace(0, num - 1, min(num, _ENOUGH)).astype(int)

@@ -12,10 +12,11 @@ from hessfast import _arrays, _checks
 from ..grid import Grid
 from ..result import Posterior, bundled, normalise
 from ._basis import Hyperplane
-from ._learn import Fit, learn, sharpen
+from ._fit import Fit
+from ._learn import learn, sharpen
 
 _SAMPLES_A_COMPONENT = 300  # at least; with fewer S would be noise
-_SAMPLES_A_PREDICTOR = 20  # of the linear prediction of parameters
+_SAMPLES_AN_AXIS = 20  # at least, of those from which parameters are predicted
 _FEWEST_SAMPLES = 30  # that have a feature; the weight of a rarer one may be infinite
 _MARGIN = 0.05  # of the range of the parameters of the fit: so far beyond it phi is extrapolated
 
@@ -79,9 +80,9 @@ class ExponentialFamilyPosterior:
             num_sites: N, by which exponents are divided; f, phi and metric are per site.
             features: maps what `fit` and others are given as samples to z, `[n, num_features]`; None if they are z.
             to_natural: maps the parameters, `[n, dim]`, to natural ones; None if they are natural.
-            num_components: most combinations of the features that are kept; one for 300 samples at most. They are the
-                linear predictions of the parameters and principal components, those of largest variance: give features
-                on one scale. A feature that fewer than 30 samples have, or a tenth of fewer than 300, is dropped.
+            num_components: most combinations of the features that are kept; one for 300 samples at most, and dim at
+                least. They are the linear prediction of the parameters and what else varies most: give features on one
+                scale. A feature that fewer than 30 samples have, or a tenth of fewer than 300, is dropped.
             resolution: intervals of the splines (degree of the polynomials); by default from the number of samples.
             kink: whether to look for one.
             sufficient: whether the features are the sufficient statistics, dim of them, per site: then only phi is
@@ -133,7 +134,7 @@ class ExponentialFamilyPosterior:
         if self.sufficient:
             rotation = np.eye(dim)
         else:
-            most = min(self.num_components, max(num // _SAMPLES_A_COMPONENT, dim))
+            most = max(min(self.num_components, num // _SAMPLES_A_COMPONENT), dim)
             rotation = _axes(z - center, theta - theta.mean(axis=0), most)
         components = (z - center) @ rotation
         options = theta, self.num_sites, self.kink, self.resolution, self.sufficient, self.seed
@@ -289,16 +290,20 @@ class ExponentialFamilyPosterior:
 def _axes(centred: np.ndarray, theta: np.ndarray, most: int) -> np.ndarray:
     """Orthonormal axes `[num_features, components]`, `most` or fewer, of features that many samples have.
 
-    Along some their linear prediction of theta changes; along the others their variance is largest.
+    If there are more, the first span the linear prediction of theta, and others have the largest variance of what is
+    left.
     """
     common = _common(centred)
     _, vectors = np.linalg.eigh(np.cov(centred[:, common], rowvar=False).reshape(common.sum(), -1))
-    principal = vectors[:, ::-1][:, : max(len(centred) // _SAMPLES_A_PREDICTOR, most)]
-    spread = (centred[:, common] @ principal).std(axis=0)
-    principal = principal[:, spread > 1e-6 * spread.max()]  # along others a combination is constant
+    principal = vectors[:, ::-1][:, : max(len(centred) // _SAMPLES_AN_AXIS, most)]
+    components = centred[:, common] @ principal
+    varied = components.std(axis=0) > 1e-6 * components.std(axis=0).max()  # along others a combination is constant
+    principal, components = principal[:, varied], components[:, varied]
     if principal.shape[1] > most:
-        telling = principal @ np.linalg.lstsq(centred[:, common] @ principal, theta)[0]
-        principal = np.linalg.qr(np.hstack([telling / np.linalg.norm(telling, axis=0), principal]))[0][:, :most]
+        telling = np.linalg.qr(np.linalg.lstsq(components, theta, rcond=None)[0])[0]
+        left = components - components @ telling @ telling.T
+        _, others = np.linalg.eigh(left.T @ left)
+        principal = principal @ np.hstack([telling, others[:, ::-1][:, : most - theta.shape[1]]])
     axes = np.zeros((len(common), principal.shape[1]))
     axes[common] = principal
     return axes
