@@ -212,7 +212,7 @@ def test_statistics_that_depend_on_one_another():
 def test_a_kink_as_wide_as_the_parameters_leaves_the_means():
     z, theta, covariance = normal_family(1000)
     kink = Hyperplane(np.array([1.0, 0.0]), 0.0, 0.9)
-    fit = _learn._with_potential(z[:, :2], theta, theta, 1000, 1, kink, None, np.eye(2), False)
+    fit = _learn._with_potential(z[:, :2], theta, theta, 1, kink, (6, 6), np.eye(2), False)
     metric = with_covariances(fit, z[:, :2], theta, theta, 1).fisher_metric(inner(theta))
     np.testing.assert_allclose(metric.mean(axis=0), covariance, atol=0.15)
 
@@ -403,7 +403,8 @@ def test_mixed_statistics_are_set_right_by_their_curl():
     z = z - z.mean(axis=0)
     mixed = np.array([[1.0, 0.0], [0.4, 1.0]])  # f_1 + 0.4 f_2 stands for f_1
     kept, right = (
-        _learn._with_potential(z, theta, theta, 5000, 50, None, None, 50 * mixed, allowed) for allowed in (False, True)
+        _learn._with_potential(z, theta, theta, 50, None, _learn._intervals(None, 5000, 2), 50 * mixed, allowed)
+        for allowed in (False, True)
     )
     np.testing.assert_allclose(kept.directions, mixed)
     assert np.abs(right.directions - np.eye(2)).max() < 0.3

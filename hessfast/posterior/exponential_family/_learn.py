@@ -34,7 +34,8 @@ def learn(
     """
     plane = find_kink(z, u, theta) if kink else None
     S = num_sites * np.eye(z.shape[1]) if sufficient else _pairs.near(z, u, theta, np.random.default_rng([seed, 0]))
-    fit = _with_potential(z, u, theta, len(gauge), num_sites, plane, resolution, S, not sufficient)
+    intervals = _intervals(resolution, len(gauge), theta.shape[1])
+    fit = _with_potential(z, u, theta, num_sites, plane, intervals, S, not sufficient)
     return with_covariances(fit, z, u, theta, num_sites).centred(gauge)
 
 
@@ -56,31 +57,34 @@ def sharpen(
     """
     S = fit.directions * num_sites
     S = S if sufficient else _pairs.far(z, u, theta, S, np.random.default_rng([seed, 1]))
-    plane = fit.basis.kink
-    fit = _with_potential(z, u, theta, len(theta), num_sites, plane, resolution, S, not sufficient, robust=True)
+    intervals = _intervals(resolution, len(theta), theta.shape[1])
+    fit = _with_potential(z, u, theta, num_sites, fit.basis.kink, intervals, S, not sufficient, robust=True)
     fit = fit.centred(theta)
     f = z @ fit.directions + fit.offset
     c = calibrate(fit.basis, theta, f, fit.coefficients, num_sites, np.random.default_rng([seed, 2]))
     return dataclasses.replace(fit, coefficients=c)
 
 
-def _with_potential(z, u, theta, num, num_sites, plane, resolution, S, mixed, robust=False) -> Fit:
+def _with_potential(z, u, theta, num_sites, plane, intervals, S, mixed, robust=False) -> Fit:
     """phi fitted to the means of the statistics S^T z, which `mixed` allows to be mixed with one another.
 
-    As fine as is right for `num` samples.
+    `intervals` are those of the splines of means, and of phi.
     """
-    dim, means, error = theta.shape[1], None, 0.0
+    dim, means, error, (coarse, fine) = theta.shape[1], None, 0.0, intervals
     if mixed:
-        coarse = resolution or _resolution(num, dim, 1)
         side = None if plane is None else plane.side(theta)
         jumping = JumpingBasis(u, side, coarse, max(coarse // 2, 2))
         A = jumping()
         means = A @ smooth(A, z @ S, np.ones(len(z)), jumping.roughness)
         error = math.sqrt(z.shape[1] / len(z))  # of a regression on so many features
-    resolution = resolution or _resolution(num, dim, 2)
-    basis = Basis(theta, plane, resolution, max(resolution // 2, 2))
+    basis = Basis(theta, plane, fine, max(fine // 2, 2))
     c, B = fit_potential(basis, theta, z @ S, means, error, robust)
     return Fit(S @ (np.eye(dim) + B).T / num_sites, np.zeros(dim), basis, c / num_sites, B)
+
+
+def _intervals(resolution: int | None, num: int, dim: int) -> tuple[int, int]:
+    """Of the splines of means and of phi: as given, or as is right for `num` samples."""
+    return resolution or _resolution(num, dim, 1), resolution or _resolution(num, dim, 2)
 
 
 def _resolution(num: int, dim: int, factor: int) -> int:
