@@ -99,6 +99,9 @@ def test_a_report_has_every_row(finished):
     text = reproduce.table(report)
     assert (folder / "table.txt").read_text() == text + "\n"
     assert f"{error['ours']:.4f}" in text and f"{metric['ours']:.1%}" in text
+    earlier = json.loads((folder / "report.json").read_text())
+    del earlier["rows"]["ours"]["metric"]  # as a row kept by an earlier version
+    assert len(reproduce.table(earlier).splitlines()) == len(text.splitlines())
 
 
 def test_fitted_models_and_figures_are_there(finished):

@@ -28,7 +28,7 @@ def table(report: dict[str, Any]) -> str:
         raw = "".join(f"{row[key]:11.4f}" for key in ("F", "dF_dp1", "dF_dp2"))
         relative = "".join(f"{row['normalised'][key]:8.4f}" for key in ("F", "dF_dp1", "dF_dp2"))
         gap = "" if row["nats_gap"] is None else f"{row['nats_gap']['median']:.2f}"
-        metric = "" if row["metric"] is None else f"{row['metric']['deviation'][1]:.1%}"
+        metric = f"{row['metric']['deviation'][1]:.1%}" if row.get("metric") else ""  # rows kept earlier have none
         called = _NAMES[name] + (", reduced" if name == "paper_method" and not published else "")
         lines.append(f"{called:<34}{raw}   {relative}{metric:>8}{gap:>8}{row['seconds']:7.1f}")
     for name, row in report["published"].items():

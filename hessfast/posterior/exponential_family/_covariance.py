@@ -19,9 +19,7 @@ from ._basis import Basis, JumpingBasis, penalized_least_squares, penalized_penc
 from ._fit import Fit
 from ._pairs import cells
 
-_SMOOTHERS = np.array(
-    [1.0, 3.0, 10.0, 30.0, 100.0]
-)  # times the penalty of cross-validation, often too little for means
+_SMOOTHERS = np.array([1.0, 3.0, 10.0, 30.0, 100.0])  # times the penalty of cross-validation, too little for some means
 _BESIDE = 5.0  # widths from a kink, where nothing of it is left; on it a few samples would decide alone
 _REGION, _REGIONS = 256, 128  # samples of a region, or more; regions, or fewer
 _STRICT = 4  # a Hessian off by half in a region halves the weight of its covariances
@@ -33,7 +31,7 @@ _STEEPEST = 5.0  # of a square in a step, times its variance
 _LEAST_VARIANCE = 1e-3  # times the mean: where nothing fluctuated, nothing is known of it
 _LEAST_REST = 0.03  # deviation of what other components leave of one, before it is called rounding
 _ENOUGH = 20_000  # samples for a field, or to choose a first metric
-_ROWS = 1 << 16  # samples at a time
+_NUMBERS = 1 << 23  # of second derivatives at a time
 
 
 def with_covariances(fit: Fit, z: np.ndarray, u: np.ndarray, theta: np.ndarray, num_sites: int) -> Fit:
@@ -48,12 +46,13 @@ def with_covariances(fit: Fit, z: np.ndarray, u: np.ndarray, theta: np.ndarray, 
     r = root * (f - fit.mean(theta))
     W = _whitening(r, u)
     white = np.einsum("npa,na->np", W, r)
-    parts = [slice(start, start + _ROWS) for start in range(0, num, _ROWS)]
+    step = max(_NUMBERS // (basis.values(theta[:1]).nnz * basis.dim * (basis.dim + 1) // 2), 1)
+    parts = [slice(start, start + step) for start in range(0, num, step)]
     means = _system(rows for part in parts for rows in _mean_rows(basis, theta[part], root * W[part], f[part]))
     clear = np.ones(num, bool) if basis.kink is None else np.abs(basis.kink(theta)) > _BESIDE * basis.kink.width
     if not clear.any():
         return dataclasses.replace(fit, coefficients=_solution(basis, *means))
-    weights, scale = np.zeros_like(W), 1.0
+    weights = np.zeros_like(W)
     first = _closest(fit, means, theta[clear], W[clear], white[clear])
     weights[clear], scale = _weights(_whitened_metric(first, theta[clear], W[clear]), white[clear], u[clear])
     covariances = _system(
