@@ -29,20 +29,19 @@ class Ising:
         self.size, self.num_sites, self.grid = size, size**2, Grid.cells(*self.box, CELLS)
         self.pixels = _pixels(size, pixels)  # a side of the images that networks see
         self.T, self.H = self.grid.points.reshape(-1, 2).T
-        self.log_z = ising.LogPartitionTable.load()(self.T, self.H)
-        theta = self.natural(np.column_stack([self.T, self.H]))
-        self.means = self._means(theta)
-        slopes = [(self._means(theta + e) - self._means(theta - e)) / (2 * _STEP) for e in _STEP * np.eye(2)]
+        table, theta = ising.LogPartitionTable.load(), self.natural(np.column_stack([self.T, self.H]))
+
+        def means(theta: np.ndarray) -> np.ndarray:
+            T, H = 1 / theta[:, 0], theta[:, 1] / theta[:, 0]
+            return np.column_stack([-table.mean_bond_energy(T, H), table.mean_magnetization(T, H)])
+
+        self.log_z, self.means = table(self.T, self.H), means(theta)
+        slopes = [(means(theta + e) - means(theta - e)) / (2 * _STEP) for e in _STEP * np.eye(2)]
         self.metric = (np.stack(slopes, axis=1) + np.stack(slopes, axis=2)) / 2  # per site, in natural parameters
 
     @staticmethod
     def natural(parameters: np.ndarray) -> np.ndarray:
         return np.stack([1 / parameters[..., 0], parameters[..., 1] / parameters[..., 0]], axis=-1)
-
-    @staticmethod
-    def _means(theta: np.ndarray) -> np.ndarray:
-        T, H, table = 1 / theta[:, 0], theta[:, 1] / theta[:, 0], ising.LogPartitionTable.load()
-        return np.column_stack([-table.mean_bond_energy(T, H), table.mean_magnetization(T, H)])
 
     def plan(self, num: int, seed: int) -> Any:
         return datasets.ising_plan(num, size=self.size, seed=seed)

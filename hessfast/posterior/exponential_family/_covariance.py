@@ -17,11 +17,10 @@ from scipy.stats import rankdata
 
 from ._basis import Basis, JumpingBasis, penalized_least_squares, penalized_pencil, scaled, smooth, weighted_gram
 from ._fit import Fit
-from ._pairs import cells
+from ._pairs import regions
 
 _SMOOTHERS = np.array([1.0, 3.0, 10.0, 30.0, 100.0])  # times the penalty of cross-validation, too little for some means
 _BESIDE = 5.0  # widths from a kink, where nothing of it is left; on it a few samples would decide alone
-_REGION, _REGIONS = 256, 128  # samples of a region, or more; regions, or fewer
 _STRICT = 4  # a Hessian off by half in a region halves the weight of its covariances
 _MOST_SCALE = 2.0  # of what a scale may be, up or down
 _SAMPLES_A_FUNCTION, _MOST_FUNCTIONS = 50, 350  # of fields: weights that follow single samples follow their noise
@@ -130,11 +129,11 @@ def _weights(metric: np.ndarray, white: np.ndarray, u: np.ndarray) -> tuple[np.n
     them are no metric.
     """
     num, dim = white.shape
-    regions = cells(rankdata(u, axis=0), max(_REGION, num // _REGIONS), np.random.default_rng(0))
-    count = np.bincount(regions)
+    region = regions(rankdata(u, axis=0), np.random.default_rng(0))
+    count = np.bincount(region)
 
     def mean(values):
-        return np.bincount(regions, values) / count
+        return np.bincount(region, values) / count
 
     expected, found = mean(np.trace(metric, axis1=1, axis2=2)), mean((white**2).sum(axis=1)) + 1e-300
     scale = 1.0
@@ -148,7 +147,7 @@ def _weights(metric: np.ndarray, white: np.ndarray, u: np.ndarray) -> tuple[np.n
         for q in range(p + 1):
             product = white[:, p] * white[:, q]
             variance = np.maximum(mean(product**2) - mean(product) ** 2, 2 if p == q else 1)
-            weights[:, p, q] = weights[:, q, p] = (trust / variance)[regions]
+            weights[:, p, q] = weights[:, q, p] = (trust / variance)[region]
     return weights, scale
 
 

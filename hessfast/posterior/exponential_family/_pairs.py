@@ -44,9 +44,9 @@ def near(z: np.ndarray, u: np.ndarray, theta: np.ndarray, rng: np.random.Generat
         if wider < 2 * size:
             break
         size = int(wider)
-    regions = cells(ranks, max(_REGION, num // _REGIONS), rng)
+    region = regions(ranks, rng)
     for _ in range(_PASSES):
-        trust = _trust(_log_odds(z, theta, S, *pairs), regions[pairs[0]], rounds)
+        trust = _trust(_log_odds(z, theta, S, *pairs), region[pairs[0]], rounds)
         S = logistic(z, theta, [pairs], S, trust)
     return S
 
@@ -96,31 +96,35 @@ def draw(u: np.ndarray, size: int, rounds: int, rng: np.random.Generator) -> tup
     """Pairs of samples: in each round space is halved at random into cells of about `size`, and each is paired off."""
     pairs = []
     for _ in range(rounds):
-        cell = cells(u, size, rng)
-        order = np.lexsort((rng.random(len(u)), cell))
+        cells = _cells(u, size, rng)
+        order = np.lexsort((rng.random(len(u)), cells))
         first, second = order[: len(u) // 2 * 2 : 2], order[1::2]
-        together = cell[first] == cell[second]
+        together = cells[first] == cells[second]
         pairs.append((first[together], second[together]))
     return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
 
 
-def cells(u: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """The cell of each sample, int `[n]`, of about `size` samples each: space is halved at random places."""
+def regions(ranks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The region of each sample, int `[n]`: large enough for averages, small enough to follow the parameters."""
+    return _cells(ranks, max(_REGION, len(ranks) // _REGIONS), rng)
+
+
+def _cells(u: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     num, dim = u.shape
     ascending = [np.argsort(column, kind="stable") for column in u.T]
-    cell = np.zeros(num, np.int64)
+    cells = np.zeros(num, np.int64)
     axis = int(rng.integers(dim))
     for level in range(max(round(np.log2(num / size)), 0)):
         along = ascending[(axis + level) % dim]
-        sizes = np.bincount(cell)
+        sizes = np.bincount(cells)
         small = np.uint16 if len(sizes) <= 1 << 16 else np.uint32  # of 16 bits numpy sorts by radix
-        order = along[np.argsort(cell[along].astype(small), kind="stable")]
+        order = along[np.argsort(cells[along].astype(small), kind="stable")]
         cut = rng.uniform(0.35, 0.65, len(sizes)) * sizes  # so that no two rounds have the same walls
         place = np.arange(num) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        cell[order] = 2 * cell[order] + (place >= np.repeat(cut, sizes))
-        taken = np.bincount(cell) > 0
-        cell = (np.cumsum(taken) - 1)[cell]
-    return cell
+        cells[order] = 2 * cells[order] + (place >= np.repeat(cut, sizes))
+        taken = np.bincount(cells) > 0
+        cells = (np.cumsum(taken) - 1)[cells]
+    return cells
 
 
 def logistic(z, theta, pairs, start, trust: np.ndarray | None = None, curved: int = _CURVED) -> np.ndarray:
