@@ -1,4 +1,4 @@
-"""BLAS on one thread, while numba's threads share the work."""
+"""BLAS on one thread, while threads of ours share the work."""
 
 import scipy.linalg.cython_blas  # noqa: F401  # numba's BLAS: loaded before its threads are limited
 from threadpoolctl import ThreadpoolController

@@ -7,19 +7,20 @@ d = 2 the whole system is 9 KB a hundred blocks, and the divisions and square ro
 import numba
 import numpy as np
 
+from .._threads import numbers, share
+
 
 def block_tridiagonal(diagonal, lower, right):
     solution, definite = np.zeros(right.shape), np.zeros(len(right), np.bool_)
-    if len(right):
-        _solve_all(diagonal, lower, right, solution, definite)
+    share(_solve_all, len(right), diagonal, lower, right, solution, definite)
     return solution, definite
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
-def _solve_all(diagonal, lower, right, solution, definite):
-    num, m, dim = right.shape
-    for n in numba.prange(num):
-        factors, carried = np.empty((m, dim, dim)), np.empty((max(m - 1, 1), dim, dim))
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _solve_all(queue, diagonal, lower, right, solution, definite):
+    _, m, dim = right.shape
+    factors, carried = np.empty((m, dim, dim)), np.empty((max(m - 1, 1), dim, dim))
+    for n in numbers(queue):
         definite[n] = _solve(diagonal[n], lower[n], right[n], solution[n], factors, carried)
 
 

@@ -6,8 +6,10 @@ from math import factorial
 import numba
 import numpy as np
 
+from .._threads import numbers, share
 from . import FAR
 
+_PIECE = 1024  # numbers that a thread takes at a time
 _HALVINGS = 9
 _SERIES = np.array(
     [[float(x), float(x - Fraction(float(x)))] for x in (Fraction(1, factorial(n)) for n in range(9, 0, -1))]
@@ -109,22 +111,32 @@ def _quotient(numerator, denominator):
     return _divide(numerator, (denominator, 0.0))
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
 def logistic64(high, low, denominator):
     result = np.empty(len(high), np.uint64)
-    for i in numba.prange(len(high)):
-        tail = _exp_of_minus(_quotient((high[i], low[i]), denominator[i]))
-        top = tail if high[i] < 0.0 else (1.0, 0.0)
-        result[i] = _floor64(_divide(top, _add((1.0, 0.0), tail)))
+    share(_logistic64, -(-len(high) // _PIECE), high, low, denominator, result)
     return result
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
 def one_minus_exp64(numerator, denominator):
     whole, tanh = np.empty(len(numerator), np.uint64), np.empty(len(numerator), np.uint64)
-    for i in numba.prange(len(numerator)):
-        tail = _exp_of_minus(_quotient((numerator[i], 0.0), denominator[i]))
-        p = _add((1.0, 0.0), (-tail[0], -tail[1]))
-        whole[i] = _floor64(p)
-        tanh[i] = _floor64(_divide(p, _add((1.0, 0.0), tail)))
+    share(_one_minus_exp64, -(-len(numerator) // _PIECE), numerator, denominator, whole, tanh)
     return whole, tanh
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _logistic64(queue, high, low, denominator, result):
+    for piece in numbers(queue):
+        for i in range(piece * _PIECE, min((piece + 1) * _PIECE, len(high))):
+            tail = _exp_of_minus(_quotient((high[i], low[i]), denominator[i]))
+            top = tail if high[i] < 0.0 else (1.0, 0.0)
+            result[i] = _floor64(_divide(top, _add((1.0, 0.0), tail)))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _one_minus_exp64(queue, numerator, denominator, whole, tanh):
+    for piece in numbers(queue):
+        for i in range(piece * _PIECE, min((piece + 1) * _PIECE, len(numerator))):
+            tail = _exp_of_minus(_quotient((numerator[i], 0.0), denominator[i]))
+            p = _add((1.0, 0.0), (-tail[0], -tail[1]))
+            whole[i] = _floor64(p)
+            tanh[i] = _floor64(_divide(p, _add((1.0, 0.0), tail)))

@@ -8,6 +8,7 @@ from .._heat_bath.cpu import new_bath, set_thresholds, sweep
 from .._heat_bath.update import new_planes, store
 from .._random import ISING_CFTP
 from .._random.cpu import derive, seed_streams
+from .._threads import numbers, share
 from . import rung_start
 
 _HASH_CHILD = np.uint64(HASH_CHILD)
@@ -18,16 +19,15 @@ def ising_cftp(thresholds, rungs, sample_ids, seed, size):
     root = np.uint64(derive(np.uint64(seed), np.uint64(ISING_CFTP)))
     words = np.empty((len(thresholds), 4, size // 2, -(-size // 128)), np.uint64)
     rungs = np.array(rungs, np.int64)
-    with numba.parallel_chunksize(1):
-        _sample_all(words, rungs, thresholds, sample_ids, root, size)
+    share(_sample_all, len(words), words, rungs, thresholds, sample_ids, root, size)
     return words, rungs
 
 
-@numba.njit(cache=True, parallel=True)
-def _sample_all(words, rungs, thresholds, sample_ids, root, size):
-    for i in numba.prange(len(words)):
-        bath = new_bath(size)
-        planes = new_planes(2, size)
+@numba.njit(cache=True, nogil=True)
+def _sample_all(queue, words, rungs, thresholds, sample_ids, root, size):
+    bath = new_bath(size)
+    planes = new_planes(2, size)
+    for i in numbers(queue):
         num_bits = set_thresholds(bath, thresholds[i], True)
         key = derive(root, sample_ids[i])
         while not _meet(bath, num_bits, key, rungs[i], size, planes):
@@ -57,9 +57,12 @@ def _meet(bath, num_bits, key, first_rung, size, planes):
 @numba.njit(cache=True)
 def _fill(lattice, row, size, word):
     """Set every spin from `word`, which is all ones or all zeros; unused bits stay 0."""
-    lattice[:] = word
-    if size % 128:
-        lattice[:, row - 1 :: row] &= ~np.uint64(0) >> np.uint64(64 * row - size // 2)
+    last = ~np.uint64(0) >> np.uint64(64 * row - size // 2)
+    for plane in range(4):
+        for w in range(lattice.shape[1]):  # an assignment to a slice would take 3 s to compile
+            lattice[plane, w] = word
+        for w in range(row - 1, lattice.shape[1], row):
+            lattice[plane, w] &= last
 
 
 @numba.njit(cache=True)

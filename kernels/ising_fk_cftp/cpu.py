@@ -1,13 +1,12 @@
 """The sampler of the contract in numba: words of bonds, floods, union-find and divide and conquer."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numba
 import numpy as np
 
 from .._bits import lowest_bit
 from .._random import ISING_FK_CFTP
 from .._random.cpu import derive
+from .._threads import numbers, share
 from ._bonds import GHOST, first_site, grow, scratch, sweep
 from ._clusters import find, label, outside_sites
 from ._horizon import first_horizon
@@ -22,42 +21,31 @@ def ising_fk_cftp(thresholds, sign, sample_ids, seed, size, horizon=0):
     sweeps = np.zeros(n, dtype=np.int64)
     horizons = np.full(n, horizon) if horizon else first_horizon(thresholds)
     root = np.uint64(derive(np.uint64(seed), np.uint64(ISING_FK_CFTP)))
-    # Samples cost 1 to 1000: the dear ones first, and a thread that has done its portion takes the next. A parallel
-    # loop of numba deals them out beforehand, and doubles the time to compile.
-    order = np.argsort(-horizons, kind="stable")
-    threads = numba.get_num_threads()
-    portions = np.array_split(order, -(-n // int(np.clip(n // (8 * threads), 1, 16)))) if n else []
-
-    def draw(portion):
-        if size == 128:
-            _draw_128(thresholds, sign, sample_ids, root, horizons, portion, words, sweeps)
-        else:
-            _draw(thresholds, sign, sample_ids, root, size, -(-size // 64), horizons, portion, words, sweeps)
-
-    if threads == 1:
-        list(map(draw, portions))
+    order = np.argsort(-horizons, kind="stable")  # samples cost 1 to 1000: the dear ones first
+    if size == 128:
+        share(_draw_128, n, order, thresholds, sign, sample_ids, root, horizons, words, sweeps)
     else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(draw, portions))
+        share(_draw, n, order, thresholds, sign, sample_ids, root, size, -(-size // 64), horizons, words, sweeps)
     return words, sweeps
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw_128(thresholds, sign, sample_ids, root, horizons, portion, words, sweeps):
+def _draw_128(queue, order, thresholds, sign, sample_ids, root, horizons, words, sweeps):
     """Compiled for 128 sites a row: with constants in their place cheap samples take two thirds of the time."""
-    _draw(thresholds, sign, sample_ids, root, 128, 2, horizons, portion, words, sweeps)
+    _draw(queue, order, thresholds, sign, sample_ids, root, 128, 2, horizons, words, sweeps)
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw(thresholds, sign, sample_ids, root, size, row, horizons, portion, words, sweeps):
-    """The samples whose numbers are in `portion`; a row is `row` words."""
+def _draw(queue, order, thresholds, sign, sample_ids, root, size, row, horizons, words, sweeps):
+    """A row is `row` words."""
     s = scratch(size, row)
     bottom = np.zeros((3, size * row), np.uint64)
     top = np.zeros((3, size * row), np.uint64)
     low = np.zeros((3, size * row), np.uint64)
     high = np.zeros((3, size * row), np.uint64)
     streams = np.zeros(SCRATCH, np.uint64)
-    for n in portion:
+    for k in numbers(queue):
+        n = order[k]
         planes = 3 if thresholds[n, 3] else 2
         key = derive(root, np.uint64(sample_ids[n]))
         sweeps[n] = _couple(thresholds[n], key, horizons[n], planes, size, row, bottom, top, low, high, streams, s)
@@ -70,14 +58,12 @@ def _couple(thresholds, key, horizon, planes, size, row, bottom, top, low, high,
     while True:
         apart = True
         for t in range(horizon, 0, -1):
-            step = derive(key, np.uint64(t))
+            step, is_first = derive(key, np.uint64(t)), t == horizon
+            least, most = (bottom, top) if is_first else (low, high)
             for plane in range(planes):
                 q = thresholds[2:] if plane == GHOST else thresholds[:2]
-                compare(derive(step, np.uint64(plane)), q, size, row, low[plane], high[plane], streams)
-            if t == horizon:
-                bottom[:planes] = low[:planes]
-                top[:planes] = high[:planes]
-            else:
+                compare(derive(step, np.uint64(plane)), q, size, row, least[plane], most[plane], streams)
+            if not is_first:
                 sweep(bottom, low, high, planes, size, row, s)
                 if apart:
                     sweep(top, low, high, planes, size, row, s)

@@ -5,21 +5,22 @@ import numpy as np
 
 from .._bits import popcount
 from .._heat_bath.update import load, new_planes, shift_left, shift_right
+from .._threads import numbers, share
 
 
 def ising_observables(words, size):
     energy = np.empty(len(words), np.int64)
     magnetization = np.empty(len(words), np.int64)
-    _observe_all(np.ascontiguousarray(words), size, energy, magnetization)
+    share(_observe_all, len(words), np.ascontiguousarray(words), size, energy, magnetization)
     return energy, magnetization
 
 
-@numba.njit(cache=True, parallel=True)
-def _observe_all(words, size, energy, magnetization):
+@numba.njit(cache=True, nogil=True)
+def _observe_all(queue, words, size, energy, magnetization):
     row = words.shape[3]
-    for i in numba.prange(len(words)):
-        planes = new_planes(1, size)
-        shifted = np.empty((2, size // 2 * row), np.uint64)
+    planes = new_planes(1, size)
+    shifted = np.empty((2, size // 2 * row), np.uint64)
+    for i in numbers(queue):
         load(words[i], planes)
         shift_left(planes, 2, 0, size // 2 * row, row, size // 2, shifted[0])
         shift_right(planes, 3, 0, size // 2 * row, row, size // 2, shifted[1])

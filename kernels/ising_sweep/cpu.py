@@ -8,21 +8,21 @@ from .._heat_bath.cpu import new_bath, set_thresholds, sweep
 from .._heat_bath.update import load, new_planes, store
 from .._random import ISING_SWEEP
 from .._random.cpu import derive, seed_streams
+from .._threads import numbers, share
 
 _HASH_CHILD = np.uint64(HASH_CHILD)
 
 
 def ising_sweep(words, thresholds, num_sweeps, sample_ids, seed, size) -> None:
     root = np.uint64(derive(np.uint64(seed), np.uint64(ISING_SWEEP)))
-    with numba.parallel_chunksize(1):
-        _sweep_all(words, thresholds, num_sweeps, sample_ids, root, size)
+    share(_sweep_all, len(words), words, thresholds, num_sweeps, sample_ids, root, size)
 
 
-@numba.njit(cache=True, parallel=True)
-def _sweep_all(words, thresholds, num_sweeps, sample_ids, root, size):
-    for i in numba.prange(len(words)):
-        bath = new_bath(size)
-        planes = new_planes(1, size)
+@numba.njit(cache=True, nogil=True)
+def _sweep_all(queue, words, thresholds, num_sweeps, sample_ids, root, size):
+    bath = new_bath(size)
+    planes = new_planes(1, size)
+    for i in numbers(queue):
         num_bits = set_thresholds(bath, thresholds[i], False)
         key = derive(root, sample_ids[i])
         hash_key = derive(key, _HASH_CHILD)

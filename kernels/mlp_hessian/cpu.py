@@ -12,6 +12,7 @@ from scipy import special
 
 from .._blas import one_thread
 from .._exp import exp
+from .._threads import numbers, share
 from . import ACTIVATIONS, Layer
 
 ROWS = 512  # of a block, at most: enough for BLAS, few enough for the second-level cache
@@ -50,12 +51,10 @@ def mlp_hessian(points, hidden, last, activation):
     )
     eps = np.array([_f32(-1 if layer.norm is None else layer.norm[2]) for layer in hidden])
     value, gradient, hessian = (np.empty((num, *(dim,) * order), _f32) for order in range(3))
-    threads, block = numba.get_num_threads(), max(ROWS // (1 + dim), 1)
-    threads_of_torch = torch.get_num_threads()
+    block = max(ROWS // (1 + dim), 1)
     network = widths, weights, skips, biases, gains, shifts, eps, ACTIVATIONS.index(activation)
     with one_thread():
-        _blocks(np.ascontiguousarray(x), *network, block, threads, value, gradient, hessian)
-    torch.set_num_threads(threads_of_torch)  # numba's first launch may have changed it: both may use one OpenMP
+        share(_blocks, -(-num // block), np.ascontiguousarray(x), *network, block, value, gradient, hessian)
     return tuple(torch.from_numpy(result) for result in (value, gradient, hessian))
 
 
@@ -64,19 +63,15 @@ def _flat(arrays):
     return torch.cat([tensor.reshape(-1) for tensor in tensors]).numpy()
 
 
-@numba.njit(cache=True, parallel=True)
-def _blocks(
-    x, widths, weights, skips, biases, gains, shifts, eps, activation, block, threads, value, gradient, hessian
-):
-    num_blocks = (len(x) + block - 1) // block
-    for thread in numba.prange(threads):
-        rows, widest = (1 + x.shape[1]) * block, widths.max()
-        z, a = np.empty(rows * widths.sum(), _f32), np.empty(rows * widest, _f32)
-        g, scratch = np.empty(block * widest, _f32), np.empty((5 + 2 * x.shape[1], widest), _f32)
-        for b in range(thread, num_blocks, threads):
-            some = slice(b * block, min((b + 1) * block, len(x)))
-            network = (widths, weights, skips, biases, gains, shifts, eps, activation)
-            _block(x[some], network, z, a, g, scratch, value[some], gradient[some], hessian[some])
+@numba.njit(cache=True, nogil=True)
+def _blocks(queue, x, widths, weights, skips, biases, gains, shifts, eps, activation, block, value, gradient, hessian):
+    rows, widest = (1 + x.shape[1]) * block, widths.max()
+    z, a = np.empty(rows * widths.sum(), _f32), np.empty(rows * widest, _f32)
+    g, scratch = np.empty(block * widest, _f32), np.empty((5 + 2 * x.shape[1], widest), _f32)
+    network = (widths, weights, skips, biases, gains, shifts, eps, activation)
+    for b in numbers(queue):
+        some = slice(b * block, min((b + 1) * block, len(x)))
+        _block(x[some], network, z, a, g, scratch, value[some], gradient[some], hessian[some])
 
 
 @numba.njit(cache=True)
@@ -123,7 +118,8 @@ def _block(x, network, z, a, g, scratch, value, gradient, hessian):
             weight = weights[first_w : first_w + width * before].reshape(width, before)
             back = a[: num * before].reshape(num, before)
             np.dot(gs, weight, back)
-            g[: num * before] = a[: num * before]
+            for k in range(num * before):  # an assignment of slices would take 3 s to compile
+                g[k] = a[k]
 
 
 @numba.njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")

@@ -3,21 +3,23 @@
 import numba
 import numpy as np
 
+from .._threads import numbers, share
+
 
 def pattern_counts(cells, height, width, periodic):
     counts = np.zeros((len(cells), 1 << height * width), np.int64)
-    _count_all(np.ascontiguousarray(cells), height, width, periodic, counts)
+    share(_count_all, len(cells), np.ascontiguousarray(cells), height, width, periodic, counts)
     return counts
 
 
-@numba.njit(cache=True, parallel=True)
-def _count_all(cells, height, width, periodic, counts):
+@numba.njit(cache=True, nogil=True)
+def _count_all(queue, cells, height, width, periodic, counts):
     rows, columns = cells.shape[1], cells.shape[2]
     last_row = rows if periodic else rows - height + 1
     last_column = columns + width - 1 if periodic else columns
     mask = np.int64((1 << height * width) - 1)
-    for n in numba.prange(len(cells)):
-        column = np.empty(last_column, np.int64)
+    column = np.empty(last_column, np.int64)
+    for n in numbers(queue):
         for i in range(last_row):
             for j in range(columns):
                 column[j] = cells[n, i, j]

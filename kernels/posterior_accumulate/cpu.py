@@ -11,6 +11,7 @@ import numpy as np
 
 from .._blas import one_thread
 from .._exp import exp
+from .._threads import numbers, share
 from . import ROUNDING, TOLERANCE
 
 BLOCK = 256  # queries of a block, and samples
@@ -37,11 +38,13 @@ def posterior_accumulate(queries, samples, cells, weights, offsets, num_nodes, l
             mine = slice(b * BLOCK, (b + 1) * BLOCK)
             for first in range(b if symmetric else 0, len(samples) // BLOCK, PANEL):
                 panel = slice(first * BLOCK, (first + PANEL) * BLOCK)
-                _weigh(queries[mine], samples[panel], norms_q[mine], norms_s[panel], *function, kernel, transposed)
+                norms, num_tiles = (norms_q[mine], norms_s[panel]), len(norms_s[panel]) // BLOCK
+                share(_weigh, num_tiles, queries[mine], samples[panel], *norms, *function, kernel, transposed)
                 if symmetric:
                     others = grid[first : first + PANEL]
-                    _spread_tiles(kernel, cells[mine], weights[mine], offsets, others, first == b)
-                _spread(transposed.reshape(-1, BLOCK), cells[panel], weights[panel], offsets, grid[b])
+                    share(_spread_tiles, num_tiles, kernel, cells[mine], weights[mine], offsets, others, first == b)
+                rows = transposed.reshape(-1, BLOCK)
+                share(_spread, BLOCK // _LANES, rows, cells[panel], weights[panel], offsets, grid[b])
     rows = _by_query(grid)[:num]
     if symmetric:
         _permute(rows, order)
@@ -57,10 +60,10 @@ def _squared_norms(features):
     return np.einsum("ij,ij->i", features, features, dtype=np.float64).astype(np.float32)
 
 
-@numba.njit(cache=True, parallel=True)
-def _weigh(q, s, norms_q, norms_s, laplace, scale, softening, kernel, transposed):
+@numba.njit(cache=True, nogil=True)
+def _weigh(queue, q, s, norms_q, norms_s, laplace, scale, softening, kernel, transposed):
     """The weights of all pairs, tiles [queries, samples] in `kernel` and [samples, queries] in `transposed`."""
-    for t in numba.prange(len(s) // BLOCK):
+    for t in numbers(queue):
         mine = slice(t * BLOCK, (t + 1) * BLOCK)
         tile, samples, norms = kernel[t], s[mine], norms_s[mine]
         np.dot(q, samples.T, tile)
@@ -117,19 +120,19 @@ def _decay(row, laplace, rate, softening):
         row[j] = exp(rate * row[j])
 
 
-@numba.njit(cache=True, parallel=True)
-def _spread(kernel, cells, weights, offsets, nodes):
+@numba.njit(cache=True, nogil=True)
+def _spread(queue, kernel, cells, weights, offsets, nodes):
     """nodes[cells[j] + offsets[k]] += weights[j, k] kernel[j], for kernel [samples, BLOCK] and nodes [nodes, BLOCK]."""
-    for chunk in numba.prange(BLOCK // _LANES):
+    for chunk in numbers(queue):
         lanes = slice(chunk * _LANES, (chunk + 1) * _LANES)
         for j in range(len(cells)):
             _add(nodes, kernel[j, lanes], cells[j], weights[j], offsets, lanes)
 
 
-@numba.njit(cache=True, parallel=True)
-def _spread_tiles(kernel, cells, weights, offsets, blocks, skip_first):
+@numba.njit(cache=True, nogil=True)
+def _spread_tiles(queue, kernel, cells, weights, offsets, blocks, skip_first):
     """The same for tiles [tiles, samples, BLOCK], each onto its block of [tiles, nodes, BLOCK]."""
-    for t in numba.prange(len(blocks)):
+    for t in numbers(queue):
         if t > 0 or not skip_first:
             for j in range(BLOCK):
                 _add(blocks[t], kernel[t, j], cells[j], weights[j], offsets, slice(0, BLOCK))

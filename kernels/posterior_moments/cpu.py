@@ -14,6 +14,7 @@ import numpy as np
 
 from .._blas import one_thread
 from .._exp import exp
+from .._threads import numbers, share
 
 BLOCK = 512  # queries that a thread takes
 CHUNK = 32  # blocks whose sums are kept at a time
@@ -47,7 +48,8 @@ def _chunk(y, data, centre, tau, v, left_out):
         x = data[first : first + PANEL] - centre
         halves = np.einsum("ij,ij->i", x, x) / 2
         weighed = x if k else x.astype(np.float32)
-        _panel(queries, probes, rate, left_out - first, x, weighed, halves, greatest, total, moments)
+        arguments = queries, probes, rate, left_out - first, x, weighed, halves, greatest, total, moments
+        share(_panel, whole // BLOCK, *arguments)
     with np.errstate(divide="ignore", invalid="ignore"):  # a query of NaN has no weight
         mean, products = moments[0, :num] / total[:, None], moments[1:, :num] / total[:, None]
         logarithm = greatest + np.log(total) - np.einsum("ij,ij->i", y, y) / 2 * rate
@@ -56,10 +58,10 @@ def _chunk(y, data, centre, tau, v, left_out):
     return mean, logarithm, products
 
 
-@numba.njit(cache=True, parallel=True)
-def _panel(y, v, rate, left_out, x, weighed, halves, greatest, total, moments):
+@numba.njit(cache=True, nogil=True)
+def _panel(queue, y, v, rate, left_out, x, weighed, halves, greatest, total, moments):
     """Add a panel of data to the sums of all blocks."""
-    for b in numba.prange(len(y) // BLOCK):
+    for b in numbers(queue):
         first, last = b * BLOCK, (b + 1) * BLOCK
         products, scale = np.empty((BLOCK, len(x))), np.ones(BLOCK)
         weights, sums = np.zeros((BLOCK, len(x)), weighed.dtype), np.empty((BLOCK, x.shape[1]), weighed.dtype)

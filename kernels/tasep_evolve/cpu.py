@@ -5,6 +5,7 @@ import numpy as np
 
 from .._random import TASEP_EVOLVE
 from .._random.cpu import derive
+from .._threads import numbers, share
 from ._ticks import slices
 
 _LOW_HALF = np.uint64(2**32 - 1)
@@ -12,15 +13,15 @@ _LOW_HALF = np.uint64(2**32 - 1)
 
 def tasep_evolve(words, entry_rate, exit_rate, num_sites, duration, seed, first_id):
     law = slices(num_sites, duration)
-    _chains(words, entry_rate, exit_rate, num_sites, *law, np.uint64(seed), np.uint64(first_id))
+    share(_chains, len(words), words, entry_rate, exit_rate, num_sites, *law, np.uint64(seed), np.uint64(first_id))
 
 
-@numba.njit(cache=True, parallel=True)
-def _chains(words, entry_rate, exit_rate, M, num_slices, least, thresholds, seed, first_id):
+@numba.njit(cache=True, nogil=True)
+def _chains(queue, words, entry_rate, exit_rate, M, num_slices, least, thresholds, seed, first_id):
     root = derive(seed, np.uint64(TASEP_EVOLVE))
-    for i in numba.prange(len(words)):
+    sites = np.empty(M + 2, np.uint8)  # between the reservoir that feeds and the one that drains
+    for i in numbers(queue):
         key = derive(root, first_id + np.uint64(i))
-        sites = np.empty(M + 2, np.uint8)  # between the reservoir that feeds and the one that drains
         for j in range(M):
             sites[j + 1] = (words[i, j >> 6] >> np.uint64(j & 63)) & np.uint64(1)
         sites[0], sites[M + 1] = 1, 0

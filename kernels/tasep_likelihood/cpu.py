@@ -5,6 +5,8 @@ import math
 import numba
 import numpy as np
 
+from .._threads import numbers, share
+
 _STEP = 8  # sites per pass
 _WORD = 64  # sites that share one x
 _POWERS = 2.0 ** -np.arange(129.0)
@@ -14,12 +16,13 @@ _UNDERFLOW = 1e-300  # more than 64 sites can lose below the smallest normal num
 
 
 def tasep_likelihood(log_weight, error, words, num_sites, entry_fugacity, exit_fugacity, threshold):
-    _weights(log_weight, error, words, num_sites, entry_fugacity, exit_fugacity, threshold)
+    arguments = log_weight, error, words, num_sites, entry_fugacity, exit_fugacity, threshold
+    share(_weights, len(words), *arguments)
 
 
-@numba.njit(cache=True, parallel=True)
-def _weights(log_weight, error, words, num_sites, entry_fugacity, exit_fugacity, threshold):
-    for i in numba.prange(len(words)):
+@numba.njit(cache=True, nogil=True)
+def _weights(queue, log_weight, error, words, num_sites, entry_fugacity, exit_fugacity, threshold):
+    for i in numbers(queue):
         _weight(log_weight[i], error[i], words[i], num_sites, entry_fugacity[i], exit_fugacity[i], threshold)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from .._bits import lowest_bit, popcount
 from .._random import TASEP_SAMPLE
 from .._random.cpu import derive
+from .._threads import numbers, share
 from . import LANES
 from ._brackets import keep_unmatched
 from ._exponents import below, draw_exponents
@@ -15,29 +16,28 @@ _ONES = np.uint64(2**64 - 1)
 
 
 def tasep_sample(words, exponents, entry_rate, exit_rate, num_sites, seed, first_id):
-    _samples(words, exponents, entry_rate, exit_rate, num_sites, np.uint64(seed), np.uint64(first_id))
+    arguments = words, exponents, entry_rate, exit_rate, num_sites, np.uint64(seed), np.uint64(first_id)
+    share(_samples, len(words), *arguments)
 
 
-@numba.njit(cache=True, parallel=True)
-def _samples(words, exponents, entry_rate, exit_rate, M, seed, first_id):
+@numba.njit(cache=True, nogil=True)
+def _samples(queue, words, exponents, entry_rate, exit_rate, M, seed, first_id):
     root = derive(seed, np.uint64(TASEP_SAMPLE))
     per_row = M // 64 + 1
-    share = max(1, min(16, len(words) // 64))  # samples that one scratch serves; few enough to keep all cores busy
-    for chunk in numba.prange((len(words) + share - 1) // share):
-        lanes = np.empty(4 * LANES, np.uint64)
-        rows = np.empty((2 * per_row + LANES - 1) // LANES * LANES, np.uint64)
-        openings = np.empty((7, per_row), np.uint64)
-        kept = np.empty(per_row, np.uint64)
-        draws = np.empty(2, np.uint64)
-        for i in range(chunk * share, min(len(words), (chunk + 1) * share)):
-            key = derive(root, first_id + np.uint64(i))
-            draws[0] = derive(key, np.uint64(0))
-            draws[1] = 0
-            e, f = draw_exponents(draws, M, entry_rate[i], exit_rate[i])
-            exponents[i, 0] = e
-            exponents[i, 1] = f
-            draw_rows(rows, lanes, draws, derive(key, np.uint64(1)), M, e + f)
-            _configuration(words[i], rows, openings, kept, M, e, e + f, below(draws, e + f + 1))
+    lanes = np.empty(4 * LANES, np.uint64)
+    rows = np.empty((2 * per_row + LANES - 1) // LANES * LANES, np.uint64)
+    openings = np.empty((7, per_row), np.uint64)
+    kept = np.empty(per_row, np.uint64)
+    draws = np.empty(2, np.uint64)
+    for i in numbers(queue):
+        key = derive(root, first_id + np.uint64(i))
+        draws[0] = derive(key, np.uint64(0))
+        draws[1] = 0
+        e, f = draw_exponents(draws, M, entry_rate[i], exit_rate[i])
+        exponents[i, 0] = e
+        exponents[i, 1] = f
+        draw_rows(rows, lanes, draws, derive(key, np.uint64(1)), M, e + f)
+        _configuration(words[i], rows, openings, kept, M, e, e + f, below(draws, e + f + 1))
 
 
 @numba.njit(cache=True)
