@@ -1,13 +1,14 @@
 """Work shared out to threads: whoever is free takes the next number, until none is left.
 
 The loop of a kernel stands in a function of its own, compiled with nogil=True, and runs over `numbers`; `share` calls
-that function in as many threads as numba may use. Numba's own parallel loops would take twice as long to compile, deal
-samples out beforehand though some cost a thousand times as much as others, keep Ctrl-C waiting for the last of them,
-change the number of torch's threads, and end a forked process (GNU OpenMP) or one that has threads itself (workqueue).
+that function in as many threads as numba may use. Unlike numba's parallel loops this ends soon after Ctrl-C, works in
+forked processes and in several threads of the user's, and keeps all cores busy where samples differ in cost.
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+import queue
+import threading
+import time
 
 import numba
 import numpy as np
@@ -16,88 +17,116 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
-_FEW = 4  # numbers that the caller takes before it waits for the pool
-_pool: ThreadPoolExecutor | None = None
+_SLICE = 0.05  # seconds that the caller works before it looks for Ctrl-C; or one number, if that takes longer
+_idle: queue.SimpleQueue = queue.SimpleQueue()  # of the queues by which idle threads get their tasks
 
 
-def num_threads() -> int:
-    """As many as numba may use: NUMBA_NUM_THREADS, or less by numba.set_num_threads; one if nothing is compiled."""
+def share(work, num: int, *arguments) -> None:
+    """Call work(tickets, *arguments) in several threads, which loop over `numbers(tickets)`: 0 to num - 1 among all.
+
+    Ctrl-C, or an error in any of them, is raised here; then the others stop when they are done with their number.
+    """
+    next_number, errors = np.zeros(1, np.int64), queue.SimpleQueue()
+
+    def error_of(end):
+        try:
+            work((next_number, end, end), *arguments)
+        except BaseException as error:
+            next_number[0] = num
+            return error
+
+    helpers, most = min(_num_threads(), num) - 1, 1
+    try:
+        if not getattr(work, "overloads", True):  # numba can lose a Ctrl-C while it compiles
+            _start(error_of, 0, errors)
+            _raise(errors.get())
+        for _ in range(helpers):
+            _start(error_of, num, errors)
+        while next_number[0] < num:
+            start = time.perf_counter()
+            work((next_number, num, most), *arguments)
+            if time.perf_counter() - start < _SLICE:
+                most *= 2
+        for _ in range(helpers):
+            _raise(errors.get())
+    finally:
+        next_number[0] = num
+
+
+def _raise(error) -> None:
+    if error is not None:
+        raise error
+
+
+def _num_threads() -> int:
+    """NUMBA_NUM_THREADS, or less by numba.set_num_threads; one if nothing is compiled."""
     if numba.config.DISABLE_JIT:  # pyright: ignore
         return 1
-    if not parallel._is_initialized:  # then nobody has set a number, and asking numba for it would start its threads
+    if not parallel._is_initialized:  # nobody has set a number; to ask numba would start its threads and change torch's
         return numba.config.NUMBA_NUM_THREADS  # pyright: ignore
     return numba.get_num_threads()
 
 
-def share(work, num: int, *arguments) -> None:
-    """Call work(queue, *arguments) in several threads, where it loops over `numbers(queue)`: 0 to num - 1 among all.
-
-    What it raises in one of them is raised here, and so is Ctrl-C; arguments may then be written for a moment longer.
-    """
-    taken, tasks = np.zeros(1, np.int64), []
-
-    def submit():
-        tasks.append(_threads().submit(work, (taken, num, num), *arguments))
-
+def _start(task, argument, results) -> None:
+    """Have an idle thread, or else a new one, put task(argument) into `results`."""
     try:
-        for _ in range(min(num_threads(), num) - 1):
-            submit()
-        # The pool takes 50 us to answer, so the caller begins. But it must not compile, because numba can lose a
-        # Ctrl-C, nor work for long, because a Ctrl-C would have to wait.
-        if num > 0 and getattr(work, "overloads", True):
-            work((taken, num, _FEW), *arguments)
-        if taken[0] < num:
-            submit()
-        for task in tasks:
-            if taken[0] < num or not task.cancel():
-                task.result()
-    except BaseException:
-        taken[0] = num  # the threads stop when they are done with the number they have
-        raise
+        tasks = _idle.get_nowait()
+    except queue.Empty:
+        tasks = queue.SimpleQueue()
+        try:
+            threading.Thread(target=_serve, args=(tasks,), name="hessfast", daemon=True).start()
+        except RuntimeError:  # no more threads, as when the interpreter ends
+            results.put(task(argument))
+            return
+    tasks.put((task, argument, results))
 
 
-def _threads() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, "hessfast")  # pyright: ignore
-    return _pool
+def _serve(tasks) -> None:
+    while True:
+        _do(tasks, *tasks.get())
+
+
+def _do(tasks, task, argument, results) -> None:  # a function: an idle thread must not hold the arrays of its last task
+    result = task(argument)
+    _idle.put(tasks)
+    results.put(result)
 
 
 def _forget_threads() -> None:
     """A forked process has none of its parent's threads."""
-    global _pool
-    _pool = None
+    global _idle
+    _idle = queue.SimpleQueue()
 
 
 os.register_at_fork(after_in_child=_forget_threads)
 
 
 @numba.njit  # not cached: numba cannot loop over a generator that it has read from its cache
-def numbers(queue):
-    """The numbers that no other thread has taken."""
-    taken, num, most = queue
+def numbers(tickets):
+    """The numbers below `end` that no other thread has taken, at most `most`."""
+    next_number, end, most = tickets
     for _ in range(most):
-        i = _take(taken)  # pyright: ignore[reportCallIssue]
-        if i >= num:
+        number = _take(next_number)  # pyright: ignore[reportCallIssue]
+        if number >= end:
             break
-        yield i
+        yield number
 
 
 @intrinsic
-def _take(typing_context, taken):
-    """taken[0], and add one to it, as one step between which no other thread comes."""
+def _take(typing_context, next_number):
+    """next_number[0], and add one to it, as one step between which no other thread comes."""
 
     def codegen(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
 
-    return types.int64(taken), codegen
+    return types.int64(next_number), codegen
 
 
-def _take_numpy(taken):
+def _take_numpy(next_number):
     """`_take` without LLVM, for NUMBA_DISABLE_JIT=1, where there is one thread."""
-    taken[0] += 1
-    return taken[0] - 1
+    next_number[0] += 1
+    return next_number[0] - 1
 
 
 if numba.config.DISABLE_JIT:  # pyright: ignore

@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
-import numba
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
+
+from .threads import threads
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "examples").glob("*.md"))
@@ -27,13 +28,11 @@ def program(page: Path) -> str:
 @pytest.fixture
 def one_thread():
     """For either side of a comparison, so that it holds on a machine that has other work to do."""
-    before = numba.get_num_threads(), torch.get_num_threads()
-    numba.set_num_threads(1)
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    with threadpool_limits(1, user_api="blas"):
+    with threads(1), threadpool_limits(1, user_api="blas"):
         yield
-    numba.set_num_threads(before[0])
-    torch.set_num_threads(before[1])
+    torch.set_num_threads(before)
 
 
 def test_there_are_pages():

@@ -1,26 +1,15 @@
 """One thread and two give the same words: a sample is a function of its number, not of who computes it."""
 
-import contextlib
-
-import numba
 import numpy as np
 import pytest
 
 from hessfast import ising, tasep
 
+from .threads import threads
+
 rng = np.random.default_rng(0)
 TEMPERATURE, FIELD = rng.uniform(1.5, 5, 70), rng.choice([-1, 1], 70) * rng.uniform(0.05, 2, 70)
 ALPHA, BETA = rng.uniform(0.1, 1, (2, 200))
-
-
-@contextlib.contextmanager
-def threads(num):
-    before = numba.get_num_threads()
-    numba.set_num_threads(num)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
 
 
 def ising_sample(method):
@@ -40,7 +29,6 @@ def tasep_evolve():
     return tasep.evolve(tasep.pack(np.zeros((200, 100), np.int8)), ALPHA, BETA, duration=20.0, seed=4).words
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one core: there is no second thread to compare with")
 @pytest.mark.parametrize(
     "draw",
     [lambda: ising_sample("auto"), lambda: ising_sample("mcmc"), ising_sweep, tasep_sample, tasep_evolve],

@@ -17,10 +17,10 @@ def block_tridiagonal(diagonal, lower, right):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _solve_all(queue, diagonal, lower, right, solution, definite):
+def _solve_all(tickets, diagonal, lower, right, solution, definite):
     _, m, dim = right.shape
     factors, carried = np.empty((m, dim, dim)), np.empty((max(m - 1, 1), dim, dim))
-    for n in numbers(queue):
+    for n in numbers(tickets):
         definite[n] = _solve(diagonal[n], lower[n], right[n], solution[n], factors, carried)
 
 

@@ -124,8 +124,8 @@ def one_minus_exp64(numerator, denominator):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _logistic64(queue, high, low, denominator, result):
-    for piece in numbers(queue):
+def _logistic64(tickets, high, low, denominator, result):
+    for piece in numbers(tickets):
         for i in range(piece * _PIECE, min((piece + 1) * _PIECE, len(high))):
             tail = _exp_of_minus(_quotient((high[i], low[i]), denominator[i]))
             top = tail if high[i] < 0.0 else (1.0, 0.0)
@@ -133,8 +133,8 @@ def _logistic64(queue, high, low, denominator, result):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _one_minus_exp64(queue, numerator, denominator, whole, tanh):
-    for piece in numbers(queue):
+def _one_minus_exp64(tickets, numerator, denominator, whole, tanh):
+    for piece in numbers(tickets):
         for i in range(piece * _PIECE, min((piece + 1) * _PIECE, len(numerator))):
             tail = _exp_of_minus(_quotient((numerator[i], 0.0), denominator[i]))
             p = _add((1.0, 0.0), (-tail[0], -tail[1]))

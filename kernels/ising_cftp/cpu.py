@@ -24,10 +24,10 @@ def ising_cftp(thresholds, rungs, sample_ids, seed, size):
 
 
 @numba.njit(cache=True, nogil=True)
-def _sample_all(queue, words, rungs, thresholds, sample_ids, root, size):
+def _sample_all(tickets, words, rungs, thresholds, sample_ids, root, size):
     bath = new_bath(size)
     planes = new_planes(2, size)
-    for i in numbers(queue):
+    for i in numbers(tickets):
         num_bits = set_thresholds(bath, thresholds[i], True)
         key = derive(root, sample_ids[i])
         while not _meet(bath, num_bits, key, rungs[i], size, planes):

@@ -30,21 +30,21 @@ def ising_fk_cftp(thresholds, sign, sample_ids, seed, size, horizon=0):
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw_128(queue, order, thresholds, sign, sample_ids, root, horizons, words, sweeps):
+def _draw_128(tickets, order, thresholds, sign, sample_ids, root, horizons, words, sweeps):
     """Compiled for 128 sites a row: with constants in their place cheap samples take two thirds of the time."""
-    _draw(queue, order, thresholds, sign, sample_ids, root, 128, 2, horizons, words, sweeps)
+    _draw(tickets, order, thresholds, sign, sample_ids, root, 128, 2, horizons, words, sweeps)
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw(queue, order, thresholds, sign, sample_ids, root, size, row, horizons, words, sweeps):
-    """A row is `row` words."""
+def _draw(tickets, order, thresholds, sign, sample_ids, root, size, row, horizons, words, sweeps):
+    """The samples, in this order; a row is `row` words."""
     s = scratch(size, row)
     bottom = np.zeros((3, size * row), np.uint64)
     top = np.zeros((3, size * row), np.uint64)
     low = np.zeros((3, size * row), np.uint64)
     high = np.zeros((3, size * row), np.uint64)
     streams = np.zeros(SCRATCH, np.uint64)
-    for k in numbers(queue):
+    for k in numbers(tickets):
         n = order[k]
         planes = 3 if thresholds[n, 3] else 2
         key = derive(root, np.uint64(sample_ids[n]))

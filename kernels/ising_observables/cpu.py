@@ -16,11 +16,11 @@ def ising_observables(words, size):
 
 
 @numba.njit(cache=True, nogil=True)
-def _observe_all(queue, words, size, energy, magnetization):
+def _observe_all(tickets, words, size, energy, magnetization):
     row = words.shape[3]
     planes = new_planes(1, size)
     shifted = np.empty((2, size // 2 * row), np.uint64)
-    for i in numbers(queue):
+    for i in numbers(tickets):
         load(words[i], planes)
         shift_left(planes, 2, 0, size // 2 * row, row, size // 2, shifted[0])
         shift_right(planes, 3, 0, size // 2 * row, row, size // 2, shifted[1])

@@ -19,10 +19,10 @@ def ising_sweep(words, thresholds, num_sweeps, sample_ids, seed, size) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _sweep_all(queue, words, thresholds, num_sweeps, sample_ids, root, size):
+def _sweep_all(tickets, words, thresholds, num_sweeps, sample_ids, root, size):
     bath = new_bath(size)
     planes = new_planes(1, size)
-    for i in numbers(queue):
+    for i in numbers(tickets):
         num_bits = set_thresholds(bath, thresholds[i], False)
         key = derive(root, sample_ids[i])
         hash_key = derive(key, _HASH_CHILD)

@@ -54,7 +54,7 @@ def mlp_hessian(points, hidden, last, activation):
     block = max(ROWS // (1 + dim), 1)
     network = widths, weights, skips, biases, gains, shifts, eps, ACTIVATIONS.index(activation)
     with one_thread():
-        share(_blocks, -(-num // block), np.ascontiguousarray(x), *network, block, value, gradient, hessian)
+        share(_blocks, -(-num // block), np.ascontiguousarray(x), network, block, value, gradient, hessian)
     return tuple(torch.from_numpy(result) for result in (value, gradient, hessian))
 
 
@@ -64,12 +64,12 @@ def _flat(arrays):
 
 
 @numba.njit(cache=True, nogil=True)
-def _blocks(queue, x, widths, weights, skips, biases, gains, shifts, eps, activation, block, value, gradient, hessian):
+def _blocks(tickets, x, network, block, value, gradient, hessian):
+    widths = network[0]
     rows, widest = (1 + x.shape[1]) * block, widths.max()
     z, a = np.empty(rows * widths.sum(), _f32), np.empty(rows * widest, _f32)
     g, scratch = np.empty(block * widest, _f32), np.empty((5 + 2 * x.shape[1], widest), _f32)
-    network = (widths, weights, skips, biases, gains, shifts, eps, activation)
-    for b in numbers(queue):
+    for b in numbers(tickets):
         some = slice(b * block, min((b + 1) * block, len(x)))
         _block(x[some], network, z, a, g, scratch, value[some], gradient[some], hessian[some])
 

@@ -13,13 +13,13 @@ def pattern_counts(cells, height, width, periodic):
 
 
 @numba.njit(cache=True, nogil=True)
-def _count_all(queue, cells, height, width, periodic, counts):
+def _count_all(tickets, cells, height, width, periodic, counts):
     rows, columns = cells.shape[1], cells.shape[2]
     last_row = rows if periodic else rows - height + 1
     last_column = columns + width - 1 if periodic else columns
     mask = np.int64((1 << height * width) - 1)
     column = np.empty(last_column, np.int64)
-    for n in numbers(queue):
+    for n in numbers(tickets):
         for i in range(last_row):
             for j in range(columns):
                 column[j] = cells[n, i, j]

@@ -61,9 +61,9 @@ def _squared_norms(features):
 
 
 @numba.njit(cache=True, nogil=True)
-def _weigh(queue, q, s, norms_q, norms_s, laplace, scale, softening, kernel, transposed):
+def _weigh(tickets, q, s, norms_q, norms_s, laplace, scale, softening, kernel, transposed):
     """The weights of all pairs, tiles [queries, samples] in `kernel` and [samples, queries] in `transposed`."""
-    for t in numbers(queue):
+    for t in numbers(tickets):
         mine = slice(t * BLOCK, (t + 1) * BLOCK)
         tile, samples, norms = kernel[t], s[mine], norms_s[mine]
         np.dot(q, samples.T, tile)
@@ -121,18 +121,18 @@ def _decay(row, laplace, rate, softening):
 
 
 @numba.njit(cache=True, nogil=True)
-def _spread(queue, kernel, cells, weights, offsets, nodes):
+def _spread(tickets, kernel, cells, weights, offsets, nodes):
     """nodes[cells[j] + offsets[k]] += weights[j, k] kernel[j], for kernel [samples, BLOCK] and nodes [nodes, BLOCK]."""
-    for chunk in numbers(queue):
+    for chunk in numbers(tickets):
         lanes = slice(chunk * _LANES, (chunk + 1) * _LANES)
         for j in range(len(cells)):
             _add(nodes, kernel[j, lanes], cells[j], weights[j], offsets, lanes)
 
 
 @numba.njit(cache=True, nogil=True)
-def _spread_tiles(queue, kernel, cells, weights, offsets, blocks, skip_first):
+def _spread_tiles(tickets, kernel, cells, weights, offsets, blocks, skip_first):
     """The same for tiles [tiles, samples, BLOCK], each onto its block of [tiles, nodes, BLOCK]."""
-    for t in numbers(queue):
+    for t in numbers(tickets):
         if t > 0 or not skip_first:
             for j in range(BLOCK):
                 _add(blocks[t], kernel[t, j], cells[j], weights[j], offsets, slice(0, BLOCK))

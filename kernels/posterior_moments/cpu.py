@@ -59,9 +59,9 @@ def _chunk(y, data, centre, tau, v, left_out):
 
 
 @numba.njit(cache=True, nogil=True)
-def _panel(queue, y, v, rate, left_out, x, weighed, halves, greatest, total, moments):
+def _panel(tickets, y, v, rate, left_out, x, weighed, halves, greatest, total, moments):
     """Add a panel of data to the sums of all blocks."""
-    for b in numbers(queue):
+    for b in numbers(tickets):
         first, last = b * BLOCK, (b + 1) * BLOCK
         products, scale = np.empty((BLOCK, len(x))), np.ones(BLOCK)
         weights, sums = np.zeros((BLOCK, len(x)), weighed.dtype), np.empty((BLOCK, x.shape[1]), weighed.dtype)

@@ -17,10 +17,10 @@ def tasep_evolve(words, entry_rate, exit_rate, num_sites, duration, seed, first_
 
 
 @numba.njit(cache=True, nogil=True)
-def _chains(queue, words, entry_rate, exit_rate, M, num_slices, least, thresholds, seed, first_id):
+def _chains(tickets, words, entry_rate, exit_rate, M, num_slices, least, thresholds, seed, first_id):
     root = derive(seed, np.uint64(TASEP_EVOLVE))
     sites = np.empty(M + 2, np.uint8)  # between the reservoir that feeds and the one that drains
-    for i in numbers(queue):
+    for i in numbers(tickets):
         key = derive(root, first_id + np.uint64(i))
         for j in range(M):
             sites[j + 1] = (words[i, j >> 6] >> np.uint64(j & 63)) & np.uint64(1)

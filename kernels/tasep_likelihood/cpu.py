@@ -21,8 +21,8 @@ def tasep_likelihood(log_weight, error, words, num_sites, entry_fugacity, exit_f
 
 
 @numba.njit(cache=True, nogil=True)
-def _weights(queue, log_weight, error, words, num_sites, entry_fugacity, exit_fugacity, threshold):
-    for i in numbers(queue):
+def _weights(tickets, log_weight, error, words, num_sites, entry_fugacity, exit_fugacity, threshold):
+    for i in numbers(tickets):
         _weight(log_weight[i], error[i], words[i], num_sites, entry_fugacity[i], exit_fugacity[i], threshold)
 
 

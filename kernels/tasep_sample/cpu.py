@@ -21,7 +21,7 @@ def tasep_sample(words, exponents, entry_rate, exit_rate, num_sites, seed, first
 
 
 @numba.njit(cache=True, nogil=True)
-def _samples(queue, words, exponents, entry_rate, exit_rate, M, seed, first_id):
+def _samples(tickets, words, exponents, entry_rate, exit_rate, M, seed, first_id):
     root = derive(seed, np.uint64(TASEP_SAMPLE))
     per_row = M // 64 + 1
     lanes = np.empty(4 * LANES, np.uint64)
@@ -29,7 +29,7 @@ def _samples(queue, words, exponents, entry_rate, exit_rate, M, seed, first_id):
     openings = np.empty((7, per_row), np.uint64)
     kept = np.empty(per_row, np.uint64)
     draws = np.empty(2, np.uint64)
-    for i in numbers(queue):
+    for i in numbers(tickets):
         key = derive(root, first_id + np.uint64(i))
         draws[0] = derive(key, np.uint64(0))
         draws[1] = 0

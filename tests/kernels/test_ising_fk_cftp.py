@@ -13,6 +13,8 @@ import scipy.stats
 
 from hessfast.kernels.ising_fk_cftp import cpu, reference
 
+from ..threads import threads
+
 CRITICAL = 2 / np.log(1 + np.sqrt(2))  # Onsager 1944
 # low and high temperature, criticality; no, small, negative, large field
 POINTS = [(0.4, 0.02), (1.0, 0.0), (CRITICAL, 0.0), (CRITICAL, -0.15), (2.0, 0.6), (6.0, -3.0)]
@@ -141,12 +143,8 @@ def test_a_longer_horizon_returns_the_same_sample(temperature, field):
 def test_threads_and_companions_do_not_matter():
     parts = [problem(temperature, field, 3, 32, first_id=7 * k) for k, (temperature, field) in enumerate(POINTS)]
     together = [np.concatenate([p[k] for p in parts]) for k in range(3)]
-    threads = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
+    with threads(1):
         expected = np.concatenate([cpu.ising_fk_cftp(*p)[0] for p in parts])
-    finally:
-        numba.set_num_threads(threads)
     np.testing.assert_array_equal(cpu.ising_fk_cftp(*together, *parts[0][3:])[0], expected)
 
 

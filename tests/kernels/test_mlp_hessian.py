@@ -5,6 +5,7 @@ import torch
 
 from hessfast.kernels.mlp_hessian import ACTIVATIONS, Layer, cpu, reference
 
+from ..threads import threads
 from . import interpreter
 
 NETWORKS = {  # dim, widths, LayerNorm, skips
@@ -98,17 +99,11 @@ def test_blocks_do_not_change_a_point(num):
 
 
 def test_threads_do_not_change_a_bit():
-    import numba
-
-    before = numba.get_num_threads()
-    if before < 2:
-        pytest.skip("One thread only.")
     net, x = network(*NETWORKS["norm"]), points(1000, 3)
     results = []
-    for threads in (1, 2):
-        numba.set_num_threads(threads)
-        results.append(cpu.mlp_hessian(x, *net, "gelu"))
-    numba.set_num_threads(before)
+    for num in (1, 2):
+        with threads(num):
+            results.append(cpu.mlp_hessian(x, *net, "gelu"))
     for one, two in zip(*results, strict=True):
         assert torch.equal(one, two)
 

@@ -5,6 +5,7 @@ import pytest
 
 from hessfast.kernels.posterior_accumulate import cpu, reference
 
+from ..threads import threads
 from . import interpreter
 
 KERNELS = {"laplace": (True, 10.0, 2e-5), "gaussian": (False, 3.0, 0.0)}
@@ -78,15 +79,11 @@ def test_weight_of_far_samples_underflows_to_nothing_worse():
 
 
 def test_threads_do_not_change_the_sums():
-    import numba
-
     case = problem(600, 16)
     results = []
-    before = numba.get_num_threads()
-    for threads in (1, 2):
-        numba.set_num_threads(min(threads, before))
-        results.append(cpu.posterior_accumulate(*case, *KERNELS["laplace"]))
-    numba.set_num_threads(before)
+    for num in (1, 2):
+        with threads(num):
+            results.append(cpu.posterior_accumulate(*case, *KERNELS["laplace"]))
     np.testing.assert_array_equal(*results)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from hessfast.kernels.posterior_moments import ROUNDING, TOLERANCE, cpu, reference
 
+from ..threads import threads
 from . import interpreter
 
 TAUS = (1e-9, 1e-6, 1e-3, 0.03, 1.0, 30.0, 1e3, 1e9)  # data have a variance of about 1 a coordinate
@@ -173,15 +174,11 @@ def test_company_does_not_change_a_bit(num_probes):
 
 
 def test_threads_do_not_change_a_bit():
-    import numba
-
     case = problem(600, cpu.PANEL + 300, 16, 0.1)
     results = []
-    before = numba.get_num_threads()
-    for threads in (1, 2):
-        numba.set_num_threads(min(threads, before))
-        results.append(cpu.posterior_moments(*case))
-    numba.set_num_threads(before)
+    for num in (1, 2):
+        with threads(num):
+            results.append(cpu.posterior_moments(*case))
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -6,7 +6,6 @@ import sys
 from fractions import Fraction
 
 import mpmath
-import numba
 import numpy as np
 import pytest
 from scipy.linalg import expm
@@ -18,6 +17,7 @@ from hessfast.kernels.tasep_evolve._ticks import poisson, slices
 from hessfast.tasep import sampling as tasep
 from hessfast.tasep.enumeration import transitions
 
+from ..threads import threads
 from . import cuda_host
 
 
@@ -112,13 +112,9 @@ def test_a_chain_depends_on_its_number_only():
     M, n = 200, 30
     words, rates = states(n, M), np.random.default_rng(1).uniform(size=(2, n))
     whole = run(cpu, words, *rates, M, 30.0)
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
+    with threads(1):
         np.testing.assert_array_equal(run(cpu, words, *rates, M, 30.0), whole)
         np.testing.assert_array_equal(run(cpu, words[9:], *rates[:, 9:], M, 30.0, first_id=9), whole[9:])
-    finally:
-        numba.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import pytest
 from hessfast.kernels.tasep_likelihood import cpu, reference
 from hessfast.tasep.enumeration import net_flow, occupations
 
+from ..threads import threads
+
 FUGACITIES = np.array([0.0, 1e-16, 0.01, 0.5, 1.0, 1.5, 40.0, 1e9])
 
 
@@ -101,13 +103,11 @@ def test_nothing_to_do():
 
 
 def test_result_does_not_depend_on_the_threads():
-    sites, threads = configurations(500), numba.get_num_threads()
-    everything = run(cpu.tasep_likelihood, sites)
-    try:
-        numba.set_num_threads(1)
+    sites = configurations(500)
+    with threads(1):
         alone = run(cpu.tasep_likelihood, sites)
-    finally:
-        numba.set_num_threads(threads)
+    with threads(2):
+        everything = run(cpu.tasep_likelihood, sites)
     np.testing.assert_array_equal(everything, alone)
     np.testing.assert_array_equal(np.array(everything)[:, 3:4], run(cpu.tasep_likelihood, sites[3:4]))
 

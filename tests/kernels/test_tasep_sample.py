@@ -9,7 +9,6 @@ from fractions import Fraction
 from itertools import product
 from math import comb
 
-import numba
 import numpy as np
 import pytest
 
@@ -20,6 +19,7 @@ from hessfast.kernels.tasep_sample import cpu, reference
 from hessfast.tasep import sampling as tasep
 from hessfast.tasep.enumeration import stationary_law
 
+from ..threads import threads
 from . import cuda_host
 
 RATES = [  # (alpha, beta): the three phases, their boundaries, the ends of the interval
@@ -259,13 +259,9 @@ def test_cuda_fuses_no_products_with_sums():
 def test_a_sample_depends_on_its_number_only():
     alpha, beta = rates(40, 1)
     whole = draw(cpu, 300, alpha, beta)
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
+    with threads(1):
         alone = draw(cpu, 300, alpha, beta)
         part = draw(cpu, 300, alpha[17:], beta[17:], first_id=17)
-    finally:
-        numba.set_num_threads(threads)
     for k in range(2):
         np.testing.assert_array_equal(alone[k], whole[k])
         np.testing.assert_array_equal(part[k], whole[k][17:])
