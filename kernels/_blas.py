@@ -1,6 +1,7 @@
 """BLAS on one thread, while several of ours share the work."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 
@@ -28,3 +29,13 @@ def one_thread() -> Iterator[None]:
             _callers -= 1
             if _callers == 0:
                 _limits.close()
+
+
+def _forget_callers() -> None:
+    """A forked process has none of its parent's threads."""
+    global _lock, _callers
+    _lock, _callers = threading.Lock(), 0
+    _limits.close()
+
+
+os.register_at_fork(after_in_child=_forget_callers)

@@ -5,19 +5,17 @@ that function in as many threads as numba may use. Unlike numba's parallel loops
 forked processes and in several threads of the user's, and keeps all cores busy where samples differ in cost.
 """
 
+import ctypes
 import os
 import queue
 import threading
-import time
 
 import numba
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
-_SLICE = 0.05  # seconds that the caller works before it looks for Ctrl-C; or one number, if that takes longer
 _idle: queue.SimpleQueue = queue.SimpleQueue()  # of the queues by which idle threads get their tasks
 
 
@@ -26,49 +24,51 @@ def share(work, num: int, *arguments) -> None:
 
     Ctrl-C, or an error in any of them, is raised here; then the others stop when they are done with their number.
     """
-    next_number, errors = np.zeros(1, np.int64), queue.SimpleQueue()
+    counter = ctypes.c_int64(0)  # the next number
+    if num == 0:
+        return
 
-    def error_of(end):
+    def call():
+        work((ctypes.addressof(counter), num), *arguments)  # each thread holds on to the counter, also after Ctrl-C
+
+    def task():
         try:
-            work((next_number, end, end), *arguments)
+            call()
         except BaseException as error:
-            next_number[0] = num
             return error
 
-    helpers, most = min(_num_threads(), num) - 1, 1
+    if numba.config.DISABLE_JIT or (num == 1 and work.overloads):  # pyright: ignore
+        call()  # threads would take 50 us to answer
+        return
+    results = queue.SimpleQueue()
     try:
-        if not getattr(work, "overloads", True):  # numba can lose a Ctrl-C while it compiles
-            _start(error_of, 0, errors)
-            _raise(errors.get())
-        for _ in range(helpers):
-            _start(error_of, num, errors)
-        while next_number[0] < num:
-            start = time.perf_counter()
-            work((next_number, num, most), *arguments)
-            if time.perf_counter() - start < _SLICE:
-                most *= 2
-        for _ in range(helpers):
-            _raise(errors.get())
+        # All of it elsewhere: Ctrl-C would have to wait for compiled code, and numba can lose it while it compiles.
+        started = sum(_start(task, results) for _ in range(min(_num_threads(), num)))
+        if started == 0:
+            results.put(task())
+        for _ in range(max(started, 1)):
+            _raise(results.get())
     finally:
-        next_number[0] = num
+        counter.value = num
 
 
 def _raise(error) -> None:
-    if error is not None:
-        raise error
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error  # its traceback holds this frame, and the arguments of the task
 
 
 def _num_threads() -> int:
-    """NUMBA_NUM_THREADS, or less by numba.set_num_threads; one if nothing is compiled."""
-    if numba.config.DISABLE_JIT:  # pyright: ignore
-        return 1
+    """NUMBA_NUM_THREADS, or less by numba.set_num_threads."""
     if not parallel._is_initialized:  # nobody has set a number; to ask numba would start its threads and change torch's
         return numba.config.NUMBA_NUM_THREADS  # pyright: ignore
     return numba.get_num_threads()
 
 
-def _start(task, argument, results) -> None:
-    """Have an idle thread, or else a new one, put task(argument) into `results`."""
+def _start(task, results) -> bool:
+    """Have an idle thread, or else a new one, put what the task returns into `results`; False if there is none."""
     try:
         tasks = _idle.get_nowait()
     except queue.Empty:
@@ -76,9 +76,9 @@ def _start(task, argument, results) -> None:
         try:
             threading.Thread(target=_serve, args=(tasks,), name="hessfast", daemon=True).start()
         except RuntimeError:  # no more threads, as when the interpreter ends
-            results.put(task(argument))
-            return
-    tasks.put((task, argument, results))
+            return False
+    tasks.put((task, results))
+    return True
 
 
 def _serve(tasks) -> None:
@@ -86,8 +86,8 @@ def _serve(tasks) -> None:
         _do(tasks, *tasks.get())
 
 
-def _do(tasks, task, argument, results) -> None:  # a function: an idle thread must not hold the arrays of its last task
-    result = task(argument)
+def _do(tasks, task, results) -> None:  # a function: an idle thread must not hold the arrays of its last task
+    result = task()
     _idle.put(tasks)
     results.put(result)
 
@@ -103,31 +103,32 @@ os.register_at_fork(after_in_child=_forget_threads)
 
 @numba.njit  # not cached: numba cannot loop over a generator that it has read from its cache
 def numbers(tickets):
-    """The numbers below `end` that no other thread has taken, at most `most`."""
-    next_number, end, most = tickets
-    for _ in range(most):
-        number = _take(next_number)  # pyright: ignore[reportCallIssue]
-        if number >= end:
-            break
+    """The numbers that no other thread has taken."""
+    counter, end = tickets  # an address: of arrays in generators numba never gives up its reference
+    number = _take(counter)  # pyright: ignore[reportCallIssue]
+    while number < end:
         yield number
+        number = _take(counter)  # pyright: ignore[reportCallIssue]
 
 
 @intrinsic
-def _take(typing_context, next_number):
-    """next_number[0], and add one to it, as one step between which no other thread comes."""
+def _take(typing_context, counter):
+    """The int64 at an address, and add one to it, as one step between which no other thread comes."""
 
     def codegen(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
+        int64 = ir.IntType(64)
+        address = builder.inttoptr(arguments[0], int64.as_pointer())
+        return builder.atomic_rmw("add", address, ir.Constant(int64, 1), "monotonic")
 
-    return types.int64(next_number), codegen
+    return types.int64(types.int64), codegen
 
 
-def _take_numpy(next_number):
+def _take_plainly(counter):
     """`_take` without LLVM, for NUMBA_DISABLE_JIT=1, where there is one thread."""
-    next_number[0] += 1
-    return next_number[0] - 1
+    number = ctypes.c_int64.from_address(counter)
+    number.value += 1
+    return number.value - 1
 
 
 if numba.config.DISABLE_JIT:  # pyright: ignore
-    _take = _take_numpy  # pyright: ignore[reportAssignmentType]
+    _take = _take_plainly  # pyright: ignore[reportAssignmentType]

@@ -1,5 +1,6 @@
 """Threads share out numbers, and keep out of the way of others: Ctrl-C, forks, the user's threads, torch, BLAS."""
 
+import contextlib
 import os
 import queue
 import signal
@@ -50,26 +51,24 @@ def test_as_many_threads_work_as_may(num_threads):
 
     with threads(num_threads):
         share(work, 2 * num_threads)
-    assert len(who) == num_threads and threading.get_ident() in who
+    assert len(who) == num_threads
 
 
-@pytest.mark.parametrize("caller_fails", [True, False])
-def test_an_error_in_a_thread_is_raised_and_stops_the_others(caller_fails):
-    caller, done = threading.get_ident(), []
+def test_an_error_in_a_thread_is_raised_and_stops_the_others():
+    done = []
 
     def work(tickets):
         for i in numbers(tickets):
-            if (threading.get_ident() == caller) == caller_fails:
+            if i == 0:
                 raise ValueError("forbidden")
             done.append(i)
             time.sleep(0.001)
 
     with threads(2), pytest.raises(ValueError, match="forbidden"):
         share(work, 10_000)
-    time.sleep(0.1)
     number = len(done)
-    time.sleep(0.1)
-    assert number == len(done) < 5000
+    time.sleep(0.2)
+    assert len(done) <= number + 1
 
 
 def test_an_error_in_compiled_code_is_raised():
@@ -106,7 +105,8 @@ def test_a_thread_does_not_wait_for_the_calls_of_another():
         other.join()
 
 
-def test_the_callers_thread_does_not_compile():
+@pytest.mark.parametrize("num", [1, 2])
+def test_the_callers_thread_does_not_compile(num):
     who = set()
 
     class Threads(event.Listener):
@@ -122,21 +122,45 @@ def test_the_callers_thread_does_not_compile():
             pass
 
     with event.install_listener("numba:compile", Threads()):
-        share(work, 1)
+        share(work, num)
     assert who and threading.get_ident() not in who
 
 
-def test_blas_has_one_thread_until_the_last_caller_leaves():
-    def most():
-        return max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+def blas_threads():
+    return max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
 
-    before, first, second = most(), one_thread(), one_thread()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    inside = most()
-    second.__exit__(None, None, None)
-    assert (inside, most()) == (1, before)
+
+def test_blas_has_one_thread_until_the_last_caller_leaves():
+    before = blas_threads()
+    with contextlib.ExitStack() as outer:
+        with one_thread():
+            outer.enter_context(one_thread())
+        assert blas_threads() == 1
+    assert blas_threads() == before
+
+
+def test_blas_has_its_threads_in_a_process_forked_by_another_thread():
+    code = """
+import os, threading
+from threadpoolctl import threadpool_info
+from hessfast.kernels._blas import one_thread
+def most():
+    return max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+def call():
+    with one_thread():
+        inside.set()
+        end.wait()
+before, inside, end = most(), threading.Event(), threading.Event()
+other = threading.Thread(target=call)
+other.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    os._exit(most())
+end.set()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == before)
+"""
+    assert output(code, OPENBLAS_NUM_THREADS="2") == "True\n"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +190,7 @@ evolve({duration})  # minutes
         _, error = running.communicate(timeout=30)
     finally:
         running.kill()
-    assert error.endswith("KeyboardInterrupt\n")
+    assert error.endswith("KeyboardInterrupt\n") and running.returncode == -signal.SIGINT
 
 
 def output(code, **environment):
