@@ -24,9 +24,9 @@ def share(work, num: int, *arguments) -> None:
 
     Ctrl-C, or an error in any of them, is raised here; then the others stop when they are done with their number.
     """
-    counter = ctypes.c_int64(0)  # the next number
     if num == 0:
         return
+    counter = ctypes.c_int64(0)  # the next number
 
     def call():
         work((ctypes.addressof(counter), num), *arguments)  # each thread holds on to the counter, also after Ctrl-C
@@ -43,10 +43,10 @@ def share(work, num: int, *arguments) -> None:
     results = queue.SimpleQueue()
     try:
         # All of it elsewhere: Ctrl-C would have to wait for compiled code, and numba can lose it while it compiles.
-        started = sum(_start(task, results) for _ in range(min(_num_threads(), num)))
-        if started == 0:
-            results.put(task())
-        for _ in range(max(started, 1)):
+        threads = min(_num_threads(), num)
+        for _ in range(threads):
+            _start(task, results)
+        for _ in range(threads):
             _raise(results.get())
     finally:
         counter.value = num
@@ -67,8 +67,8 @@ def _num_threads() -> int:
     return numba.get_num_threads()
 
 
-def _start(task, results) -> bool:
-    """Have an idle thread, or else a new one, put what the task returns into `results`; False if there is none."""
+def _start(task, results) -> None:
+    """Have an idle thread, or else a new one, put what the task returns into `results`."""
     try:
         tasks = _idle.get_nowait()
     except queue.Empty:
@@ -76,9 +76,9 @@ def _start(task, results) -> bool:
         try:
             threading.Thread(target=_serve, args=(tasks,), name="hessfast", daemon=True).start()
         except RuntimeError:  # no more threads, as when the interpreter ends
-            return False
+            results.put(task())
+            return
     tasks.put((task, results))
-    return True
 
 
 def _serve(tasks) -> None:

@@ -32,19 +32,20 @@ def posterior_accumulate(queries, samples, cells, weights, offsets, num_nodes, l
     norms_q, norms_s = _squared_norms(queries), _squared_norms(samples)
     grid = np.zeros((len(queries) // BLOCK, num_nodes, BLOCK), np.float32)
     kernel, transposed = np.empty((PANEL, BLOCK, BLOCK), np.float32), np.empty((PANEL, BLOCK, BLOCK), np.float32)
+    by_sample = transposed.reshape(-1, BLOCK)
     function = (laplace, _f32(scale), _f32(softening))
     with one_thread():
         for b in range(len(grid)):
             mine = slice(b * BLOCK, (b + 1) * BLOCK)
             for first in range(b if symmetric else 0, len(samples) // BLOCK, PANEL):
                 panel = slice(first * BLOCK, (first + PANEL) * BLOCK)
-                norms, num_tiles = (norms_q[mine], norms_s[panel]), len(norms_s[panel]) // BLOCK
-                share(_weigh, num_tiles, queries[mine], samples[panel], *norms, *function, kernel, transposed)
+                pairs = queries[mine], samples[panel], norms_q[mine], norms_s[panel]
+                num_tiles = len(samples[panel]) // BLOCK
+                share(_weigh, num_tiles, *pairs, *function, kernel, transposed)
                 if symmetric:
                     others = grid[first : first + PANEL]
                     share(_spread_tiles, num_tiles, kernel, cells[mine], weights[mine], offsets, others, first == b)
-                rows = transposed.reshape(-1, BLOCK)
-                share(_spread, BLOCK // _LANES, rows, cells[panel], weights[panel], offsets, grid[b])
+                share(_spread, BLOCK // _LANES, by_sample, cells[panel], weights[panel], offsets, grid[b])
     rows = _by_query(grid)[:num]
     if symmetric:
         _permute(rows, order)

@@ -16,8 +16,7 @@ _UNDERFLOW = 1e-300  # more than 64 sites can lose below the smallest normal num
 
 
 def tasep_likelihood(log_weight, error, words, num_sites, entry_fugacity, exit_fugacity, threshold):
-    arguments = log_weight, error, words, num_sites, entry_fugacity, exit_fugacity, threshold
-    share(_weights, len(words), *arguments)
+    share(_weights, len(words), log_weight, error, words, num_sites, entry_fugacity, exit_fugacity, threshold)
 
 
 @numba.njit(cache=True, nogil=True)

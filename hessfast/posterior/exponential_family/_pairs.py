@@ -51,17 +51,17 @@ def near(z: np.ndarray, u: np.ndarray, theta: np.ndarray, rng: np.random.Generat
     return S
 
 
-def _trust(odds: np.ndarray, regions: np.ndarray, repeats: int) -> np.ndarray:
+def _trust(odds: np.ndarray, region: np.ndarray, repeats: int) -> np.ndarray:
     """Weights of pairs, from 1 down, by how far the odds are off in their region; noise of that alone is forgiven.
 
     Were all odds of a region multiplied by s, its likelihood would be highest at s = 1 + step. Where features fluctuate
     in ways that t does not move, as in the maximal-current phase of the TASEP, s is 0: taken for information this would
     lower the scale of f everywhere.
     """
-    slope = np.bincount(regions, odds * expit(-odds))
-    curvature = np.bincount(regions, odds**2 * expit(odds) * expit(-odds)) + 1e-300
+    slope = np.bincount(region, odds * expit(-odds))
+    curvature = np.bincount(region, odds**2 * expit(odds) * expit(-odds)) + 1e-300
     excess = np.maximum((slope / curvature) ** 2 - repeats / curvature, 0)
-    return (1 / (1 + _STRICT * excess))[regions]
+    return (1 / (1 + _STRICT * excess))[region]
 
 
 def far(z: np.ndarray, u: np.ndarray, theta: np.ndarray, S: np.ndarray, rng: np.random.Generator) -> np.ndarray:
