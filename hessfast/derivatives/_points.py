@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from hessfast import _arrays, _checks
+from hessfast._autograd import recording
 from hessfast._modules import refuse_training, weight_of
-from hessfast._recording import recording
 from hessfast.potentials.table import Table
 
 CHUNK = 4096  # points at a time: memory grows with this, not with the number of points
@@ -19,7 +19,7 @@ Potential = Callable[[Tensor], Tensor]
 def each(function: Callable[..., tuple[Tensor, ...]], chunk: int, *flat: Tensor) -> list[Tensor]:
     """`function` of `chunk` points at a time, with graphs whatever the caller's mode, its results without them."""
     chunk = _checks.integer("chunk", chunk, 1)
-    with recording(flat[0].device.type):
+    with recording():
         pieces = zip(*(x.clone().split(chunk) for x in flat), strict=True)
         parts = [[part.detach() for part in function(*piece)] for piece in pieces]
     return [torch.cat(results) for results in zip(*parts, strict=True)]

@@ -6,7 +6,8 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from hessfast._autograd import plain_attention, recording
 
 from . import _samples
 
@@ -58,8 +59,7 @@ class Surface:
 
     def _pushed(self, v: Tensor) -> Tensor:
         """J v of each sample, by two backward passes: every layer has those, not every layer has a forward mode."""
-        # Fast attention has no second derivative.
-        with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with recording(), plain_attention():
             y = self.x.clone().requires_grad_()
             z = self.encode(y)
             if not z.requires_grad:

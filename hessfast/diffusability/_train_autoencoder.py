@@ -41,7 +41,6 @@ def _networks(x: Tensor, plan: dict) -> tuple[Encoder, Decoder]:
     return networks
 
 
-@torch.enable_grad()
 def minimise(
     networks: nn.ModuleDict,
     x: Tensor,

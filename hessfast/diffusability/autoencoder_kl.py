@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hessfast import _checks
+from hessfast._autograd import plain_attention
 
 from . import _samples
 from .image_encoder import ImageEncoder
@@ -84,20 +85,14 @@ class KLAutoencoder(ImageEncoder):
 
     def _applied(self, function: Any, x: Tensor) -> Tensor:
         at_once = max(_NUMBERS_AT_ONCE // (self.shape[0] * self.shape[1] * self.shape[2]), 1)
-        with _twice_differentiable() if torch.is_grad_enabled() else contextlib.nullcontext():
+        # Penalties differentiate twice.
+        with plain_attention() if torch.is_grad_enabled() else contextlib.nullcontext():
             return torch.cat([function(some.to(self.network.dtype)) for some in x.split(at_once)])
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _twice_differentiable() -> Any:
-    """Penalties differentiate twice, which fused attention cannot."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    return sdpa_kernel(SDPBackend.MATH)
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -6,11 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hessfast._autograd import recording
+
 from ._train_autoencoder import minimise, normalisation_of, prepare
 from .autoencoder import Autoencoder, fixed
 from .penalties import gpe_cost
 
 
+@recording()
 def train_gpe(
     images: Any,
     latent_dim: int,

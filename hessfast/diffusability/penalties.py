@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hessfast import _arrays, _checks
+from hessfast._autograd import recording
 from hessfast._modules import dtype_of, refuse_training
 
 from . import _samples
@@ -64,6 +65,7 @@ class EncoderPenalties:
     gpe_cost: Penalty
 
 
+@recording()
 def encoder_penalties(
     encoder: Callable[[Tensor], Tensor],
     samples: Any,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hessfast import _arrays, _checks, _distributed, _random
+from hessfast._autograd import recording
 from hessfast._training import cosine, descend, steps
 
 from . import _samples
@@ -21,8 +22,7 @@ _FEW = 4  # dimensions, for which a width of 64 is as good as 128 and half the w
 _RATE_OF_VECTORS, _RATE_OF_IMAGES = 8e-3, 3e-4
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@recording()
 def train_denoiser(
     samples: Any,
     network: nn.Module | None = None,

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from hessfast import _checks
+from hessfast._autograd import recording
 
 from ._train_autoencoder import minimise, normalisation_of, prepare
 from .autoencoder import Autoencoder, fixed
 
 
+@recording()
 def train_vae(
     images: Any,
     latent_dim: int,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hessfast import _arrays, _atomic, _checkpoint, _checks, _random, derivatives, potentials
+from hessfast._autograd import recording
 from hessfast._modules import dtype_of
-from hessfast._recording import recording
 from hessfast.posterior import ExponentialFamilyPosterior, Posterior
 
 from ._descent import Loss, adam, polish

@@ -93,7 +93,7 @@ class U2NetPosterior:
         self.batch_size = _checks.integer("batch_size", batch_size, 2)
         self.learning_rate = _checks.positive("learning_rate", learning_rate)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.device, self.progress = present(device) if str(device).startswith("cuda") else device, progress
+        self.device, self.progress = present(device), progress
         self.seed = _checks.seed(seed)
 
     def fit(self, samples: Any, parameters: Any) -> "U2NetPosterior":
@@ -103,9 +103,8 @@ class U2NetPosterior:
             ValueError: for shapes that do not fit, NaN, parameters outside the box, or another training's checkpoint.
             ArithmeticError: for a loss or weights that are not finite.
         """
-        import torch
 
-        from hessfast._recording import recording
+        from hessfast._autograd import recording
 
         from ._u2net import U2Net
 
@@ -119,7 +118,7 @@ class U2NetPosterior:
         with recording(), _random.seeded(self.seed):
             network = U2Net(self.bundle, self.size).float().to(self.device)
         near = np.reshape(KDTree(place).query(place, self.num_neighbours)[1], (len(place), -1))  # of one neighbour [n]
-        with recording(torch.device(self.device).type):
+        with recording():
             losses = self._train(network, images, place, near)
         self._network, self.grid_, self.losses_ = network.eval(), grid, losses
         return self

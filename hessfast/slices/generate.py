@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hessfast import _arrays, _atomic, _checks, _distributed, shards
+from hessfast._autograd import without_autocast
 from hessfast._steps import Steps
 
 from .features import Features, feature_map
@@ -201,7 +202,8 @@ def computing(device: torch.device) -> Iterator[int]:
         precision = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
-            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+            with without_autocast(), flags:
                 yield 1
         finally:
             torch.set_float32_matmul_precision(precision)
@@ -209,7 +211,8 @@ def computing(device: torch.device) -> Iterator[int]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield threads
+        with without_autocast():
+            yield threads
     finally:
         torch.set_num_threads(threads)
 

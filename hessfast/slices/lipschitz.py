@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from hessfast import _checks
+from hessfast._autograd import plain_attention, recording
 
 from . import _windows
 from .features import feature_map
@@ -101,7 +101,7 @@ def lipschitz(
         return result.flatten(1)
 
     values = []
-    with computing(prepared.device) as threads, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+    with recording(), computing(prepared.device) as threads, torch.no_grad(), plain_attention():
         torch.set_num_threads(threads)
         for start in range(0, plan.num, plan.micro_batch):
             ids = list(range(start, min(start + plan.micro_batch, plan.num)))

@@ -1,0 +1,30 @@
+"""Graphs and dtypes for derivatives, whatever the mode of the caller."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[None]:
+    """torch keeps graphs, in the dtypes given, also under `no_grad`, `inference_mode` and `autocast`."""
+    with torch.inference_mode(False), torch.enable_grad(), without_autocast():
+        yield
+
+
+@contextlib.contextmanager
+def without_autocast() -> Iterator[None]:
+    """torch computes in the dtypes given."""
+    with contextlib.ExitStack() as modes:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                modes.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def plain_attention() -> contextlib.AbstractContextManager[Any]:
+    """Attention as products of matrices: fused kernels have neither second nor forward derivatives."""
+    return sdpa_kernel(SDPBackend.MATH)
