@@ -29,7 +29,7 @@ def publish(file: BinaryIO, temporary: Path, path: Path, chunks: Iterable[bytes]
 
 
 def write(path: Path, chunks: Iterable[bytes]) -> None:
-    """Publish a file, after whoever else is at it; nothing half-written stays when the disk is full."""
+    """Write a file whole, after any other process that is writing it; a full disk leaves no half of it."""
     temporary = path.with_name(f"{path.name}.tmp")
     with claim(temporary, wait=True) as file:
         assert file is not None

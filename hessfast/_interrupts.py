@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """An interrupt comes after the block, also in place of an error in it; safetensors loses one of two otherwise."""
+    """Ctrl-C waits for the end of the block and then replaces any error raised in it: safetensors can swallow one."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield

@@ -94,7 +94,10 @@ class Steps:
         return {}
 
     def record(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` returns, by way of JSON; never {} or []: damage may leave these. The second waits, and reads."""
+        """What `make` returns, by way of JSON; a second process waits for the first and reads it.
+
+        Never {} or []: as files they count as damaged.
+        """
         with self._first(self.folder / f"{name}.json", lambda: self.read(name) not in ({}, []), _in_group()) as publish:
             if publish:
                 publish([_atomic.json_bytes(make())])

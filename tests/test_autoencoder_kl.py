@@ -95,11 +95,11 @@ def test_an_assessment_refuses_a_wrong_scale_and_warns_of_a_doubtful_one(saved, 
         assess(*images, {"kl": wrong}, tmp_path / "wrong", **sizes)
     configure(copy, scaling_factor=scale * 2)
     report = assess(*images, {"kl": KLAutoencoder.from_pretrained(copy)}, tmp_path / "doubtful", **sizes)
-    assert f"scale {scale:.4g} would make it 1" in report["spaces"]["kl"]["warnings"][0]
+    assert f"scale {scale:.4g} would make it 1" in report["spaces"]["kl"]["warnings"][0]["sentence"]
     assert report["spaces"]["kl"]["latent_shape"] == [2, 4, 4]
     right = KLAutoencoder.from_pretrained(saved)
     report = assess(*images, {"kl": right}, tmp_path / "right", **sizes)
-    assert not any("normalised latents" in sentence for sentence in report["spaces"]["kl"]["warnings"])
+    assert not any("normalised latents" in doubt["sentence"] for doubt in report["spaces"]["kl"]["warnings"])
 
 
 def test_refusals_of_folders(saved, copy, tmp_path):

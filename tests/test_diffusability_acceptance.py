@@ -335,7 +335,7 @@ def test_exact_denoisers_are_not_worse_than_linear_ones(num):
     levels = [0.18, 0.8, 3.6]
     assert fisher_curve(from_denoiser(lambda y, tau: y / (1 + tau)), x, levels, 4).warnings == ()
     worse = fisher_curve(from_denoiser(lambda y, tau: 0.3 * y / (1 + tau)), x, levels, 4).warnings
-    assert any("worse than the best linear one" in text for text in worse)
+    assert any("worse than the best linear one" in doubt.sentence for doubt in worse)
 
 
 def test_refusals():

@@ -58,7 +58,7 @@ def test_batches_that_repeat_have_other_noise_and_seeds_repeat_it():
 def test_what_is_wrong_with_a_score_is_said():
     metric = FisherCurveMetric(from_denoiser(lambda y, tau: 0.5 * y, tau_range=(0.5, 2.0)), TAU)
     metric.update(10 * DENSITY.sample(2000, 0))
-    told = " ".join(metric.compute().warnings)
+    told = " ".join(map(str, metric.compute().warnings))
     assert "plug-in and DSM disagree" in told and "tau = 0.1 is beyond what the denoiser is good for" in told
 
 

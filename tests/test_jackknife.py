@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hessfast.diffusability import FisherCurveMetric, empirical_denoiser, fisher_curve
+from hessfast.diffusability import Doubt, FisherCurveMetric, empirical_denoiser, fisher_curve
 
 NAMES = ("fisher_information", "fisher_information_rate", "mmse_rate")
 
@@ -33,7 +33,7 @@ def test_where_few_data_are_not_the_distribution_it_is_said():
     """At tau = .2 FIR of these 300 is three times that of N(0, I), 1.4; where nothing is said the error is as large."""
     curve = curve_of(2, False, [0.2, 2.0])
     assert curve.fisher_information_rate.mean[0] > 2 * 2 / 1.2**2
-    assert curve.warnings == ("FIR is not that of the distribution behind the data at tau = 0.2",)
+    assert curve.warnings == (Doubt("FIR is not that of the distribution behind the data at tau = 0.2", (0.2,)),)
     rate = curve_of(0, False, [0.1]).fisher_information_rate
     assert rate.mean[0] > 10 * 2 / 1.1**2 and rate.sem[0] > 0.3 * rate.mean[0]
 
@@ -41,7 +41,7 @@ def test_where_few_data_are_not_the_distribution_it_is_said():
 def test_samples_that_are_gone_have_no_jackknife():
     metric = FisherCurveMetric(empirical_denoiser(normal(300, 0)), [2.0])
     metric.update(normal(100, 1))
-    assert "without that of the denoiser's data" in metric.compute().warnings[-1]
+    assert "without that of the denoiser's data" in metric.compute().warnings[-1].sentence
 
 
 @pytest.mark.parametrize("num", [9, 509, 1017, 1018])
@@ -55,7 +55,7 @@ def test_any_number_of_data(num):
 def test_an_error_that_the_data_alone_make_too_large_is_told():
     curve = fisher_curve(empirical_denoiser(normal(60, 0)), normal(5000, 1), [1.0], relative_error=0.05)
     assert curve.fisher_information_rate.sem[0] > 0.05 * curve.fisher_information_rate.mean[0]
-    assert "relative error" in " ".join(curve.warnings)
+    assert "relative error" in " ".join(map(str, curve.warnings))
 
 
 def test_of_two_data_the_error_is_unknown():

@@ -391,7 +391,7 @@ def test_posteriors_need_more_than_log_z():
     inside = ((rates > 0.1) & (rates < 0.9)).all(axis=1)[4000:]
     held_out = z[4000:][inside], rates[4000:][inside], Grid((0.1, 0.1), (0.9, 0.9), (30, 30)).points
     with_both = posterior.score(*held_out)
-    posterior._sharp = posterior._fit
+    posterior._posterior_fit = posterior._fit
     assert with_both > posterior.score(*held_out) + 0.1
 
 

@@ -19,7 +19,7 @@ def eager(potential: Potential, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def values(potential: Potential, x: Tensor) -> Tensor:
-    # As many points as coordinates and one more: sums over points must not pass for values at them.
+    # With as many points as coordinates one is repeated: sums over points would have the shape of values.
     given = torch.cat([x, x[:1]]) if len(x) == x.shape[1] > 1 else x
     value = _checks.called(potential, given)
     if not _arrays.is_tensor(value) or value.shape not in ((len(given),), (len(given), 1)):

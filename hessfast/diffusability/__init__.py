@@ -3,6 +3,7 @@
 tau is a noise VARIANCE everywhere: Y = X + sqrt(tau) Z.
 """
 
+from ._consistency import Doubt
 from ._report_table import table
 from .assessment import assess
 from .autoencoder import Autoencoder
@@ -31,6 +32,7 @@ __all__ = [
     "Bounds",
     "Denoiser",
     "Dimension",
+    "Doubt",
     "EmpiricalDenoiser",
     "EncoderPenalties",
     "Estimate",

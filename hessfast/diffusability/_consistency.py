@@ -4,10 +4,9 @@ Laws that the curves of any distribution keep: what a model breaks, beyond its s
 I falls, by the integral of R; R >= I^2 / D; tau I <= D; the MMSE is at most the variance and grows with tau.
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,14 +21,37 @@ if TYPE_CHECKING:
 
 _SIGMAS = 4  # standard errors
 _ROUNDED = 0.01  # of an estimate: what rounding may be without a word
-_COMPARED = 60  # samples, from which on plug-in and DSM are compared: their errors are as unsure as that of the mean
+_COMPARED = 60  # samples, from which on plug-in and DSM are compared: of fewer their standard errors are too uncertain
 _BIASED = 0.1  # of an estimate: what few data may make it wrong by without a word
 _FEW = 20  # samples, whose standard error is itself off by a sixth for a normal distribution, for others by more
 _AGREEMENT = 0.2  # MMSE' of the data alone is itself 10 % off where it begins
 _SHORT = {"fisher_information": "FI", "fisher_information_rate": "FIR", "mmse_rate": "MMSE'"}
-# Of a piecewise power law through R, between neighbouring tau a third of a decade apart; by the square of more than
-# that, and unknown beyond a decade.
+# Relative error of integrating R as a power law between neighbouring tau a third of a decade apart. It grows as the
+# square of wider spacings; beyond a decade no check is made.
 _QUADRATURE, _SPACED = 0.05, 1 / 3
+
+
+class Doubt(NamedTuple):
+    """A reason to distrust estimates: a sentence, and the noise variances that it is about; None: all of them."""
+
+    sentence: str
+    tau: tuple[float, ...] | None = None
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    def about(self, tau: np.ndarray) -> np.ndarray:
+        """Which of these noise variances it is about, `[len(tau)]`."""
+        return np.full(len(tau), True) if self.tau is None else np.isin(tau, self.tau)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return self._asdict()
+
+    @classmethod
+    def from_dict(cls, kept: dict[str, Any]) -> "Doubt":
+        """What `to_dict` was asked of."""
+        return cls(kept["sentence"], None if kept["tau"] is None else tuple(kept["tau"]))
 
 
 def doubts(
@@ -40,8 +62,8 @@ def doubts(
     unmet: np.ndarray,
     rounding: dict[str, np.ndarray],
     data: "Mapping[str, OfData]" = MappingProxyType({}),
-) -> tuple[str, ...]:
-    """A sentence for each reason to doubt what a denoiser says of the samples x; None: of samples that are gone.
+) -> tuple[Doubt, ...]:
+    """Reasons to doubt what a denoiser says of the samples x; None: of samples that are gone.
 
     Args:
         tau_range: what the denoiser is good for, if that is known.
@@ -55,30 +77,27 @@ def doubts(
     gap, noise = plug_in.mean - dsm.mean, np.hypot(plug_in.sem, dsm.sem)
     wrong = (np.abs(gap) > 4 * noise + 0.05 * np.abs(divergence.mean)) & (divergence.num_samples >= _COMPARED)
     if wrong.any():
-        found.append(f"the score is not that of the samples at tau = {listed(levels[wrong])}: plug-in and DSM disagree")
+        found.append(_doubt("the score is not that of the samples at {}: plug-in and DSM disagree", levels[wrong]))
     if x is not None and few >= _FEW and (worse := mmse.mean - 4 * mmse.sem > _linear_mmse(x, levels)).any():
-        found.append(f"the denoiser is worse than the best linear one at tau = {listed(levels[worse])}")
+        found.append(_doubt("the denoiser is worse than the best linear one at {}", levels[worse]))
     if tau_range is not None:
         low, high = tau_range
         if (out := (levels < low * (1 - 1e-9)) | (levels > high * (1 + 1e-9))).any():
             good = f"{low:.3g} to {high:.3g}"
-            found.append(f"tau = {listed(levels[out])} is beyond what the denoiser is good for, {good}")
+            found.append(_doubt(f"{{}} is beyond what the denoiser is good for, {good}", levels[out]))
     if unmet.any():
-        found.append(f"samples ran out before the relative error was met at tau = {listed(levels[unmet])}")
+        found.append(_doubt("samples ran out before the relative error was met at {}", levels[unmet]))
     for name, short in _SHORT.items():
         if (lost := _lost(estimated[name], rounding[name])).any():
-            found.append(
-                f"{short} is blurred by rounding at tau = {listed(levels[lost])}: use float64, or the raw network with "
-                "from_edm_raw"
-            )
+            remedy = "use float64, or the raw network with from_edm_raw"
+            found.append(_doubt(f"{short} is blurred by rounding at {{}}: {remedy}", levels[lost]))
     for name, of_data in data.items():
         biased = np.abs(of_data.bias) > _BIASED * np.abs(estimated[name].mean) + 2 * of_data.error
         if name in _SHORT and biased.any():
-            found.append(
-                f"{_SHORT[name]} is not that of the distribution behind the data at tau = {listed(levels[biased])}"
-            )
+            sentence = f"{_SHORT[name]} is not that of the distribution behind the data at {{}}"
+            found.append(_doubt(sentence, levels[biased]))
     if few < _FEW:
-        found.append(f"standard errors of {few} samples may be several times too small")
+        found.append(Doubt(f"standard errors of {few} samples may be several times too small"))
     return tuple(found)
 
 
@@ -125,8 +144,8 @@ def _linear_mmse_of(fitted: Tensor, judged: Tensor, levels: np.ndarray) -> np.nd
     return ((1 - share) ** 2 * off + share**2 * levels[:, None]).sum(axis=1)
 
 
-def broken_laws(curve: "FisherCurve", variance: float) -> list[str]:
-    """A sentence for each law that is broken, with the tau where it is.
+def broken_laws(curve: "FisherCurve", variance: float) -> list[Doubt]:
+    """The laws that are broken, with the tau where they are.
 
     Args:
         variance: E|X - E X|^2.
@@ -146,17 +165,17 @@ def broken_laws(curve: "FisherCurve", variance: float) -> list[str]:
         "MMSE > the variance": (mmse.mean - _SIGMAS * (mmse.sem + variance / mmse.num_samples) > variance, tau),
         "the MMSE does not grow": (mmse.mean[:-1] - mmse.mean[1:] > _SIGMAS * _noise(mmse), tau[1:]),
     }
-    return [f"{law} at tau = {listed(tau[where])}" for law, (where, tau) in found.items() if np.any(where)]
+    return [_doubt(f"{law} at {{}}", tau[where]) for law, (where, tau) in found.items() if np.any(where)]
 
 
-def disagreements(curve: "FisherCurve", empirical: "FisherCurve") -> list[str]:
-    """A sentence for each quantity in which a trained denoiser contradicts the data, where they tell it alone."""
+def disagreements(curve: "FisherCurve", empirical: "FisherCurve") -> list[Doubt]:
+    """The quantities in which a trained denoiser contradicts the data, where they tell it alone."""
     found, own = [], curve.last(len(empirical.tau))
     for key, name in _SHORT.items():
         one, other = getattr(own, key), getattr(empirical, key)
         allowed = _AGREEMENT * other.mean + _SIGMAS * np.hypot(one.sem, other.sem)
         if (off := np.abs(one.mean - other.mean) > allowed).any():
-            found.append(f"{name} is not what the data alone say at tau = {listed(own.tau[off])}")
+            found.append(_doubt(f"{name} is not what the data alone say at {{}}", own.tau[off]))
     return found
 
 
@@ -180,12 +199,6 @@ def _pairs(values: np.ndarray) -> Any:
     return values[:-1], values[1:]
 
 
-def named(sentences: Iterable[str], levels: np.ndarray) -> np.ndarray:
-    """Levels that any of the sentences lists, `[len(levels)]`."""
-    words = {word for text in sentences for found in re.findall(r"tau = ([-+.,e\d ]+)", text) for word in found.split()}
-    return np.array([f"{tau:.3g}" in {word.strip(",") for word in words} for tau in levels])
-
-
-def listed(levels: np.ndarray) -> str:
-    """Noise variances, as sentences name them."""
-    return ", ".join(f"{tau:.3g}" for tau in levels)
+def _doubt(sentence: str, tau: np.ndarray) -> Doubt:
+    """A sentence with a gap for the noise variances."""
+    return Doubt(sentence.format("tau = " + ", ".join(f"{t:.3g}" for t in tau)), tuple(tau.tolist()))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hessfast._steps import Steps
 
-from ._consistency import broken_laws, disagreements
+from ._consistency import Doubt, broken_laws, disagreements
 from ._report_figures import COLUMNS
 from ._spaces import Space
 from .curves import FisherCurve
@@ -65,7 +65,7 @@ class Run:
         warnings, scale = scale_warnings(name, encoder, z), snr_scale(self.train, z)
         space = self._diffused(name, Space(z, z_held, self.preset, self.seed), scale)
         entry = self._curves(name, space, scale)
-        entry["warnings"] = warnings + entry["warnings"]
+        entry["warnings"] = _plain(warnings) + entry["warnings"]
         entry |= {"latent_shape": list(z.shape[1:]), "snr_scale": scale, "scale": float(encoder.normalisation.scale)}
         entry["deviations"] = {
             "equal_tau": _deviations(data["curve"], entry["curve"], 1.0, m),
@@ -118,8 +118,8 @@ class Run:
             if f"curve{suffix}" in entry:
                 curve, alone = FisherCurve.from_dict(entry[f"curve{suffix}"]), entry[f"empirical{suffix}"]
                 against = disagreements(curve, FisherCurve.from_dict(alone)) if alone else []
-                entry[f"warnings{suffix}"] = [*curve.warnings, *against]
-                entry[f"laws{suffix}"] = broken_laws(curve, space.space.variance)
+                entry[f"warnings{suffix}"] = _plain([*curve.warnings, *against])
+                entry[f"laws{suffix}"] = _plain(broken_laws(curve, space.space.variance))
         return entry
 
     def _quality(self, name: str, made: Tensor, again: Tensor) -> dict[str, Any]:
@@ -157,6 +157,10 @@ class _Diffused:
 
     def generated(self) -> Tensor:
         return self.space.generated(self.denoiser)
+
+
+def _plain(doubts: list[Doubt]) -> list[dict[str, Any]]:
+    return [doubt.to_dict() for doubt in doubts]
 
 
 def _deviations(data: dict | None, latent: dict | None, scale: float, m: int) -> dict[str, Any]:

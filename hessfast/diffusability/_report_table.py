@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ._consistency import named
+from ._consistency import Doubt
 
 _SHOWN = (0.01, 1.0, 100.0)  # tau nearest to which deviations are printed
 _PENALTIES = {
@@ -105,11 +105,12 @@ def _deviations(report: dict[str, Any]) -> list[Line]:
 
 def _mark(report: dict[str, Any], space: dict[str, Any], pairing: str, level: int) -> str:
     """Whether anything speaks against the curve of the data or of the latents where they are compared."""
-    data, suffix = report["spaces"]["data"], "" if pairing == "equal_tau" else "_equal_snr"
-    doubted = named([*data["warnings"], *data["laws"]], np.array(data["curve"]["tau"])) | named(
-        [*space[f"warnings{suffix}"], *space[f"laws{suffix}"]], np.array(space[f"curve{suffix}"]["tau"])
-    )
-    return " ?" if doubted[level] else "  "
+    suffix = "" if pairing == "equal_tau" else "_equal_snr"
+    for of, at in ((report["spaces"]["data"], ""), (space, suffix)):
+        tau = np.array(of[f"curve{at}"]["tau"])
+        if any(Doubt.from_dict(doubt).about(tau)[level] for doubt in (*of[f"warnings{at}"], *of[f"laws{at}"])):
+            return " ?"
+    return "  "
 
 
 def _quality(report: dict[str, Any]) -> list[Line]:
@@ -133,10 +134,8 @@ def _doubts(report: dict[str, Any]) -> list[Line]:
     notes = [*report["notes"]]
     for name, space in report["spaces"].items():
         for suffix, where in (("", name), ("_equal_snr", f"{name} at equal SNR")):
-            notes += [f"{where}: {sentence}" for sentence in space.get(f"warnings{suffix}", ())]
-            notes += [
-                f"{where}: no distribution has such a curve: {sentence}" for sentence in space.get(f"laws{suffix}", ())
-            ]
+            for kind, prefix in (("warnings", ""), ("laws", "no distribution has such a curve: ")):
+                notes += [f"{where}: {prefix}{doubt['sentence']}" for doubt in space.get(f"{kind}{suffix}", ())]
     return ["", "Doubts", *(f"  {note}" for note in notes)] if notes else []
 
 

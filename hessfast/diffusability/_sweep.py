@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hessfast import _checks, _distributed, _random
+from hessfast._autograd import plain_attention, recording
 
 from .denoisers import Denoiser
 
@@ -103,8 +103,8 @@ def estimates(sums: np.ndarray, levels: np.ndarray, dim: int) -> dict[str, Estim
     return {name: Estimate(mean[:, q], sem[:, q], n.astype(int)) for q, name in enumerate(ESTIMATES)}
 
 
-def carriers(sums: np.ndarray, name: str) -> np.ndarray:
-    """Among how many blocks the spread of an estimate is shared out, `[t]`: few where rare samples make it."""
+def effective_blocks(sums: np.ndarray, name: str) -> np.ndarray:
+    """How many blocks contribute to the variance of an estimate (participation ratio), `[t]`: few if rare ones do."""
     q, k = _QUANTITIES.index(name), len(_QUANTITIES)
     n, total, squares = sums[..., 0], sums[..., 1 + q], sums[..., 1 + k + q]
     mean = total.sum(axis=0) / n.sum(axis=0)
@@ -124,9 +124,7 @@ def _quantities(
 ) -> np.ndarray:
     """`[n, len(_QUANTITIES)]` of the rows of x, float64."""
     results, size = [], how.batch_size
-    # Fast attention has no second derivative.
-    attention = sdpa_kernel(SDPBackend.MATH) if how.asymmetry else contextlib.nullcontext()
-    with torch.inference_mode(False), torch.enable_grad(), attention:
+    with recording(), plain_attention() if how.asymmetry else contextlib.nullcontext():
         for some, z, v in zip(rows.split(size), noise.split(size), probes.split(size, dim=1), strict=True):
             piece = denoiser.for_rows(x, some), x[some.to(x.device)], z, v, tau, how.asymmetry
             results.append(_piece(*piece))

@@ -19,15 +19,15 @@ import torch
 from hessfast import _checks
 
 from . import _samples
-from ._consistency import doubts, with_errors
+from ._consistency import Doubt, doubts, with_errors
 from ._jackknife import of_data
-from ._sweep import BLOCK, ESTIMATES, WIDTH, Estimate, Probing, carriers, estimates, roundings, sweep
+from ._sweep import BLOCK, ESTIMATES, WIDTH, Estimate, Probing, effective_blocks, estimates, roundings, sweep
 from .denoisers import Denoiser, checked
 from .empirical import EmpiricalDenoiser
 
 # 1,024 samples before the standard errors are looked at: with 256, heavy tails not seen yet made them too small.
 _FIRST_BLOCKS = 1024 // BLOCK
-_CARRIERS = 8  # blocks that share the spread, or more: of rare events one has seen few before
+_EFFECTIVE_BLOCKS = 8  # fewer that contribute to the variance: rare events have been seen too seldom to stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class FisherCurve:
         fisher_information_rate: E|H^T v|^2.
         mmse: E|X - D(Y)|^2.
         mmse_rate: E|Jac D^T v|^2.
-        warnings: sentences on what makes these numbers doubtful.
+        warnings: what makes these numbers doubtful, and at which tau.
         asymmetry: E|(H - H^T) / 2|^2, the part of the rate that no gradient of a density has; E (H^T v).(H v) is the
             rate less twice this. None unless asked for.
     """
@@ -58,12 +58,12 @@ class FisherCurve:
     fisher_information_rate: Estimate
     mmse: Estimate
     mmse_rate: Estimate
-    warnings: tuple[str, ...]
+    warnings: tuple[Doubt, ...]
     asymmetry: Estimate | None = None
 
     @classmethod
     def of(
-        cls, found: dict[str, Estimate], tau: np.ndarray, dim: int, warnings: tuple[str, ...], asymmetry: bool
+        cls, found: dict[str, Estimate], tau: np.ndarray, dim: int, warnings: tuple[Doubt, ...], asymmetry: bool
     ) -> "FisherCurve":
         """Of all estimates of a sweep; their asymmetry is 0 where it was not asked for."""
         rest = {name: each for name, each in found.items() if asymmetry or name != "asymmetry"}
@@ -81,7 +81,7 @@ class FisherCurve:
             for name, row in kept.items()
             if isinstance(row, dict)
         }
-        return cls(np.array(kept["tau"]), kept["dim"], warnings=tuple(kept["warnings"]), **rows)
+        return cls(np.array(kept["tau"]), kept["dim"], warnings=tuple(map(Doubt.from_dict, kept["warnings"])), **rows)
 
     def last(self, num: int) -> "FisherCurve":
         """The curve at its `num` greatest tau alone."""
@@ -177,13 +177,13 @@ def fisher_curve(
         sweep(denoiser, x, levels, open_levels, how, range(done, upto), sums)
         done = upto
         if relative_error is not None:
-            many = np.all([carriers(sums, name) >= _CARRIERS for name in watched], axis=0)
+            many = np.all([effective_blocks(sums, name) >= _EFFECTIVE_BLOCKS for name in watched], axis=0)
             open_levels &= ~(many & _precise(estimates(sums, levels, dim), goal, watched))
         upto = min(2 * done, num_blocks)
     found, rounding = estimates(sums, levels, dim), roundings(sums)
     data = of_data(denoiser, x, levels, how) if isinstance(denoiser, EmpiricalDenoiser) else {}
     whole = with_errors(found, {name: each.error for name, each in data.items()}, rounding)
-    unmet = (goal > 0) & (~_precise(whole, goal, watched) | (open_levels & (num_blocks >= _CARRIERS)))
+    unmet = (goal > 0) & (~_precise(whole, goal, watched) | (open_levels & (num_blocks >= _EFFECTIVE_BLOCKS)))
     against = doubts(found, levels, x, denoiser.tau_range, unmet, rounding, data)
     return FisherCurve.of(whole, levels, dim, against, asymmetry)
 
@@ -236,8 +236,8 @@ def _alone(name: str, denoiser: Denoiser, samples: Any, tau: Any, **options: Any
     if "watched" in options:
         raise TypeError(f"watched must be left out for {name} alone, got {options['watched']!r:.80}. Use fisher_curve.")
     curve = fisher_curve(denoiser, samples, tau, watched=(name,), **options)
-    for text in curve.warnings:
-        warnings.warn(text, stacklevel=3)
+    for doubt in curve.warnings:
+        warnings.warn(doubt.sentence, stacklevel=3)
     return getattr(curve, name)
 
 
@@ -255,6 +255,8 @@ def levels_of(tau: Any) -> np.ndarray:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Estimate):
+    if isinstance(value, Estimate | Doubt):
         return value.to_dict()
-    return value.tolist() if isinstance(value, np.ndarray) else list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value

@@ -21,7 +21,7 @@ class EmpiricalDenoiser(Denoiser):
     """See `empirical_denoiser`."""
 
     data: Tensor = field(default_factory=lambda: torch.empty(0))
-    left_out: Tensor | None = None  # the datum that is each sample's own, `[n]`, and that it does without
+    left_out: Tensor | None = None  # number of the datum equal to each sample, `[n]`, left out of its mean
 
     def for_rows(self, samples: Tensor, rows: Tensor) -> Denoiser:
         if samples.shape[1:] != self.data.shape[1:]:
@@ -38,8 +38,10 @@ class EmpiricalDenoiser(Denoiser):
     def resampled(
         self, rows: Tensor, group: int, num_groups: int
     ) -> tuple["EmpiricalDenoiser", "EmpiricalDenoiser", Tensor]:
-        """For a few samples: of all data, without every num_groups-th from `group` on, and the samples' rows; of data
-        that each leave themselves out, those that stay.
+        """For a jackknife: the denoisers of all data and of all but one group, and the rows of samples to ask both for.
+
+        A group is every num_groups-th datum from number `group` on. Where samples are the data, each left out of its
+        own mean, those of the group are dropped from `rows`.
         """
         kept = torch.arange(len(self.data))
         kept = kept[kept % num_groups != group]

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._consistency import Doubt
 from .latents import Normalisation
 
 _AT_ONCE = 256  # images through an encoder
@@ -74,7 +75,7 @@ def _latents(name: str, encoder: ImageEncoder, images: Tensor) -> Tensor:
     return z
 
 
-def scale_warnings(name: str, encoder: ImageEncoder, z: Tensor) -> list[str]:
+def scale_warnings(name: str, encoder: ImageEncoder, z: Tensor) -> list[Doubt]:
     """Normalised latents of the training images have the mean 0 and the mean square 1, or are not what is diffused."""
     spread, shift = float((z - z.mean(dim=0)).double().square().mean()) ** 0.5, float(z.double().mean())
     scale = float(encoder.normalisation.scale)
@@ -86,9 +87,9 @@ def scale_warnings(name: str, encoder: ImageEncoder, z: Tensor) -> list[str]:
     found = []
     if not 1 / _WARN <= spread <= _WARN:
         fits = f"scale {scale / spread:.4g} would make it 1"
-        found.append(f"normalised latents have the root mean square {spread:.3g}: {fits}")
+        found.append(Doubt(f"normalised latents have the root mean square {spread:.3g}: {fits}"))
     if abs(shift) > _WARN:
-        found.append(f"normalised latents have the mean {shift:.3g}: the shift does not fit")
+        found.append(Doubt(f"normalised latents have the mean {shift:.3g}: the shift does not fit"))
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 from hessfast import _checks, _distributed, _random
 
 from . import _samples
-from ._consistency import doubts, with_errors
+from ._consistency import Doubt, doubts, with_errors
 from ._sweep import BLOCK, WIDTH, Probing, estimates, roundings, summed, sweep
 from .curves import FisherCurve, levels_of
 from .denoisers import Denoiser, checked
@@ -90,5 +90,5 @@ class FisherCurveMetric:
         none = np.zeros(len(self._levels), bool)
         against = doubts(found, self._levels, None, self._denoiser.tau_range, none, rounding)
         if isinstance(self._denoiser, EmpiricalDenoiser):
-            against += ("standard errors are those of the samples alone, without that of the denoiser's data",)
+            against += (Doubt("standard errors are those of the samples alone, without that of the denoiser's data"),)
         return FisherCurve.of(with_errors(found, rounding), self._levels, dim, against, self._how.asymmetry)

@@ -151,7 +151,7 @@ def _toys(preset: Preset, folder: Path, seed: int, workers: int, progress: bool)
         }
         for setting, record in zip(settings, records, strict=True):
             if against := record["curve"]["warnings"]:
-                summary["warnings"][f"{figure}, {setting}"] = "; ".join(against)
+                summary["warnings"][f"{figure}, {setting}"] = "; ".join(doubt["sentence"] for doubt in against)
         if figure == "2":
             summary["points"][figure] = {record["setting"]: record["curve"] for record in records}
         else:
