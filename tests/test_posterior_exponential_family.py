@@ -1,5 +1,7 @@
 """The exponential-family posterior against families whose log Z is known, and against the Ising model's."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from hessfast.posterior.exponential_family import _learn
 from hessfast.posterior.exponential_family._basis import Hyperplane
 from hessfast.posterior.exponential_family._covariance import with_covariances
 from hessfast.posterior.exponential_family._kink import find_kink
-from hessfast.posterior.exponential_family.posterior import _axes
+from hessfast.posterior.exponential_family.posterior import _components, _ridge
 
 
 def affine_rest(values, theta):
@@ -221,7 +223,7 @@ def test_components_are_what_predicts_and_what_varies_most():
     """Of nine orthogonal features the weakest tells theta: it comes first, then the two strongest."""
     rng = np.random.default_rng(0)
     z = np.linalg.qr(np.column_stack([np.ones(800), rng.normal(size=(800, 9))]))[0][:, 1:] * 800**0.5
-    axes = _axes(z * [5, 4, 3, 2.5, 2, 1.5, 1, 0.8, 0.5], z[:, 8:], 3)
+    axes, _ = _components(z * [5, 4, 3, 2.5, 2, 1.5, 1, 0.8, 0.5], z[:, 8:], 3)
     np.testing.assert_allclose(np.abs(axes), np.eye(9)[[8, 0, 1]].T, atol=1e-9)
 
 
@@ -231,6 +233,38 @@ def test_loud_features_do_not_hide_those_that_tell():
     x, theta, covariance = normal_family(2000)
     posterior = ExponentialFamilyPosterior().fit(np.hstack([5 * rng.normal(size=(2000, 58)), x[:, :2]]), theta)
     np.testing.assert_allclose(posterior.fisher_metric(np.zeros(2)), covariance, atol=0.15)
+
+
+@pytest.mark.parametrize(("num_noise", "low", "high"), [(100, 0.8, 1.05), (1000, 0.15, 0.6), (2500, 0.02, 0.2)])
+def test_features_almost_as_many_as_samples_lose_and_never_invent(num_noise, low, high):
+    """Counts of 50 tosses, whose metric is p (1 - p), are the weakest of many features."""
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-2, 2, (1500, 1))
+    z = rng.binomial(50, 1 / (1 + np.exp(-theta))) / 50
+    posterior = ExponentialFamilyPosterior(50)
+    with pytest.warns(UserWarning, match="features are many") if num_noise > 100 else contextlib.nullcontext():
+        posterior.fit(np.hstack([z, rng.normal(size=(1500, num_noise))]), theta)
+    assert low < posterior.fisher_metric(np.zeros(1))[0, 0] / 0.25 < high
+
+
+@pytest.mark.parametrize("num_features", [5, 300])
+def test_ridge_is_that_of_scikit_learn(num_features):
+    """Slopes by another program for the penalty that was chosen; leverages by leaving a sample out."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, num_features)) * rng.uniform(0.1, 10, num_features)
+    x -= x.mean(axis=0)
+    theta = x[:, :2] / x[:, :2].std(axis=0) + rng.normal(size=(200, 2))
+    theta -= theta.mean(axis=0)
+    slopes, leverage = _ridge(x, theta)
+    standard = x / x.std(axis=0)
+    penalties = np.linalg.norm(standard, 2) ** 2 * np.geomspace(1e-8, 1e2, 61)
+    found = [linear_model.Ridge(alpha).fit(standard, theta).coef_.T / x.std(axis=0)[:, None] for alpha in penalties]
+    errors = [np.abs(slopes - each).max() / np.abs(slopes).max() for each in found]
+    assert min(errors) < 1e-9
+    without = linear_model.Ridge(penalties[np.argmin(errors)]).fit(standard[1:], theta[1:])
+    held_out = ((x @ slopes)[0] - leverage[0] * theta[0]) / (1 - leverage[0])
+    np.testing.assert_allclose(held_out, without.predict(standard[:1])[0], rtol=1e-6, atol=1e-9)
 
 
 def test_bundles_and_the_posterior_of_a_normal_family():

@@ -1,6 +1,7 @@
 """The exponential-family posterior: statistics by logistic regression on pairs of samples, log Z by splines."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,8 @@ from ._fit import Fit
 from ._learn import learn, sharpen
 
 _SAMPLES_A_COMPONENT = 300  # at least; with fewer S would be noise
-_SAMPLES_AN_AXIS = 20  # at least, of those from which parameters are predicted
+_SAMPLES_A_FEATURE = 20  # at least, for predictions of the parameters without a penalty
+_NOISY = 0.15  # of the samples, in degrees of freedom of such a prediction: its noise then takes a tenth off the metric
 _FEWEST_SAMPLES = 30  # that have a feature; the weight of a rarer one may be infinite
 _MARGIN = 0.05  # of the range of the parameters of the fit: so far beyond it phi is extrapolated
 
@@ -82,7 +84,9 @@ class ExponentialFamilyPosterior:
             to_natural: maps the parameters, `[n, dim]`, to natural ones; None if they are natural.
             num_components: most combinations of the features that are kept; one for 300 samples at most, and dim at
                 least. They are the linear prediction of the parameters and what else varies most: give features on one
-                scale. A feature that fewer than 30 samples have, or a tenth of fewer than 300, is dropped.
+                scale, and twenty samples for each, or noise of the prediction is lost to the metric (with a warning
+                where it may be more than a tenth). A feature that fewer than 30 samples have, or a tenth of fewer than
+                300, is dropped.
             resolution: intervals of the splines (degree of the polynomials); by default from the number of samples.
             kink: whether to look for one.
             sufficient: whether the features are the sufficient statistics, dim of them, per site: then only phi is
@@ -131,12 +135,10 @@ class ExponentialFamilyPosterior:
         if np.linalg.eigvalsh(np.corrcoef(theta, rowvar=False).reshape(dim, dim))[0] < 1e-8:
             raise ValueError("parameters must not be linearly dependent, got columns that are.")
         center = z.mean(axis=0)
-        if self.sufficient:
-            rotation = np.eye(dim)
-        else:
+        rotation, components = np.eye(dim), z - center
+        if not self.sufficient:
             most = max(min(self.num_components, num // _SAMPLES_A_COMPONENT), dim)
-            rotation = _axes(z - center, theta - theta.mean(axis=0), most)
-        components = (z - center) @ rotation
+            rotation, components = _components(components, theta - theta.mean(axis=0), most)
         options = theta, self.num_sites, self.kink, self.resolution, self.sufficient, self.seed
         fit = learn(components, given, theta, *options)
         sharp = sharpen(fit, components, given, theta, self.num_sites, self.resolution, self.sufficient, self.seed)
@@ -147,7 +149,8 @@ class ExponentialFamilyPosterior:
             pair = (np.sort(half) for half in (order[: num // 2], order[num // 2 :]))
             halves.append(tuple(learn(components[half], given[half], theta[half], *options) for half in pair))
         # Nothing is kept of a fit that failed.
-        self._center, self._rotation, self._fit, self._sharp, self._halves = center, rotation, fit, sharp, halves
+        self._center, self._rotation, self._halves = center, rotation, halves
+        self._fit, self._posterior_fit = fit, sharp
         self.box_ = np.stack([theta.min(axis=0), theta.max(axis=0)])
         self.directions_, self.offset_ = rotation @ fit.directions, fit.offset
         self.kink_: Hyperplane | None = fit.basis.kink
@@ -157,7 +160,7 @@ class ExponentialFamilyPosterior:
         return self
 
     def statistics(self, samples: Any) -> Any:
-        """f(x), `[n, dim]`, per site."""
+        """f(x), `[n, dim]`, per site: those of `log_z`. Posteriors and `score` have others, calibrated for ranking."""
         return _arrays.as_given(self._statistics(samples, self._fitted()), samples)
 
     def log_z(self, theta: Any) -> Any:
@@ -221,7 +224,7 @@ class ExponentialFamilyPosterior:
         theta = self._inside("parameters", self._natural("parameters", self._given("parameters", parameters)))
         if len(theta) != len(exponents):
             raise ValueError(f"parameters must be one row for each of the {len(exponents)} bundles, got {len(theta)}.")
-        own = self.num_sites * ((f * theta).sum(axis=1) - bundle * self._sharp.log_z(theta))
+        own = self.num_sites * ((f * theta).sum(axis=1) - bundle * self._posterior_fit.log_z(theta))
         return float(np.mean(own - logsumexp(exponents, axis=1) + math.log(exponents.shape[1])))
 
     def _statistics(self, samples: Any, fit: Fit) -> np.ndarray:
@@ -275,38 +278,79 @@ class ExponentialFamilyPosterior:
     def _bundled(self, samples: Any, bundle: int) -> np.ndarray:
         """Sums of the statistics of `bundle` consecutive samples, `[n / bundle, dim]`."""
         self._fitted()
-        return bundled(self._statistics(samples, self._sharp), _checks.integer("bundle", bundle, 1))
+        return bundled(self._statistics(samples, self._posterior_fit), _checks.integer("bundle", bundle, 1))
 
     def _exponents(self, f: np.ndarray, points: Any, bundle: int) -> np.ndarray:
         """N (<f, t> - bundle phi(t)) for each bundle and point, `[n / bundle, points]`."""
         theta = self._inside("points", self._natural("points", self._given("points", points)))
         flat = theta.reshape(-1, theta.shape[-1])
-        return self.num_sites * (f @ flat.T - bundle * self._sharp.log_z(flat))
+        return self.num_sites * (f @ flat.T - bundle * self._posterior_fit.log_z(flat))
 
     def _fitted(self) -> Fit:
         return _checks.fitted(self, "_fit")
 
 
-def _axes(centred: np.ndarray, theta: np.ndarray, most: int) -> np.ndarray:
-    """Orthonormal axes `[num_features, components]`, `most` or fewer, of features that many samples have.
+def _components(centred: np.ndarray, theta: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal axes `[num_features, k]`, k <= most, of features that many samples have; the samples' components.
 
     If there are more, the first span the linear prediction of theta, and others have the largest variance of what is
-    left.
+    left. A prediction from features almost as many as samples would follow its own samples, so that theirs is that of
+    all others.
     """
     common = _common(centred)
-    _, vectors = np.linalg.eigh(np.cov(centred[:, common], rowvar=False).reshape(common.sum(), -1))
-    principal = vectors[:, ::-1][:, : max(len(centred) // _SAMPLES_AN_AXIS, most)]
-    components = centred[:, common] @ principal
+    x = centred[:, common]
+    principal = _principal(x)
+    components = x @ principal
     varied = components.std(axis=0) > 1e-6 * components.std(axis=0).max()  # along others a combination is constant
     principal, components = principal[:, varied], components[:, varied]
     if principal.shape[1] > most:
-        telling = np.linalg.qr(np.linalg.lstsq(components, theta, rcond=None)[0])[0]
+        many = len(x) >= _SAMPLES_A_FEATURE * x.shape[1]
+        slopes, leverage = (np.linalg.lstsq(components, theta, rcond=None)[0], 0.0) if many else _ridge(x, theta)
+        slopes = slopes if many else principal.T @ slopes
+        telling, triangle = np.linalg.qr(slopes)
         left = components - components @ telling @ telling.T
-        _, others = np.linalg.eigh(left.T @ left)
-        principal = principal @ np.hstack([telling, others[:, ::-1][:, : most - theta.shape[1]]])
+        turn = np.hstack([telling, _principal(left)[:, : most - theta.shape[1]]])
+        principal, components = principal @ turn, components @ turn
+        if not many:
+            if leverage.mean() > _NOISY:
+                warnings.warn(
+                    f"{x.shape[1]} features are many for {len(x)} samples: what they tell of the parameters is partly "
+                    "lost, and the metric too small. Give fewer features, or more samples.",
+                    stacklevel=3,
+                )
+            held_out = (x @ principal[:, : theta.shape[1]] @ triangle - leverage * theta) / (1 - leverage)
+            components[:, : theta.shape[1]] = held_out @ np.linalg.pinv(triangle)
     axes = np.zeros((len(common), principal.shape[1]))
     axes[common] = principal
-    return axes
+    return axes, components
+
+
+def _principal(x: np.ndarray) -> np.ndarray:
+    """Principal axes of columns with mean zero, `[columns, axes]`, as many as there are columns or rows; widest first.
+
+    From the smaller of the two matrices of products.
+    """
+    if x.shape[1] <= len(x):
+        return np.linalg.eigh(x.T @ x)[1][:, ::-1]
+    squares, scores = np.linalg.eigh(x @ x.T)
+    spanned = squares > 1e-12 * squares[-1]
+    return (x.T @ (scores[:, spanned] / np.sqrt(squares[spanned])))[:, ::-1]
+
+
+def _ridge(x: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes `[columns, dim]` of theta on standardised columns, all with mean zero; leverages `[n, 1]`.
+
+    The penalty minimises the generalised cross-validation of Golub, Heath and Wahba (1979).
+    """
+    spread = x.std(axis=0)
+    u, s, vt = np.linalg.svd(x / spread, full_matrices=False)
+    c, whole = u.T @ theta, (theta**2).sum(axis=0)
+    penalties = s[0] ** 2 * np.geomspace(1e-8, 1e2, 61)[:, None]
+    kept = s**2 / (s**2 + penalties)
+    missed = (whole - (c**2).sum(axis=0)) / whole + (1 - kept) ** 2 @ (c**2 / whole)
+    best = np.argmin(missed.sum(axis=1) / (len(x) - 1 - kept.sum(axis=1)).clip(min=1e-9) ** 2)
+    slopes = vt.T @ ((kept[best] / s.clip(min=1e-300))[:, None] * c) / spread[:, None]
+    return slopes, (u**2 @ kept[best])[:, None] + 1 / len(x)
 
 
 def _common(centred: np.ndarray) -> np.ndarray:
