@@ -25,7 +25,13 @@ class Steps:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
-    def claim(self, settings: dict[str, Any], name: str = "settings.json", beside: Collection[str] = _BESIDE) -> None:
+    def claim(
+        self,
+        settings: dict[str, Any],
+        name: str = "settings.json",
+        beside: Collection[str] = _BESIDE,
+        remedy: str = "Choose another.",
+    ) -> None:
         """Write the settings, or refuse a folder of others, saying which; any number of processes may do so at once.
 
         A folder without settings must be new: nothing may be in it but what is named by `beside`.
@@ -47,7 +53,7 @@ class Steps:
         if before != settings:
             raise ValueError(
                 f"out must be a new folder or that of the same run, got {str(self.folder)!r} with "
-                f"{_difference(before, settings)}. Choose another."
+                f"{_difference(before, settings)}. {remedy}"
             )
 
     def share(self, name: str, content: bytes) -> None:

@@ -213,8 +213,40 @@ def test_one_condition_is_that_of_all_samples():
     )
     denoiser = from_diffusers(model, scheduler, class_labels=3, text=text, added=added)
     fisher_curve(denoiser, torch.randn(100, 2), [1.0], batch_size=64)
-    assert [(n, shape[0], more[0]) for n, _, shape, more in seen] == [(64, 64, 64), (36, 36, 36)]
-    assert seen[1][1] == [3] * 36
-    wrong = from_diffusers(model, scheduler, class_labels=torch.arange(100), text=text, added=added)
-    with pytest.raises(ValueError, match=r"class_labels must be one condition, of shape \[1, ...\], .* got \(100,\)"):
+    sizes = [(n, shape[0], more[0]) for n, _, shape, more in seen]
+    assert sizes == [(64, 64, 64)] * 3 + [(36, 36, 36)]  # two of them to see that samples do not hear of one another
+    assert seen[3][1] == [3] * 36
+    wrong = from_diffusers(model, scheduler, class_labels=torch.arange(99), text=text, added=added)
+    with pytest.raises(ValueError, match=r"class_labels must be one condition .* or one for each of 100, got 99\."):
         fisher_curve(wrong, torch.randn(100, 2), [1.0])
+
+
+def test_each_sample_may_have_its_condition():
+    """A network that answers with the label, of data that are their labels, errs by nothing, in batches of any size."""
+    labels = torch.arange(100) % 7
+    scheduler = SimpleNamespace(
+        alphas_cumprod=torch.linspace(0.999, 0.01, 50), config=SimpleNamespace(prediction_type="sample")
+    )
+
+    def model(x, time, class_labels, nested):
+        assert torch.equal(class_labels, nested["same"][0])
+        return 0 * x + class_labels[:, None]
+
+    for given in (labels, labels.numpy()):
+        denoiser = from_diffusers(model, scheduler, class_labels=given, nested={"same": [labels]})
+        curve = fisher_curve(denoiser, labels[:, None].float().repeat(1, 3), [0.5, 1.0], batch_size=64)
+        assert (curve.mmse.mean == 0).all()
+    assert denoiser(torch.ones(100, 3), 1.0)[:, 0].tolist() == labels.tolist()
+    with pytest.raises(ValueError, match="class_labels must be one condition for all, or one for each of 5, got 100"):
+        denoiser(torch.ones(5, 3), 1.0)
+
+
+def test_a_model_that_looks_times_up_says_so():
+    diffusers = pytest.importorskip("diffusers")
+    unet = diffusers.UNet2DModel(
+        sample_size=8, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, attention_head_dim=4,
+        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+        time_embedding_type="learned", num_train_timesteps=1000,
+    ).eval()  # fmt: skip
+    with pytest.raises(TypeError, match="model must take times between its steps, but looks them up as integers"):
+        fisher_curve(from_diffusers(unet, diffusers.DDIMScheduler()), torch.randn(4, 3, 8, 8), [1.0])

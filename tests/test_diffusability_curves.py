@@ -11,6 +11,7 @@ import torch
 from hessfast.diffusability import (
     Denoiser,
     Doubt,
+    FisherCurveMetric,
     GaussianMixture,
     Sphere,
     fisher_curve,
@@ -248,3 +249,21 @@ def test_few_samples_may_be_enough_for_a_relative_error():
     normal = from_denoiser(lambda y, tau: y / (1 + tau) + 0.01 * y.sin())
     curve = fisher_curve(normal, torch.randn(400, 2), [1.0], relative_error=0.9)
     assert not [doubt for doubt in curve.warnings if "ran out" in doubt.sentence]
+
+
+@pytest.mark.parametrize("batch_size", [8, 256])
+def test_samples_must_not_hear_of_one_another(batch_size):
+    """Batch statistics, a mean over the batch, random numbers: at 256 samples their curves are off without a word."""
+    mixing = torch.nn.BatchNorm1d(4, affine=False, track_running_stats=False).eval()
+    x = torch.randn((512, 4), generator=torch.Generator().manual_seed(0))
+    for wrong in (
+        lambda y, tau: mixing(y) / (1 + tau) ** 0.5,
+        lambda y, tau: y / (1 + tau) - 0.3 * y.mean(dim=0),
+        lambda y, tau: y / (1 + tau) + 0.1 * torch.randn_like(y),
+    ):
+        with pytest.raises(ValueError, match="denoiser must map each sample for itself, the same each time"):
+            fisher_curve(from_denoiser(wrong), x, [1.0], batch_size=batch_size)
+        with pytest.raises(ValueError, match="denoiser must map each sample for itself, the same each time"):
+            FisherCurveMetric(from_denoiser(wrong), [1.0], batch_size=batch_size).update(x)
+    for dtype in (torch.float16, torch.bfloat16):
+        fisher_curve(from_denoiser(lambda y, tau: y / (1 + tau)), x.to(dtype), [1.0], batch_size=batch_size)

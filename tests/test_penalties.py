@@ -80,6 +80,26 @@ def test_a_chart_of_the_sphere():
     assert penalties.anisotropy.mean == pytest.approx(float(((1 - least) / (1 + least)).mean()), rel=1e-9)
 
 
+def test_frames_follow_a_surface_that_curves():
+    """Unrolling a swiss roll is an isometry, projecting a sphere from a pole is conformal; principal axes miss both."""
+    generator = torch.Generator().manual_seed(0)
+    angle, height = torch.rand((2, 2000), generator=generator, dtype=torch.float64)
+    angle = 1.5 * torch.pi * (1 + 2 * angle)
+    roll = torch.stack([angle * angle.cos(), 20 * height, angle * angle.sin()], dim=1)
+
+    def unroll(x):
+        t = (x[:, 0] ** 2 + x[:, 2] ** 2).sqrt()
+        return torch.stack([(t * (1 + t * t).sqrt() + torch.asinh(t)) / 2, x[:, 1]], dim=1)
+
+    fitted, axes = (encoder_penalties(unroll, roll, 2, num_neighbours=k) for k in (None, 6))
+    assert fitted.tangential_distortion.mean < 0.02 and fitted.anisotropy.mean < 0.01
+    assert axes.tangential_distortion.mean > 0.3  # as documented
+    sphere = torch.randn((2000, 3), generator=generator, dtype=torch.float64)
+    sphere = sphere / sphere.norm(dim=1, keepdim=True)
+    projected = encoder_penalties(lambda x: x[:, :2] / (1 - x[:, 2:]), sphere[sphere[:, 2] < 0.5], 2)
+    assert projected.anisotropy.mean < 1e-3
+
+
 def test_frames_of_neighbours_are_tangents():
     """On a noiseless surface of 5,000 points the principal axes of neighbours are tangents to a few degrees."""
     p = plane(5000)
@@ -299,3 +319,18 @@ def test_penalties_on_a_gpu_are_those_on_the_host():
     for name in ("secant_distortion", "bending", "data_curvature", "gpe_cost"):
         one, other = getattr(host, name), getattr(device, name)
         assert (one.mean, one.sem) == pytest.approx((other.mean, other.sem), rel=1e-6), name
+
+
+def test_samples_must_not_hear_of_one_another():
+    mixing = torch.nn.BatchNorm1d(2, affine=False, track_running_stats=False).eval()
+    with pytest.raises(ValueError, match="encoder must map each sample for itself"):
+        encoder_penalties(lambda x: mixing(x.float()), plane(300).float(), 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_an_encoder_collapses_has_no_shape(dtype):
+    penalties = encoder_penalties(lambda x: 0 * x, plane(100).to(dtype), 2)
+    assert penalties.tangential_distortion.mean == penalties.secant_distortion.mean == 1
+    assert np.isnan([penalties.anisotropy.mean, penalties.nonlinearity.mean]).all()
+    flat = encoder_penalties(lambda x: x * torch.tensor([1.0, 0.0], dtype=dtype), plane(100).to(dtype), 2)
+    assert flat.anisotropy.mean == pytest.approx(1)

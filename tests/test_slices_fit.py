@@ -154,7 +154,7 @@ def test_features_that_know_nothing_score_nothing():
 
 
 def test_fit_refuses(tmp_path, slice_folder, geometry_folder, geometry):
-    with pytest.raises(ValueError, match=r"out must be a new folder .* points_per_axis 12, not 10"):
+    with pytest.raises(ValueError, match=r"out must be a new folder .* points_per_axis 12, not 10\. Delete it"):
         fit(slice_folder, geometry_folder, points_per_axis=10, num_steps=700)
     with pytest.raises(ValueError, match=r"grid must have samples at every node, got \(40, 40\) for 576"):
         fit(slice_folder, tmp_path / "fine", points_per_axis=40)

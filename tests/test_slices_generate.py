@@ -394,3 +394,21 @@ def test_a_store_of_coordinates_alone_is_refused(tmp_path, keep, message):
     with pytest.raises(ValueError, match=message):
         generate(SlicePlan(LINE, [[0.5]]), from_callable(lambda z: z, "same"), tmp_path / "out", keep=keep)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("decode", "message"),
+    [
+        (lambda x: (x * 40 + 128).to(torch.uint8), r"images must be floating point in \[-1, 1\], got torch.uint8"),
+        (lambda x: x * 40 + 128, r"images must be floating point in \[-1, 1\], got \d+.* in size. Map 0 to 255"),
+        (lambda x: x.repeat(1, 5, 1, 1), r"images must have 1, 3 or 4 channels, their second axis, got shape \(8, 5"),
+    ],
+)
+def test_images_that_are_none_are_refused(decode, message, tmp_path):
+    """They would be stored as white. Latents are stored whatever they are."""
+    square = SlicePlan(random_anchors((1, 4, 4)), Grid((0, 0), (1, 1), (3, 3)), micro_batch=8)
+    wrong = from_callable(lambda z: z, "same", decode=decode)
+    with pytest.raises(ValueError, match=message):
+        generate(square, wrong, tmp_path / "images", keep=["images"])
+    store = generate(square, wrong, tmp_path / "latents", keep=["latents"])
+    assert store["latents"].shape == (9, 1, 4, 4)

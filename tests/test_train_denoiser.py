@@ -67,7 +67,7 @@ def test_progress_is_for_terminals(monkeypatch, terminal):
     assert bool(stream.getvalue()) == terminal
 
 
-@pytest.mark.parametrize("shape", [(3, 1, 8, 8), (2, 3, 16, 16)])
+@pytest.mark.parametrize("shape", [(3, 1, 8, 8), (2, 3, 16, 16), (2, 3, 7, 10), (2, 1, 1, 2)])
 def test_networks_of_images(shape):
     network = UNet(shape[1], width=32)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -1,6 +1,7 @@
 """How a surface curves that is known by samples alone: quadrics fitted to the neighbours of each."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,28 +12,48 @@ _RESOLVED = 1e-3  # least over greatest diagonal of the triangular factor: neigh
 _NUMBERS_AT_ONCE = 2**22  # of neighbours, some megabytes
 
 
-def normal_curvatures(x: Tensor, m: int, frames: Tensor | None, seed: int) -> Tensor:
-    """|II(v, v)| of the surface along a random unit tangent v of each sample, float64; without those not determined.
+class Quadrics(NamedTuple):
+    """Quadrics through the samples, fitted to their neighbours.
 
-    At x the surface is L t + B(t, t) / 2 in tangential coordinates t of the neighbours, by least squares; L and B are
-    those of another try on the tangents that L says. With known `frames` there is no L.
+    Attributes:
+        determined: whether the neighbours of a sample determine its quadric, `[n]`.
+        tangents: orthonormal tangents there, `[n, D, m]` in the dtype of the samples; zeros where not determined.
+        curvature: |II(v, v)| of the surface along a random unit tangent v, float64 `[n]`.
+        num_neighbours: that a quadric is fitted to.
+    """
+
+    determined: Tensor
+    tangents: Tensor
+    curvature: Tensor
+    num_neighbours: int
+
+
+def quadrics(x: Tensor, m: int, frames: Tensor | None, seed: int) -> Quadrics:
+    """At x the surface is L t + B(t, t) / 2 in tangential coordinates t of the neighbours, by least squares.
+
+    L and B are those of another try on the tangents that L says. With known `frames` there is no L.
 
     Args:
         x: `[n, D]`.
         frames: orthonormal tangents `[n, D, m]`, if they are known.
+        seed: of the directions v.
     """
     n, wide = x.shape
-    if m == wide:
-        return torch.zeros(n, dtype=torch.float64, device=x.device)
     pairs = torch.triu_indices(m, m, device=x.device)
     k = _PER_UNKNOWN * (pairs.shape[1] + (m if frames is None else 0))
+    found = Quadrics(
+        torch.zeros(n, dtype=torch.bool, device=x.device), x.new_zeros(n, wide, m),
+        torch.zeros(n, dtype=torch.float64, device=x.device), k,
+    )  # fmt: skip
+    if m == wide:
+        found.determined[:], found.tangents[:] = True, torch.eye(m).to(x)
+        return found
     if n <= k:
-        return torch.zeros(0, dtype=torch.float64, device=x.device)
+        return found
     nearest = _Nearest(x, k)
     generator = torch.Generator().manual_seed(seed)
     v = torch.randn(n, m, generator=generator, dtype=torch.float64).to(x.device)
     v = v / v.norm(dim=1, keepdim=True)
-    found = [torch.zeros(0, dtype=torch.float64, device=x.device)]
     for rows in torch.arange(n, device=x.device).split(max(_NUMBERS_AT_ONCE // max(n, k * wide), 1)):
         offset, whole = nearest(rows)
         scale = offset.norm(dim=2).amax(dim=1)[:, None, None].clamp(min=1e-300)
@@ -54,8 +75,11 @@ def normal_curvatures(x: Tensor, m: int, frames: Tensor | None, seed: int) -> Te
         # v_i v_j of both orders: off the diagonal a coefficient is that of t_i t_j / 2 alone
         along = (w[:, pairs[0]] * w[:, pairs[1]])[:, None] @ quadric[:, -pairs.shape[1] :]
         along = along - along @ tangents @ tangents.mT
-        found.append((along[:, 0].norm(dim=1) / scale[:, 0, 0])[good])
-    return torch.cat(found)
+        found.curvature[rows] = along[:, 0].norm(dim=1) / scale[:, 0, 0]
+        last = torch.linalg.qr(quadric[:, :m].mT).Q if frames is None else tangents
+        found.determined[rows] = good
+        found.tangents[rows] = torch.where(good[:, None, None], last, 0).to(x.dtype)
+    return found
 
 
 class _Nearest:

@@ -184,7 +184,7 @@ def _penalties(encoder: ImageEncoder, held: Tensor, m: int, seed: int) -> dict[s
     """Penalties of the encoder's raw latents on held-out images."""
     some = held[: max(_PENALTY_NUMBERS // held[0].numel(), 64)]
     m = min(m, len(some) - 2)
-    neighbours = min(2 * m + 2, len(some) - 1)
+    neighbours = None if 2 * m + 2 < len(some) else len(some) - 1
     made = encoder_penalties(encoder.encode, some, m, num_neighbours=neighbours, seed=seed)
     rows = {field.name: getattr(made, field.name) for field in fields(EncoderPenalties)}
     return {name: _penalty(row) if isinstance(row, Penalty) else row for name, row in rows.items()}

@@ -63,15 +63,21 @@ def distances(x: Tensor, rows: Tensor) -> Tensor:
 
 def _floating(name: str, value: Any) -> Tensor:
     if getattr(getattr(value, "dtype", None), "kind", None) in ("b", "i", "u"):  # pixels from 0 to 255, like as not
-        raise TypeError(f"{name} must be floating point, got {value.dtype}.")
+        raise _not_floating(name, value.dtype)
     if isinstance(value, list | tuple) and any(_arrays.is_tensor(each) and each.ndim > 1 for each in value):
         raise TypeError(
             f"{name} must be one tensor, got a {type(value).__name__} of {len(value)}. Pass its first, x[0]."
         )
+    if hasattr(value, "dataset"):
+        raise TypeError(f"{name} must be an array or a tensor, got a {type(value).__name__}. Use FisherCurveMetric.")
     x: Any = value if _arrays.is_tensor(value) else torch.as_tensor(_checks.float_array(name, value))
     if not x.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {x.dtype}.")
+        raise _not_floating(name, x.dtype)
     return x.detach()
+
+
+def _not_floating(name: str, dtype: Any) -> TypeError:
+    return TypeError(f"{name} must be floating point, got {dtype}. Map pixels to [-1, 1] by x / 127.5 - 1.")
 
 
 def _finite(name: str, x: Tensor, dtype: torch.dtype | None) -> Tensor:

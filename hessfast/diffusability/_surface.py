@@ -1,5 +1,6 @@
 """Data near a surface and their image under an encoder: lengths, angles and bends along the tangents."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,10 +27,10 @@ class Surface:
     tangents: Tensor
 
     def distortions(self) -> tuple[Tensor, Tensor]:
-        """|U^T J^T J U - I| and (hi - lo) / (hi + lo) of the eigenvalues of U^T J^T J U, `[n]` each."""
+        """|U^T J^T J U - I| and (hi - lo) / (hi + lo) of the eigenvalues of U^T J^T J U, `[n]` each, NaN if J = 0."""
         eigenvalues = torch.linalg.eigvalsh(self._image_tangents.mT @ self._image_tangents)
         low, high = eigenvalues[:, 0], eigenvalues[:, -1]
-        return torch.maximum((high - 1).abs(), (low - 1).abs()), (high - low) / (high + low).clamp(min=1e-300)
+        return torch.maximum((high - 1).abs(), (low - 1).abs()), (high - low) / (high + low)
 
     def second_differences(self, step: float, seed: int) -> tuple[Tensor, Tensor]:
         """Sizes of (E(x + h v) + E(x - h v) - 2 E(x)) / h^2 for a random unit tangent v: normal to J U, and along."""
@@ -50,7 +51,7 @@ class Surface:
         offset, moved, apart = self.x[near] - self.x, self.z[near] - self.z, distance > 0
         missed = (moved - self._pushed(offset)).pow(2).sum(dim=1)
         variance = float(((self.z - self.z.mean(dim=0)) ** 2).sum(dim=1).mean())
-        return (moved.norm(dim=1) / distance - 1).abs()[apart], missed / max(variance, 1e-300)
+        return (moved.norm(dim=1) / distance - 1).abs()[apart], missed / (variance or math.nan)
 
     @cached_property
     def _image_tangents(self) -> Tensor:

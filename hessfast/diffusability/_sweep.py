@@ -86,6 +86,24 @@ def sweep(
         sums[rows] = summed(sums[rows])  # zeros elsewhere make the sum over ranks exact
 
 
+def refuse_mixing(denoiser: Denoiser, x: Tensor, tau: float, batch_size: int) -> None:
+    """Each sample must have its own answer, whatever the others of its batch: the first is asked beside two kinds."""
+    first = x[:batch_size]
+    if len(first) < 2:
+        return
+    denoiser = denoiser.for_rows(x, torch.arange(len(first)))
+    beside = first.clone()
+    beside[1:] = 3 * (beside[1:] + first.std())
+    with recording():  # in batches of the usual size, for which a compiled network is compiled
+        one, other = (_answer(denoiser, y.clone().requires_grad_(), tau)[0].detach() for y in (first, beside))
+    least = max(10 * torch.finfo(one.dtype).eps, 1e-4) * float(one.double().norm())
+    if torch.isfinite(one).all() and not torch.allclose(one, other, rtol=0, atol=least):
+        raise ValueError(
+            "denoiser must map each sample for itself, the same each time, got another answer beside other samples. "
+            "Give BatchNorm running statistics; draw no random numbers."
+        )
+
+
 def estimates(sums: np.ndarray, levels: np.ndarray, dim: int) -> dict[str, Estimate]:
     """Estimates by the names of FisherCurve. Blocks are added in their order: ranks and batches change nothing."""
     total = np.add.reduce(sums, axis=0)
@@ -135,18 +153,7 @@ def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float,
     skip, out, slope = denoiser.coefficients(tau)
     dim = x[0].numel()
     y = (x + math.sqrt(tau) * z).clone().requires_grad_()
-    output = _checks.of_dtype(
-        lambda: denoiser.predict(y, tau), f"denoiser must have the dtype of samples, {y.dtype}", "Convert them."
-    )
-    if not isinstance(output, Tensor):
-        raise TypeError(
-            f"denoiser must return tensors, got {type(output).__name__}. Compute with torch; of a diffusers model use "
-            "from_diffusers, or return its .sample."
-        )
-    if output.shape != y.shape:
-        raise ValueError(f"denoiser must return the shape of y, {tuple(y.shape)}, got {tuple(output.shape)}.")
-    if not output.requires_grad:
-        raise ValueError("denoiser must be made of operations on y that torch can differentiate.")
+    output = _answer(denoiser, y, tau)
     pulled, pushed = [], []
     for k, v in enumerate(probes):
         more = k + 1 < len(probes)
@@ -180,6 +187,23 @@ def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float,
     if not np.isfinite(result).all():
         raise ValueError(f"denoiser must return finite numbers, got NaN or infinity at tau = {tau:g}.")
     return result
+
+
+def _answer(denoiser: Denoiser, y: Tensor, tau: float) -> Tensor:
+    """What the network says, which must be of y's shape and differentiable."""
+    output = _checks.of_dtype(
+        lambda: denoiser.predict(y, tau), f"denoiser must have the dtype of samples, {y.dtype}", "Convert them."
+    )
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"denoiser must return tensors, got {type(output).__name__}. Compute with torch; of a diffusers model use "
+            "from_diffusers, or return its .sample."
+        )
+    if output.shape != y.shape:
+        raise ValueError(f"denoiser must return the shape of y, {tuple(y.shape)}, got {tuple(output.shape)}.")
+    if not output.requires_grad:
+        raise ValueError("denoiser must be made of operations on y that torch can differentiate.")
+    return output
 
 
 def _blur_of_square(vectors: Tensor, blur: Tensor) -> Tensor:

@@ -21,7 +21,18 @@ from hessfast import _checks
 from . import _samples
 from ._consistency import Doubt, doubts, with_errors
 from ._jackknife import of_data
-from ._sweep import BLOCK, ESTIMATES, WIDTH, Estimate, Probing, effective_blocks, estimates, roundings, sweep
+from ._sweep import (
+    BLOCK,
+    ESTIMATES,
+    WIDTH,
+    Estimate,
+    Probing,
+    effective_blocks,
+    estimates,
+    refuse_mixing,
+    roundings,
+    sweep,
+)
 from .denoisers import Denoiser, checked
 from .empirical import EmpiricalDenoiser
 
@@ -148,7 +159,7 @@ def fisher_curve(
 
     Raises:
         ValueError: for tau that is not positive, samples that are not finite or fewer than two, answers of other shape,
-            networks with dropout or batch normalisation in training.
+            networks with dropout or batch normalisation in training, or whose answers depend on the other samples.
         TypeError: for what is no `Denoiser`, answers that are no tensors.
 
     Example:
@@ -169,6 +180,8 @@ def fisher_curve(
         raise TypeError(f"watched must be a list of names, got {watched!r}. Pass [{watched!r}].")
     for name in watched:
         _checks.choice("watched", name, ESTIMATES[:-1])
+    if not isinstance(denoiser, EmpiricalDenoiser):
+        refuse_mixing(denoiser, x, float(levels[0]), how.batch_size)
     num_blocks, dim = -(-len(x) // BLOCK), x[0].numel()
     sums = np.zeros((num_blocks, len(levels), WIDTH))
     open_levels, done = np.ones(len(levels), bool), 0

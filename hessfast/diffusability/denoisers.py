@@ -11,7 +11,8 @@ differences of large terms when computed from each other.
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,7 +153,8 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
         model: ``model(x, time, **conditions).sample``.
         scheduler: has `alphas_cumprod` and `config.prediction_type` "epsilon", "v_prediction" or "sample".
         conditions: passed on, one of each kind for all samples: a label, or a tensor whose first axis has length 1, as
-            ``encoder_hidden_states`` of one text. A guided prediction is no score of a density.
+            ``encoder_hidden_states`` of one text; or one for each sample of `fisher_curve`, in their order, whose
+            curves are then means over them. A guided prediction is no score of a density.
 
     Example:
         A network that predicts zero noise returns y itself.
@@ -171,28 +173,68 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
         )
     log_tau = torch.log((1 - cumulative.double()) / cumulative.double()).cpu().numpy()
 
-    def predict(y: Tensor, tau: float) -> Tensor:
+    def predict(y: Tensor, tau: float, conditions: dict[str, Any]) -> Tensor:
         time = float(np.interp(math.log(tau), log_tau, np.arange(len(log_tau))))
-        told = {key: _of_all(key, value, y) for key, value in conditions.items()}
-        output = model(y / math.sqrt(1 + tau), y.new_full((len(y),), time), **told)
+        try:
+            output = model(y / math.sqrt(1 + tau), y.new_full((len(y),), time), **_told(conditions, y))
+        except RuntimeError as error:
+            if "'indices'" not in str(error):
+                raise
+            raise TypeError(
+                "model must take times between its steps, but looks them up as integers. Wrap it in a function that "
+                "rounds them, and ask for tau of its steps."
+            ) from error
         return getattr(output, "sample", output)
 
-    return Denoiser(predict, _variance_preserving(kind), (math.exp(log_tau[0]), math.exp(log_tau[-1])), model)
+    tau_range = math.exp(log_tau[0]), math.exp(log_tau[-1])
+    asked = partial(predict, conditions=conditions)
+    return _Conditional(asked, _variance_preserving(kind), tau_range, model, conditions, asked=predict)
 
 
-def _of_all(name: str, value: Any, y: Tensor) -> Any:
+@dataclass(frozen=True, eq=False)
+class _Conditional(Denoiser):
+    """A denoiser with conditions, of all samples or of each, that the function `asked` takes beside y and tau."""
+
+    conditions: dict[str, Any] = field(default_factory=dict)
+    asked: Callable[..., Tensor] = field(kw_only=True)
+
+    def for_rows(self, samples: Tensor, rows: Tensor) -> Denoiser:
+        def chosen(name: str, value: Tensor) -> Tensor:
+            if len(value) not in (1, len(samples)):
+                raise ValueError(
+                    f"{name} must be one condition for all samples or one for each of {len(samples)}, got {len(value)}."
+                )
+            return value if len(value) == 1 else value[rows.to(value.device)]
+
+        return replace(self, predict=partial(self.asked, conditions=_each(self.conditions, chosen)))
+
+
+def _told(conditions: dict[str, Any], y: Tensor) -> dict[str, Any]:
     """A condition for each of y."""
+
+    def spread(name: str, value: Tensor) -> Tensor:
+        if len(value) not in (1, len(y)):
+            raise ValueError(f"{name} must be one condition for all, or one for each of {len(y)}, got {len(value)}.")
+        return value.to(y.device).expand(len(y), *value.shape[1:])
+
+    return _each(conditions, spread)
+
+
+def _each(value: Any, change: Callable[[str, Tensor], Tensor], name: str = "condition") -> Any:
+    """Conditions in dicts and lists, changed one by one; numbers are labels."""
     if isinstance(value, dict):
-        return {key: _of_all(key, each, y) for key, each in value.items()}
+        return {key: _each(part, change, key) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_of_all(name, each, y) for each in value)
+        return type(value)(_each(part, change, name) for part in value)
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         value = torch.tensor([int(value)])
+    if isinstance(value, np.ndarray):
+        value = torch.as_tensor(value)
     if not isinstance(value, Tensor):
         return value
-    if value.ndim < 1 or len(value) != 1:
-        raise ValueError(f"{name} must be one condition, of shape [1, ...], for all samples, got {tuple(value.shape)}.")
-    return value.to(y.device).expand(len(y), *value.shape[1:])
+    if value.ndim < 1:
+        raise ValueError(f"{name} must have shape [1, ...] for all samples or [n, ...], got ().")
+    return change(name, value)
 
 
 def _variance_preserving(kind: str) -> Callable[[float], Coefficients]:

@@ -92,7 +92,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
         phase = c_noise[:, None] * self.frequencies / 4
         emb = self.embedding(torch.cat([phase.sin(), phase.cos()], dim=1))
-        h = self.conv_in(x)
+        (rows, columns), fit = x.shape[2:], 2 ** (self.levels - 1)
+        h = self.conv_in(functional.pad(x, (0, -columns % fit, 0, -rows % fit)))
         skips = [h]
         for level, stage in enumerate(cast(list[nn.ModuleList], self.down_blocks)):
             for block in stage:
@@ -107,7 +108,7 @@ class UNet(nn.Module):
                 h = block(torch.cat([h, skips.pop()], dim=1), emb)
             if level + 1 < self.levels:
                 h = functional.interpolate(h, scale_factor=2.0, mode="nearest")
-        return self.conv_out(h)
+        return self.conv_out(h)[..., :rows, :columns]
 
 
 class _Block(nn.Module):

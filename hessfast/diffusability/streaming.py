@@ -9,7 +9,7 @@ from hessfast import _checks, _distributed, _random
 
 from . import _samples
 from ._consistency import Doubt, doubts, with_errors
-from ._sweep import BLOCK, WIDTH, Probing, estimates, roundings, summed, sweep
+from ._sweep import BLOCK, WIDTH, Probing, estimates, refuse_mixing, roundings, summed, sweep
 from .curves import FisherCurve, levels_of
 from .denoisers import Denoiser, checked
 from .empirical import EmpiricalDenoiser
@@ -68,6 +68,8 @@ class FisherCurveMetric:
                 f"samples must have the shape of the last, {tuple(self._shape)}, got {tuple(x.shape[1:])}."
             )
         self._denoiser.for_rows(x, torch.arange(0))  # refuses samples that it cannot take
+        if self._shape is None and not isinstance(self._denoiser, EmpiricalDenoiser):
+            refuse_mixing(self._denoiser, x, float(self._levels[0]), self._how.batch_size)
         path = *_random.STREAMED, _distributed.ranks()[0], self._num_batches
         how = self._how._replace(seed=int(_random.derive(self._how.seed, *path)[0]))
         sums = np.zeros((-(-len(x) // BLOCK), *self._sums.shape))

@@ -117,7 +117,7 @@ def fit(
         "num_steps": num_steps,
         "seed": _checks.seed(seed),
     }
-    steps.claim(settings)
+    steps.claim(settings, remedy="Delete it to fit anew.")
 
     def held_out() -> dict[str, Any]:
         say("scales by held-out likelihood")

@@ -24,7 +24,7 @@ class Forecast:
     Attributes:
         job: plan of the store: images, shards, arrays, bytes.
         missing: images that are not made yet.
-        calls: of the network for them, each for a micro-batch; twice as many images with guidance.
+        calls: of the network for them, each for a micro-batch; of twice as many images with guidance.
         num_bytes: of the missing images.
         seconds: for them, by one process.
         tried: images of the trial, `trial` seconds long.
@@ -63,7 +63,7 @@ def forecast(
         >>> plan = SlicePlan([[[[1.0, 2.0]]], [[[3.0, 5.0]]]], [[k / 8] for k in range(9)], num_steps=5, micro_batch=4)
         >>> found = forecast(plan, from_callable(lambda z: z, "same"), tempfile.mkdtemp(), keep=["latents"])
         >>> found.missing, found.calls, found.num_bytes  # 3 micro-batches; of each point two float32 and u, float64
-        (9, 15, 144)
+        (9, 3, 144)
     """
     job, make = shard_job(plan, generator, features, keep=keep, shard_size=shard_size)
     shards.check(out, job)
@@ -80,7 +80,7 @@ def forecast(
     return Forecast(
         job=job,
         missing=missing,
-        calls=batches * plan.num_steps,
+        calls=batches * (plan.num_steps if generator.loops else 1),
         num_bytes=job.num_bytes * missing // job.num,
         seconds=trial * rounds,
         tried=tried,

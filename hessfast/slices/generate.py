@@ -21,6 +21,7 @@ from .plan import FILE, SlicePlan
 KEPT = ("latents", "features", "images")
 # Raise it when equal plans begin to give other bytes: folders begun before are then refused, never mixed.
 REVISION = 2
+_WIDEST = 10  # of images in [-1, 1] or about
 _STORED = {"float16": np.float16, "bfloat16": np.float16, "float32": np.float32, "float64": np.float64}
 
 
@@ -105,7 +106,7 @@ def shard_job(
     shard_size = size * max(1, 256 // size) if shard_size is None else _checks.integer("shard_size", shard_size, 1)
     if shard_size % size:
         raise ValueError(f"shard_size must be a multiple of the micro-batch, {size}, got {shard_size}.")
-    compute = Compute(plan, generator, described)
+    compute = Compute(plan, generator, described, kept)
     arrays: dict[str, tuple[str, tuple[int, ...]]] = {"parameters": ("float64", (plan.dim,))}
     for name, (dtype, shape) in compute.arrays().items():
         if name in kept:
@@ -126,8 +127,8 @@ def shard_job(
 class Compute:
     """Latents, features and images of points in fixed micro-batches, each on its own thread on a CPU."""
 
-    def __init__(self, plan: SlicePlan, generator: Generator, features: Features | None):
-        self.plan, self.prepared = plan, known(generator).prepare(plan)
+    def __init__(self, plan: SlicePlan, generator: Generator, features: Features | None, kept: Sequence[str] = KEPT):
+        self.plan, self.prepared, self.kept = plan, known(generator).prepare(plan), kept
         self.features = None if features is None else features.prepare(plan.dtype, self.prepared.device)
 
     def arrays(self) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -183,11 +184,12 @@ class Compute:
                 raise ValueError(f"features must give [{len(images)}, dim] for images, got {tuple(found.shape)}.")
         if images.ndim == 4:
             made["images"] = images
-        return made
+        return {name: values for name, values in made.items() if name in self.kept}
 
     def _stored(self, name: str, values: Tensor) -> np.ndarray:
         """As a store holds them."""
         if name == "images":
+            _check_images(values)
             return _arrays.to_numpy(((values.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
         if name == "latents":
             return _arrays.to_numpy(values).astype(_STORED[self.plan.dtype])
@@ -227,3 +229,12 @@ def _write_plan(folder: Path, plan: SlicePlan) -> None:
         if error.errno not in _atomic.UNWRITABLE:
             raise
         raise OSError(error.errno, f"{folder} must be a folder that can be written; choose another") from None
+
+
+def _check_images(images: Tensor) -> None:
+    """What is stored as pixels must be images, in [-1, 1] or about."""
+    if images.shape[1] not in (1, 3, 4):
+        raise ValueError(f"images must have 1, 3 or 4 channels, their second axis, got shape {tuple(images.shape)}.")
+    found = str(images.dtype) if not images.is_floating_point() else f"{float(images.abs().max()):.4g} in size"
+    if not images.is_floating_point() or images.abs().max() > _WIDEST:
+        raise ValueError(f"images must be floating point in [-1, 1], got {found}. Map 0 to 255 by x / 127.5 - 1.")

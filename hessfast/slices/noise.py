@@ -104,7 +104,7 @@ def noise_floor(
     name = "latents" if described is None else "features"
 
     def make(changed: SlicePlan, order: np.ndarray, by: Generator = generator) -> np.ndarray:
-        found = Compute(changed, by, described)(order)[name].astype(np.float64).reshape(len(order), -1)
+        found = Compute(changed, by, described, [name])(order)[name].astype(np.float64).reshape(len(order), -1)
         made = np.empty_like(found)
         made[order] = found
         return made

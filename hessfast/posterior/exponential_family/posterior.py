@@ -305,8 +305,11 @@ def _components(centred: np.ndarray, theta: np.ndarray, most: int) -> tuple[np.n
     principal, components = principal[:, varied], components[:, varied]
     if principal.shape[1] > most:
         many = len(x) >= _SAMPLES_A_FEATURE * x.shape[1]
-        slopes, leverage = (np.linalg.lstsq(components, theta, rcond=None)[0], 0.0) if many else _ridge(x, theta)
-        slopes = slopes if many else principal.T @ slopes
+        if many:
+            slopes, leverage = np.linalg.lstsq(components, theta, rcond=None)[0], np.zeros((len(x), 1))
+        else:
+            slopes, leverage = _ridge(x, theta)
+            slopes = principal.T @ slopes
         telling, triangle = np.linalg.qr(slopes)
         left = components - components @ telling @ telling.T
         turn = np.hstack([telling, _principal(left)[:, : most - theta.shape[1]]])
