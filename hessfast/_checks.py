@@ -14,8 +14,10 @@ from hessfast._arrays import to_numpy
 
 def float_array(name: str, value: Any) -> np.ndarray:
     """`value` (number, sequence, NumPy array or tensor) as float64 on the host; finite, or refused."""
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} must not be masked, got {np.ma.count_masked(value)} masked entries.")
     try:
-        array = to_numpy(value)
+        array = to_numpy(value) if value is not None else np.array("none")
         if array.dtype.kind not in "biufO":  # casting would drop an imaginary part and read words
             raise TypeError
         array = array.astype(np.float64)

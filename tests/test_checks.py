@@ -37,3 +37,11 @@ def test_numbers_of_all_kinds(value):
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_nothing_and_masks_are_no_numbers():
+    with pytest.raises(TypeError, match="x must be a number or an array of numbers, got None"):
+        _checks.float_array("x", None)
+    with pytest.raises(ValueError, match="x must not be masked, got 1 masked entries"):
+        _checks.float_array("x", np.ma.masked_invalid([1.0, np.nan]))
+    assert _checks.float_array("x", np.ma.masked_invalid([1.0, 2.0])).tolist() == [1, 2]

@@ -462,3 +462,15 @@ def test_equidistant_points_begin_and_end_with_the_curve():
 def test_no_pairs(kind):
     curves = connecting_geodesic(softmax, np.zeros((0, 2)), np.ones((0, 2)), kind)
     assert curves.points.shape == (0, 90, 2) and curves.length.shape == (0,)
+
+
+def test_curves_of_an_indefinite_metric_have_not_converged():
+    """Straight lines, which are stationary and no shortest paths: a detour along the other sign is shorter."""
+    for potential, start, end in (
+        (lambda x: x[..., 0] ** 2 - x[..., 1] ** 2, [0.0, 0.0], [1.0, 0.2]),
+        (lambda x: x[..., 0] ** 2 / 2 + 0.6 * torch.sin(2 * x[..., 1]), [0.0, 0.8], [1.0, 0.8]),
+    ):
+        curve = connecting_geodesic(potential, start, end)
+        assert not curve.converged and curve.residual == np.inf
+    flat = connecting_geodesic(lambda x: x[..., 0] ** 2 + 0 * x[..., 1], [0.0, 0.0], [1.0, 0.2])
+    assert flat.converged and flat.length == pytest.approx(2**0.5)

@@ -1,6 +1,8 @@
 """log Z of the Ising model and its derivatives against enumeration, transfer matrices, mpmath and each other."""
 
+import dataclasses
 import pathlib
+import warnings
 from functools import partial
 
 import mpmath
@@ -216,3 +218,25 @@ def test_bad_max_bond_and_bad_sides_of_the_enumeration_are_refused():
         enumeration.density_of_states(12, 1)
     with pytest.raises(ValueError, match=r"temperature must be > 0, got 0\.0"):
         enumeration.density_of_states(2, 2).joint_law(0.0, 0.0)
+
+
+@pytest.mark.parametrize("T", [0.5, 2.0, 1e4])
+def test_moments_in_strong_fields(T):
+    """Just above |H| / T = 10, where single turned spins are all that is counted; and far above."""
+    expected = exact_moments(enumeration.density_of_states(4, 4), T, 10.001 * T)
+    for field, sign in ((10.001 * T, 1), (-10.001 * T, -1)):
+        found = np.array(dataclasses.astuple(moments(T, field, size=4))) * [1, sign, 1, sign, 1]
+        np.testing.assert_allclose(found, expected, rtol=3e-8)
+        np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-13)
+        assert (mean_bond_energy(T, field, size=4), sign * mean_magnetization(T, field, size=4)) == tuple(found[:2])
+    for field in (1e8 * T, -1e16, 1e300):
+        found = moments(T, field, size=128)
+        assert (found.mean_magnetization, found.mean_bond_energy) == (np.sign(field), -2)
+        assert found.variance_bond_energy == found.covariance == found.variance_magnetization == 0
+
+
+def test_temperatures_without_end():
+    """Without a warning: Kaufman's derivatives overflow, which log Z does not need."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert log_partition(1e300, 0.0) == pytest.approx(np.log(2), rel=1e-15)

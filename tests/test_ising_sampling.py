@@ -220,7 +220,7 @@ NAN, INFINITY = float("nan"), float("inf")
         (lambda: sample([2.0, INFINITY], 0.0), ValueError, "temperature must be finite, got inf."),
         (lambda: sample(2.0, [0.0, NAN]), ValueError, "field must be finite, got nan."),
         (lambda: sample(2.0, -INFINITY), ValueError, "field must be finite, got -inf."),
-        (lambda: sample(None, 0.0), ValueError, "temperature must be finite"),
+        (lambda: sample(None, 0.0), TypeError, "temperature must be a number or an array of numbers, got None"),
         (lambda: sample([2.0, 0.0], 0.0), ValueError, "temperature must be > 0, got 0.0."),
         (lambda: sample(-1.5, 0.0), ValueError, "temperature must be > 0, got -1.5."),
         (lambda: sample("hot", 0.0), TypeError, "temperature must be a number or an array of numbers, got 'hot'."),
@@ -326,3 +326,15 @@ def test_swept_lattices_are_certified_as_such_whatever_they_were():
     batch = sample([2.0, 3.0], 0.5, 4, seed=1)
     unnamed = dataclasses.replace(batch, certificate=np.full(2, ""))
     assert sweep(unnamed, 2.0, 0.0, 1, 0).certificate.tolist() == ["mcmc", "mcmc"]
+
+
+def test_many_of_one_point():
+    many, few = ising.sample(3.0, 0.1, 16, seed=2, num=5), ising.sample([3.0] * 5, 0.1, 16, seed=2)
+    assert len(many) == 5 and (many.words == few.words).all() and (many.temperature == 3).all()
+    assert len(ising.sample(3.0, 0.1, 16, num=0)) == 0
+    with pytest.raises(ValueError, match=r"temperature must be a number or have shape \(4,\), got shape \(2,\)"):
+        ising.sample([3.0, 4.0], 0.1, 16, num=4)
+    with pytest.raises(ValueError, match="temperature must be between 1e-100 and 1e100 in size"):
+        ising.sample(1e-200, 0.0)
+    spins = many.spins()
+    assert ising.pack(spins, first_id=7).first_id == 7

@@ -530,7 +530,7 @@ Z, THETA, _ = normal_family(400)
     ("samples", "parameters", "message"),
     [
         (np.where(Z[0, 0] == Z, np.nan, Z), THETA, "features must be finite, got nan"),
-        (Z[:, 0], THETA, r"features must have shape \[n, num_features\]"),
+        (Z[:, :, None], THETA, r"features must have shape \[n, num_features\]"),
         (Z, THETA[:50], "parameters must be one row for each of the 400 samples, got 50"),
         (Z[:50], THETA[:50], "samples must number at least 200 for 2 parameters, got 50. Draw more samples."),
         (Z, THETA * [1, 0], "parameters must vary, got the constant"),
@@ -563,3 +563,14 @@ def test_bad_points_are_refused():
         ising_patterns(ising.pack(np.ones((1, 8, 8))), 3, 6)
     with pytest.raises(TypeError, match="batch must be a TasepBatch, got int"):
         tasep_profile(3)
+
+
+def test_one_feature_may_be_a_vector():
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-2, 2, 500)
+    x = theta + rng.normal(size=500)
+    one, other = (ExponentialFamilyPosterior().fit(z, theta) for z in (x, x[:, None]))
+    assert (one.fisher_metric([0.5]) == other.fisher_metric([0.5])).all()
+    batch = ising.sample(3.0, 0.1, 16, num=500)
+    with pytest.raises(TypeError, match=r"samples must be features, got IsingBatch\. Pass features="):
+        ExponentialFamilyPosterior().fit(batch, theta)

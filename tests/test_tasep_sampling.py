@@ -170,3 +170,10 @@ def test_a_missing_gpu_is_named():
         pytest.skip("there is one")
     with pytest.raises(BackendUnavailableError, match='use device="cpu"'):
         sample(0.5, 0.5, 10, device="cuda")
+
+
+def test_many_of_one_point():
+    many, few = sample(0.3, 0.4, 100, seed=2, num=5), sample([0.3] * 5, 0.4, 100, seed=2)
+    assert len(many) == 5 and (many.words == few.words).all() and (many.exit_rate == 0.4).all()
+    with pytest.raises(ValueError, match=r"entry_rate must be a number or have shape \(4,\), got shape \(2,\)"):
+        sample([0.3, 0.4], 0.1, 16, num=4)

@@ -21,11 +21,11 @@ class Curves:
 
     Attributes:
         points: `[*batch, num_points, dim]`, at equal steps of the curve's parameter.
-        length: `[*batch]`, sum of sqrt(<dx, d eta>); NaN where a segment has <dx, d eta> < 0 or phi is not finite. If
-            phi is convex along the curve and not across it there is no geodesic: look at the metric's eigenvalues.
+        length: `[*batch]`, sum of sqrt(<dx, d eta>); NaN where a segment has <dx, d eta> < 0 or phi is not finite.
         energy: `[*batch]`, num_points - 1 times the sum of <dx, d eta>: for a geodesic the length squared.
         residual: `[*batch]`; Newton's decrement over the energy (levi-civita); the relative residual of the equation
-            that is solved (mixture, released); 0 (exponential).
+            that is solved (mixture, released); 0 (exponential). Infinite where a curve is no minimum of the energy, as
+            where phi is convex along it and not across: there is no shortest path then.
         converged: bool `[*batch]`, whether residual < tolerance and the length is not NaN.
         iterations: int `[*batch]`.
     """

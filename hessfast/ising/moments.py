@@ -14,6 +14,7 @@ from ._transfer_matrix import WIDEST
 from .log_partition import arguments, kaufman_numbers, map_pairs, value
 
 HIGHEST_TEMPERATURE = 1e4  # above, the derivatives in 1/T are small differences of large terms
+_ALIGNED = 10.0  # |H| / T above which two turned spins weigh less than 1e-8 of one
 
 
 def mean_bond_energy(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, max_bond: int = 32) -> Any:
@@ -46,6 +47,8 @@ def mean_magnetization(temperature: Any, field: Any, size: int | tuple[int, int]
     def signed(T: float, H: float) -> float:
         if not H:
             return 0.0
+        if abs(H) / T > _ALIGNED:
+            return math.copysign(_aligned(T, abs(H))[1], H)
         step = _field_step(T, abs(H), sides, max_bond)
         return math.copysign(_field_moments(T, abs(H), sides, max_bond, step)[0], H)
 
@@ -87,6 +90,9 @@ def moments(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, 
 
     def five(T: float, H: float) -> tuple[float, ...]:
         sign, H = math.copysign(1, H), abs(H)
+        if H / T > _ALIGNED:
+            energy, magnetization, variance_bond_energy, covariance, variance_magnetization = _aligned(T, H)
+            return energy, sign * magnetization, variance_bond_energy, sign * covariance, variance_magnetization
         step = _field_step(T, H, sides, max_bond)
         energy, variance_bond_energy = _energy_moments(T, H, sides, max_bond)
         magnetization, variance_magnetization = _field_moments(T, H, sides, max_bond, step)
@@ -108,8 +114,16 @@ def _coupled(*given: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     return temperature, field, sides
 
 
+def _aligned(T: float, H: float) -> tuple[float, float, float, float, float]:
+    """The five moments in a field so strong that single spins alone are turned; each changes B by 8, M by -2."""
+    weight = math.exp(-2 * (4 / T + H / T))
+    return -2 + 8 * weight, 1 - 2 * weight, 64 * weight, -16 * weight, 4 * weight
+
+
 def _energy_moments(T: float, H: float, sides: tuple[int, int], max_bond: int) -> tuple[float, float]:
     """Mean and variance of E per spin."""
+    if H / T > _ALIGNED:
+        return _aligned(T, H)[0], _aligned(T, H)[2]
     sites = sides[0] * sides[1]
     if H == 0:
         _, slope, curvature = kaufman_numbers(1 / T, *sides)

@@ -77,6 +77,7 @@ def sample(
     device: str = "cpu",
     backend: str | None = None,
     first_id: int = 0,
+    num: int | None = None,
 ) -> IsingBatch:
     """Independent samples of p(s) = exp(-E(s)/T) / Z on a periodic square lattice, one for each (T, H).
 
@@ -103,6 +104,7 @@ def sample(
         device: "cpu" or "cuda", where the words will be.
         backend: "cpu", "gpu" or "reference" (slow, site by site); by default the device's.
         first_id: number of the first sample.
+        num: of samples, to which (T, H) are broadcast; None: as many as there are (T, H).
 
     Returns:
         An `IsingBatch`; its words are a torch tensor if a parameter is one or the device is "cuda", else a NumPy array.
@@ -118,12 +120,13 @@ def sample(
     Example:
         At T = 1, H = 2 the four neighbours of a spin are up and 2 (4 + H) / T = 12, so about 1 in 10^5 is down.
 
-        >>> batch = sample([1.0] * 4, 2.0, size=64, seed=1)
+        >>> batch = sample(1.0, 2.0, size=64, seed=1, num=4)
         >>> bool((batch.magnetization() > 0.999 * 64 * 64).all()), batch.certificate[0].item()
         (True, 'cftp')
     """
     on = _arrays.home(device, temperature, field)
-    temperature, field = _parameters(temperature, field)
+    shape = None if num is None else (_checks.integer("num", num, 0),)
+    temperature, field = _parameters(temperature, field, shape)
     size = _checks.even("size", size)
     seed = _checks.seed(seed)
     _checks.choice("method", method, METHODS)
@@ -191,7 +194,7 @@ def sweep(
     return replace(batch, words=words, temperature=temperature, field=field, certificate=certificate, seed=seed)
 
 
-def pack(spins: Any) -> IsingBatch:
+def pack(spins: Any, *, first_id: int = 0) -> IsingBatch:
     """A batch from spins -1 and +1, [n, size, size] or [size, size]; temperature and field are NaN, the certificate "".
 
     Raises:
@@ -211,7 +214,8 @@ def pack(spins: Any) -> IsingBatch:
         raise ValueError(f"spins must be -1 or +1, got {array[~np.isin(array, (-1, 1))].flat[0]}.")
     nan = np.full(len(array), np.nan)
     certificate = np.full(len(array), "", CERTIFICATE_DTYPE)
-    return IsingBatch(_arrays.like(_layout.pack(array), spins), nan, nan, certificate, size)
+    first_id = int(_checks.sample_ids(first_id, len(array))[0]) if len(array) else 0
+    return IsingBatch(_arrays.like(_layout.pack(array), spins), nan, nan, certificate, size, first_id=first_id)
 
 
 def _parameters(temperature: Any, field: Any, shape: tuple[int, ...] | None = None) -> list[np.ndarray]:
@@ -219,10 +223,10 @@ def _parameters(temperature: Any, field: Any, shape: tuple[int, ...] | None = No
     temperature, field = _checks.float_array("temperature", temperature), _checks.float_array("field", field)
     if (temperature <= 0).any():
         raise ValueError(f"temperature must be > 0, got {temperature[temperature <= 0].flat[0]}.")
-    for name, value in (("temperature", temperature), ("field", np.abs(field))):
+    for name, value, zero in (("temperature", temperature, ""), ("field", np.abs(field), "0 or ")):
         beyond = (value > 1e100) | ((value < 1e-100) & (value != 0))
         if beyond.any():
-            raise ValueError(f"{name} must be 0 or between 1e-100 and 1e100 in size, got {value[beyond].flat[0]}.")
+            raise ValueError(f"{name} must be {zero}between 1e-100 and 1e100 in size, got {value[beyond].flat[0]}.")
     if shape is None:
         temperature, field = _checks.broadcast(temperature=temperature, field=field)
     else:

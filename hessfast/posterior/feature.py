@@ -27,7 +27,8 @@ class FeaturePosterior:
         "laplace"   k = exp(-scale sqrt(|e - e'|^2 + 2e-5)), default scale 10, on features of length 1; what gathers on
                     a node is capped at 1 before the distribution is normalised. This is the authors' script.
     The prior is the distribution of the parameters of `fit`. A smoother: the posterior is as wide as the kernel and the
-    spacing of the samples. Cost: one inner product a pair of samples, never stored; see the kernel
+    spacing of the samples, so that a metric fitted to it by `LogPartition` has the kernel's size, not the family's; its
+    shape is what can be believed. Cost: one inner product a pair of samples, never stored; see the kernel
     `posterior_accumulate`.
 
     Args:

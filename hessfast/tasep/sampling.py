@@ -81,6 +81,7 @@ def sample(
     device: str = "cpu",
     backend: str | None = None,
     first_id: int = 0,
+    num: int | None = None,
 ) -> TasepBatch:
     """Independent configurations from the exact stationary law, each with its own rates, in O(num_sites) each.
 
@@ -99,6 +100,7 @@ def sample(
         device: "cpu", or "cuda", which returns torch tensors there.
         backend: "reference", "cpu" or "gpu"; by default the one of the device.
         first_id: number of the first sample, for drawing one data set in parts.
+        num: of samples, to which the rates are broadcast; None: as many as there are rates.
 
     Raises:
         ValueError: for a rate outside (0, 1], rates that do not broadcast to one axis, or num_sites out of range.
@@ -116,6 +118,9 @@ def sample(
         True
     """
     alpha, beta, num_sites = check(entry_rate, exit_rate, num_sites)
+    if num is not None:
+        shape = (_checks.integer("num", num, 0),)
+        alpha, beta = (_checks.broadcast_to(*each, shape) for each in (("entry_rate", alpha), ("exit_rate", beta)))
     alpha, beta = _one_axis(alpha, beta)
     seed = _checks.seed(seed)
     first_id = _checks.integer("first_id", first_id, 0, 2**64 - 1 - len(alpha))

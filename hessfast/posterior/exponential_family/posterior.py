@@ -81,7 +81,8 @@ class ExponentialFamilyPosterior:
         Args:
             num_sites: N, by which exponents are divided; f, phi and metric are per site.
             features: maps what `fit` and others are given as samples to z, `[n, num_features]`; None if they are z.
-            to_natural: maps the parameters, `[n, dim]`, to natural ones; None if they are natural.
+            to_natural: maps the parameters, an array `[n, dim]`, to natural ones; None if they are natural. Others are
+                not seen to be wrong: the metric is then that of no family.
             num_components: most combinations of the features that are kept; one for 300 samples at most, and dim at
                 least. They are the linear prediction of the parameters and what else varies most: give features on one
                 scale, and twenty samples for each, or noise of the prediction is lost to the metric (with a warning
@@ -92,7 +93,8 @@ class ExponentialFamilyPosterior:
             sufficient: whether the features are the sufficient statistics, dim of them, per site: then only phi is
                 learned, as a ceiling for what can be.
             num_splits: of the samples into two random halves; half the difference of fits to them is an estimate of the
-                statistical error of the fit to all. 0 for none.
+                statistical error of the fit to all. 0 for none. Two of them covered two thirds to five sixths of the
+                elements of the metric in trials on five families.
             seed: of the splits.
         """
         self.num_sites = _checks.integer("num_sites", num_sites, 1)
@@ -107,8 +109,9 @@ class ExponentialFamilyPosterior:
         """Learn from samples x_i of p(x | t_i).
 
         Args:
-            samples: features `[n, num_features]`, or what `features` maps to them.
-            parameters: `[n, dim]` (`[n]` for dim = 1), spread over the region of interest.
+            samples: features `[n, num_features]` (`[n]` for one), or what `features` maps to them.
+            parameters: `[n, dim]` (`[n]` for dim = 1), spread over the region of interest: of few different values, as
+                five on a line, the metric is right to some ten percent only.
 
         Raises:
             ValueError, TypeError: for shapes that do not fit, NaN, features or parameters that do not vary, or fewer
@@ -234,7 +237,11 @@ class ExponentialFamilyPosterior:
         return (z - self._center) @ (self._rotation @ fit.directions) + fit.offset
 
     def _features(self, samples: Any) -> np.ndarray:
-        z = _checks.float_array("features", samples if self.features is None else self.features(samples))
+        given = samples if self.features is None else self.features(samples)
+        if self.features is None and not hasattr(given, "__array__") and not isinstance(given, list | tuple):
+            raise TypeError(f"samples must be features, got {type(given).__name__}. Pass features= to make them.")
+        z = _checks.float_array("features", given)
+        z = z[:, None] if z.ndim == 1 else z
         if z.ndim != 2:
             raise ValueError(f"features must have shape [n, num_features], got {z.shape}. Pass features= to make them.")
         return z
