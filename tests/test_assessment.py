@@ -368,6 +368,7 @@ def test_the_command(run, tmp_path):
     code, text = run("--out", out, "--latent-dim", 5)
     assert code == 0, text
     assert (out / "table.txt").read_text() in text and f"In {out}: report.json, table.txt" in text
+    assert "gpe: encoder of 1,437 images\n" in text and "vae: denoiser, curves and samples\n" in text  # for logs
     report = json.loads((out / "report.json").read_text())
     assert report["encoders"] == ["gpe", "vae"] and report["spaces"]["vae"]["latent_shape"] == [5]
     assert report["settings"]["encoders"]["gpe"]["method"] == "gpe"

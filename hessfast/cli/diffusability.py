@@ -105,10 +105,12 @@ def _read(spec: str, side: int, device: str) -> Any:
 
 
 def _trained(name: str, train: Any, latent_dim: int, preset: str, folder: Path, seed: int) -> Any:
+    from hessfast._progress import tell
     from hessfast.diffusability import train_gpe, train_vae
 
     trainer = {"gpe": train_gpe, "vae": train_vae}[name]
     checkpoint = folder / "encoders" / f"{name}.training"
+    tell(f"{name}: encoder of {len(train):,} images")
     made = trainer(train, latent_dim, checkpoint=checkpoint, seed=seed, progress=True, **_ENCODERS[preset])
     made.save(folder / "encoders" / f"{name}.safetensors")
     return made

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hessfast import _arrays, _checks
+from hessfast._progress import tell
 from hessfast._steps import Steps
 
 from . import _report_figures, _samples
@@ -108,6 +109,8 @@ def _spaces(run: Run, encoders: Mapping[str, ImageEncoder], m: int) -> tuple[dic
     bar = tqdm(["data", *encoders], "spaces", disable=None if run.progress else True)
     for name in bar:
         bar.set_postfix_str(name)
+        if run.progress:
+            tell(f"{name}: denoiser, curves and samples")
         spaces[name], shown = run.data() if name == "data" else run.encoder(name, encoders[name], spaces["data"], m)
         pictures |= {f"{name}.{kind}": images for kind, images in shown.items()}
     return spaces, pictures
