@@ -1,6 +1,7 @@
 """The exponential-family posterior against families whose log Z is known, and against the Ising model's."""
 
 import contextlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from hessfast.log_partition import LogPartition
 from hessfast.posterior import ExponentialFamilyPosterior, Grid, ising_patterns, tasep_profile
 from hessfast.posterior.exponential_family import _learn
 from hessfast.posterior.exponential_family._basis import Hyperplane
+from hessfast.posterior.exponential_family._components import chosen_components, ridge
 from hessfast.posterior.exponential_family._covariance import with_covariances
 from hessfast.posterior.exponential_family._kink import find_kink
-from hessfast.posterior.exponential_family.posterior import _components, _ridge
 
 
 def affine_rest(values, theta):
@@ -223,7 +224,7 @@ def test_components_are_what_predicts_and_what_varies_most():
     """Of nine orthogonal features the weakest tells theta: it comes first, then the two strongest."""
     rng = np.random.default_rng(0)
     z = np.linalg.qr(np.column_stack([np.ones(800), rng.normal(size=(800, 9))]))[0][:, 1:] * 800**0.5
-    axes, _ = _components(z * [5, 4, 3, 2.5, 2, 1.5, 1, 0.8, 0.5], z[:, 8:], 3)
+    axes, _ = chosen_components(z * [5, 4, 3, 2.5, 2, 1.5, 1, 0.8, 0.5], z[:, 8:], 3)
     np.testing.assert_allclose(np.abs(axes), np.eye(9)[[8, 0, 1]].T, atol=1e-9)
 
 
@@ -256,7 +257,7 @@ def test_ridge_is_that_of_scikit_learn(num_features):
     x -= x.mean(axis=0)
     theta = x[:, :2] / x[:, :2].std(axis=0) + rng.normal(size=(200, 2))
     theta -= theta.mean(axis=0)
-    slopes, leverage = _ridge(x, theta)
+    slopes, leverage = ridge(x, theta)
     standard = x / x.std(axis=0)
     penalties = np.linalg.norm(standard, 2) ** 2 * np.geomspace(1e-8, 1e2, 61)
     found = [linear_model.Ridge(alpha).fit(standard, theta).coef_.T / x.std(axis=0)[:, None] for alpha in penalties]
@@ -574,3 +575,49 @@ def test_one_feature_may_be_a_vector():
     batch = ising.sample(3.0, 0.1, 16, num=500)
     with pytest.raises(TypeError, match=r"samples must be features, got IsingBatch\. Pass features="):
         ExponentialFamilyPosterior().fit(batch, theta)
+
+
+@pytest.mark.parametrize("case", ["a kink", "splits", "five dimensions", "functions"])
+def test_what_is_saved_comes_back(case, tmp_path):
+    rng = np.random.default_rng(0)
+    dim, step, noise = 5 if case == "five dimensions" else 1, 5 * (case == "a kink"), 0.1 if case == "a kink" else 1
+    theta = rng.uniform(-1, 1, (2000, dim))
+    z = step * np.sign(theta) + theta + noise * rng.normal(size=theta.shape)
+    functions = {"features": lambda x: x / 2, "to_natural": lambda p: 3 * p} if case == "functions" else {}
+    posterior = ExponentialFamilyPosterior(10, num_splits=2 if case == "splits" else 0, seed=3, **functions)
+    posterior.fit(z, theta).save(tmp_path / "new" / "file.safetensors")
+    assert (posterior.kink_ is None) == (case != "a kink")
+    again = ExponentialFamilyPosterior.load(tmp_path / "new" / "file.safetensors", **functions)
+    points = 0.5 * theta[:50]
+    same = partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-13)
+    for name in ("log_z", "mean", "fisher_metric"):
+        same(getattr(again, name)(points), getattr(posterior, name)(points))
+        if case == "splits":
+            same(again.standard_error(name, points), posterior.standard_error(name, points))
+    same(again.statistics(z), posterior.statistics(z))
+    same(again.score(z[:50], theta[:50], points), posterior.score(z[:50], theta[:50], points))
+    plain = [{k: v for k, v in vars(x).items() if isinstance(v, bool | int | float | None)} for x in (posterior, again)]
+    assert plain[0] == plain[1]
+    same(again.box_, posterior.box_)
+    same(*(LogPartition.from_posterior(each).log_z(points) for each in (again, posterior)))
+
+
+def test_loading_refuses(tmp_path):
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-2, 2, 500)
+    with pytest.raises(ValueError, match="fit must be called first"):
+        ExponentialFamilyPosterior().save(tmp_path / "file")
+    ExponentialFamilyPosterior(features=lambda x: x / 2).fit(theta + rng.normal(size=500), theta).save(
+        tmp_path / "file"
+    )
+    with pytest.raises(ValueError, match="features must be the function that the posterior was fitted with, got None"):
+        ExponentialFamilyPosterior.load(tmp_path / "file")
+    with pytest.raises(ValueError, match="to_natural must be None, as in the fit"):
+        ExponentialFamilyPosterior.load(tmp_path / "file", features=lambda x: x / 2, to_natural=lambda p: p)
+    with pytest.raises(FileNotFoundError, match=r"path must be a file of ExponentialFamilyPosterior\.save"):
+        ExponentialFamilyPosterior.load(tmp_path / "none")
+    content = bytearray((tmp_path / "file").read_bytes())
+    content[-3] ^= 1
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError, match=r"path must be a whole file of ExponentialFamilyPosterior\.save"):
+        ExponentialFamilyPosterior.load(tmp_path / "file", features=lambda x: x / 2)

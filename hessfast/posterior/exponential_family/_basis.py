@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,17 +43,13 @@ class Hyperplane:
 class Splines:
     """All products of one cubic B-spline for each coordinate.
 
-    The knots of a coordinate are its quantiles: between two of them lie equally many samples, whatever the scale.
-    Quantiles that coincide, of values that repeat, are one knot.
+    Args:
+        knots: of each coordinate, ascending, the first and the last four times.
     """
 
-    def __init__(self, points: np.ndarray, num_intervals: int):
-        self.axes = []
-        for coordinate in points.T:
-            inner = np.unique(np.quantile(coordinate, np.linspace(0, 1, num_intervals + 1)))
-            knots = np.concatenate([np.repeat(inner[0], DEGREE), inner, np.repeat(inner[-1], DEGREE)])
-            self.axes.append(BSpline(knots, np.eye(len(knots) - DEGREE - 1), DEGREE))
-        sizes, dim = [axis.c.shape[1] for axis in self.axes], points.shape[1]
+    def __init__(self, knots: Sequence[np.ndarray]):
+        self.axes = [BSpline(each, np.eye(len(each) - DEGREE - 1), DEGREE) for each in knots]
+        sizes, dim = [axis.c.shape[1] for axis in self.axes], len(knots)
         self.size = math.prod(sizes)
         # Third derivatives times the interval cubed, squared: parabolas are free, whatever the knots.
         bends = []
@@ -68,6 +64,18 @@ class Splines:
         # Marsden's identity: a coordinate is the spline whose coefficients are means of DEGREE successive knots.
         means = [np.lib.stride_tricks.sliding_window_view(axis.t[1:-1], DEGREE).mean(axis=1) for axis in self.axes]
         self.linear = np.stack(np.meshgrid(*means, indexing="ij"), axis=-1).reshape(-1, dim)
+
+    @classmethod
+    def through(cls, points: np.ndarray, num_intervals: int) -> Splines:
+        """With quantiles of the points as knots: between two lie equally many, whatever the scale.
+
+        Quantiles that coincide, of values that repeat, are one knot.
+        """
+        knots = []
+        for coordinate in points.T:
+            inner = np.unique(np.quantile(coordinate, np.linspace(0, 1, num_intervals + 1)))
+            knots.append(np.concatenate([np.repeat(inner[0], DEGREE), inner, np.repeat(inner[-1], DEGREE)]))
+        return cls(knots)
 
     def __call__(self, points: np.ndarray, orders: np.ndarray) -> sparse.csr_array:
         """[n, size]: the derivative of order orders[k] along each coordinate k."""
@@ -95,11 +103,14 @@ class Splines:
 
 
 class Polynomials:
-    """Products of Legendre polynomials of total degree up to `degree`: where products of splines would be too many."""
+    """Products of Legendre polynomials of total degree up to `degree`: where products of splines would be too many.
 
-    def __init__(self, points: np.ndarray, degree: int):
-        self.low, self.high = points.min(axis=0), points.max(axis=0)
-        dim = points.shape[1]
+    Args:
+        low, high: ends of the box, `[dim]`, between which they are orthogonal.
+    """
+
+    def __init__(self, low: np.ndarray, high: np.ndarray, degree: int):
+        self.low, self.high, dim = low, high, len(low)
         self.indices = np.array([i for i in itertools.product(range(degree + 1), repeat=dim) if sum(i) <= degree])
         self.degree, self.size = degree, len(self.indices)
         self.roughness = np.diag(np.maximum(self.indices.sum(axis=1) - 2.0, 0) ** 6)
@@ -108,6 +119,11 @@ class Polynomials:
         for k in range(dim):
             self.linear[(self.indices == np.eye(dim, dtype=int)[k]).all(axis=1), k] = (self.high - self.low)[k] / 2
         self.linear += self.constant[:, None] * (self.high + self.low) / 2
+
+    @classmethod
+    def through(cls, points: np.ndarray, degree: int) -> Polynomials:
+        """Between the least and the greatest of the points."""
+        return cls(points.min(axis=0), points.max(axis=0), degree)
 
     def __call__(self, points: np.ndarray, orders: np.ndarray) -> sparse.csr_array:
         """[n, size]: the derivative of order orders[k] along each coordinate k."""
@@ -134,17 +150,19 @@ class Polynomials:
 class Basis:
     """Functions b_k(t), and with a kink |s(t)| c_k(t), |s| rounded, with coarser c_k: gradients turn at s = 0.
 
-    Products of splines up to three dimensions, of fewer intervals in three; polynomials of total degree beyond.
+    Args:
+        parts: b, and c if there is a kink.
     """
 
-    def __init__(self, points: np.ndarray, kink: Hyperplane | None, resolution: int, kink_resolution: int = 6):
-        self.dim, self.kink = points.shape[1], kink
-        family = Splines if self.dim <= 3 else Polynomials
-        self.parts = [family(points, resolution)]
-        if kink is not None:
-            self.parts.append(family(points, min(kink_resolution, resolution)))
+    def __init__(self, dim: int, kink: Hyperplane | None, parts: Sequence[Splines | Polynomials]):
+        self.dim, self.kink, self.parts = dim, kink, parts
         self.roughness = np.asarray(linalg.block_diag(*(part.roughness for part in self.parts)))
         self.size = len(self.roughness)
+
+    @classmethod
+    def through(cls, points: np.ndarray, kink: Hyperplane | None, resolution: int, kink_resolution: int = 6) -> Basis:
+        """Products of splines up to three dimensions, of fewer intervals in three; polynomials beyond."""
+        return cls(points.shape[1], kink, _parts(points, kink is not None, resolution, kink_resolution))
 
     def values(self, points: np.ndarray) -> sparse.csr_array:
         """[n, size]."""
@@ -203,10 +221,7 @@ class JumpingBasis:
 
     def __init__(self, points: np.ndarray, side: np.ndarray | None, resolution: int, jump_resolution: int):
         self.points, self.side, self.dim = points, side, points.shape[1]
-        family = Splines if self.dim <= 3 else Polynomials
-        self.parts = [family(points, resolution)]
-        if side is not None:
-            self.parts.append(family(points, min(jump_resolution, resolution)))
+        self.parts = _parts(points, side is not None, resolution, jump_resolution)
         self.roughness = np.asarray(linalg.block_diag(*(part.roughness for part in self.parts)))
 
     def __call__(self) -> sparse.csr_array:
@@ -216,6 +231,11 @@ class JumpingBasis:
         if self.side is not None:
             columns.append(scaled(self.parts[1](self.points, orders), self.side))
         return sparse.csr_array(sparse.hstack(columns))
+
+
+def _parts(points: np.ndarray, two: bool, resolution: int, coarser: int) -> list[Splines | Polynomials]:
+    family = Splines if points.shape[1] <= 3 else Polynomials
+    return [family.through(points, each) for each in ([resolution, min(coarser, resolution)] if two else [resolution])]
 
 
 def scaled(A: sparse.csr_array, factors: np.ndarray) -> sparse.csr_array:

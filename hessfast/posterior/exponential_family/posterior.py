@@ -1,26 +1,28 @@
 """The exponential-family posterior: statistics by logistic regression on pairs of samples, log Z by splines."""
 
 import math
-import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
 
-from hessfast import _arrays, _checks
+from hessfast import _arrays, _atomic, _checks
 
 from ..grid import Grid
 from ..result import Posterior, bundled, normalise
 from ._basis import Hyperplane
+from ._components import chosen_components
 from ._fit import Fit
 from ._learn import learn, sharpen
+from ._saved import arrays_of, fit_of
 
 _SAMPLES_A_COMPONENT = 300  # at least; with fewer S would be noise
-_SAMPLES_A_FEATURE = 20  # at least, for predictions of the parameters without a penalty
-_NOISY = 0.15  # of the samples, in degrees of freedom of such a prediction: its noise then takes a tenth off the metric
-_FEWEST_SAMPLES = 30  # that have a feature; the weight of a rarer one may be infinite
 _MARGIN = 0.05  # of the range of the parameters of the fit: so far beyond it phi is extrapolated
+_FORMAT = "hessfast.posterior.ExponentialFamilyPosterior 1"
+_SETTINGS = ("num_sites", "num_components", "resolution", "kink", "sufficient", "num_splits", "seed")
+_FUNCTIONS = ("features", "to_natural")
 
 
 class ExponentialFamilyPosterior:
@@ -141,7 +143,7 @@ class ExponentialFamilyPosterior:
         rotation, components = np.eye(dim), z - center
         if not self.sufficient:
             most = max(min(self.num_components, num // _SAMPLES_A_COMPONENT), dim)
-            rotation, components = _components(components, theta - theta.mean(axis=0), most)
+            rotation, components = chosen_components(components, theta - theta.mean(axis=0), most)
         options = theta, self.num_sites, self.kink, self.resolution, self.sufficient, self.seed
         fit = learn(components, given, theta, *options)
         sharp = sharpen(fit, components, given, theta, self.num_sites, self.resolution, self.sufficient, self.seed)
@@ -151,16 +153,92 @@ class ExponentialFamilyPosterior:
             order = rng.permutation(num)
             pair = (np.sort(half) for half in (order[: num // 2], order[num // 2 :]))
             halves.append(tuple(learn(components[half], given[half], theta[half], *options) for half in pair))
-        # Nothing is kept of a fit that failed.
-        self._center, self._rotation, self._halves = center, rotation, halves
-        self._fit, self._posterior_fit = fit, sharp
-        self.box_ = np.stack([theta.min(axis=0), theta.max(axis=0)])
-        self.directions_, self.offset_ = rotation @ fit.directions, fit.offset
-        self.kink_: Hyperplane | None = fit.basis.kink
-        self.mixing_ = fit.mixing
+        box = np.stack([theta.min(axis=0), theta.max(axis=0)])
         eigenvalues = np.linalg.eigvalsh(fit.fisher_metric(theta))[:, 0]
+        # Nothing is kept of a fit that failed.
+        self._keep(center, rotation, box, fit, sharp, halves)
         self.convexity_, self.smallest_eigenvalue_ = float((eigenvalues > 0).mean()), float(eigenvalues.min())
         return self
+
+    def _keep(
+        self,
+        center: np.ndarray,
+        rotation: np.ndarray,
+        box: np.ndarray,
+        fit: Fit,
+        posterior_fit: Fit,
+        halves: list[tuple[Fit, ...]],
+    ) -> None:
+        self._center, self._rotation, self._halves = center, rotation, halves
+        self._fit, self._posterior_fit, self.box_ = fit, posterior_fit, box
+        self.directions_, self.offset_, self.mixing_ = rotation @ fit.directions, fit.offset, fit.mixing
+        self.kink_: Hyperplane | None = fit.basis.kink
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, all but the functions `features` and `to_natural`."""
+        from hessfast import _checkpoint
+
+        fits = {"fit": self._fitted(), "posterior_fit": self._posterior_fit}
+        fits |= {f"half{2 * k + j}": half for k, pair in enumerate(self._halves) for j, half in enumerate(pair)}
+        arrays = {"center": self._center, "rotation": self._rotation, "box": self.box_}
+        arrays |= {f"{name}.{part}": array for name, fit in fits.items() for part, array in arrays_of(fit).items()}
+        fields = {"format": _FORMAT, "settings": {name: getattr(self, name) for name in _SETTINGS}}
+        fields |= {name: getattr(self, name) is not None for name in _FUNCTIONS}
+        fields |= {"convexity": self.convexity_, "smallest_eigenvalue": self.smallest_eigenvalue_}
+        tensors = {name: _arrays.tensor(np.array(array, order="C"), "cpu") for name, array in arrays.items()}
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _atomic.write(path, [_checkpoint.to_bytes(tensors, fields)])
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        features: Callable[[Any], Any] | None = None,
+        to_natural: Callable[[np.ndarray], Any] | None = None,
+    ) -> "ExponentialFamilyPosterior":
+        """The posterior that `save` wrote, with the functions that it had.
+
+        Raises:
+            FileNotFoundError: without a file.
+            ValueError: for a file of another kind, or without a function that the posterior had.
+
+        Example:
+            >>> import tempfile
+            >>> rng = np.random.default_rng(0)
+            >>> t = rng.uniform(-2, 2, 1000)
+            >>> posterior = ExponentialFamilyPosterior().fit(t + rng.normal(size=1000), t)
+            >>> posterior.save(file := tempfile.mkdtemp() + "/normal.safetensors")
+            >>> again = ExponentialFamilyPosterior.load(file)
+            >>> bool((again.fisher_metric([[0.5]]) == posterior.fisher_metric([[0.5]])).all())
+            True
+        """
+        from hessfast import _checkpoint
+
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"path must be a file of ExponentialFamilyPosterior.save, got {str(path)!r}.")
+        try:
+            fields, tensors = _checkpoint.read(path)
+        except ValueError:
+            fields, tensors = {}, {}
+        if fields.get("format") != _FORMAT:
+            raise ValueError(f"path must be a whole file of ExponentialFamilyPosterior.save, got {str(path)!r}.")
+        for name, given in zip(_FUNCTIONS, (features, to_natural), strict=True):
+            if fields[name] != (given is not None):
+                wanted = "the function that the posterior was fitted with" if fields[name] else "None, as in the fit"
+                raise ValueError(f"{name} must be {wanted}, got {given!r:.80}.")
+        arrays = {name: _arrays.to_numpy(x) for name, x in tensors.items()}
+        fits: dict[str, dict[str, np.ndarray]] = {}
+        for name, array in arrays.items():
+            if "." in name:
+                fit, _, part = name.partition(".")
+                fits.setdefault(fit, {})[part] = array
+        posterior = cls(features=features, to_natural=to_natural, **fields["settings"])
+        fit, posterior_fit = (fit_of(fits[name]) for name in ("fit", "posterior_fit"))
+        halves = [tuple(fit_of(fits[f"half{2 * k + j}"]) for j in range(2)) for k in range(posterior.num_splits)]
+        posterior._keep(arrays["center"], arrays["rotation"], arrays["box"], fit, posterior_fit, halves)
+        posterior.convexity_, posterior.smallest_eigenvalue_ = fields["convexity"], fields["smallest_eigenvalue"]
+        return posterior
 
     def statistics(self, samples: Any) -> Any:
         """f(x), `[n, dim]`, per site: those of `log_z`. Posteriors and `score` have others, calibrated for ranking."""
@@ -295,77 +373,3 @@ class ExponentialFamilyPosterior:
 
     def _fitted(self) -> Fit:
         return _checks.fitted(self, "_fit")
-
-
-def _components(centred: np.ndarray, theta: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal axes `[num_features, k]`, k <= most, of features that many samples have; the samples' components.
-
-    If there are more, the first span the linear prediction of theta, and others have the largest variance of what is
-    left. A prediction from features almost as many as samples would follow its own samples, so that theirs is that of
-    all others.
-    """
-    common = _common(centred)
-    x = centred[:, common]
-    principal = _principal(x)
-    components = x @ principal
-    varied = components.std(axis=0) > 1e-6 * components.std(axis=0).max()  # along others a combination is constant
-    principal, components = principal[:, varied], components[:, varied]
-    if principal.shape[1] > most:
-        many = len(x) >= _SAMPLES_A_FEATURE * x.shape[1]
-        if many:
-            slopes, leverage = np.linalg.lstsq(components, theta, rcond=None)[0], np.zeros((len(x), 1))
-        else:
-            slopes, leverage = _ridge(x, theta)
-            slopes = principal.T @ slopes
-        telling, triangle = np.linalg.qr(slopes)
-        left = components - components @ telling @ telling.T
-        turn = np.hstack([telling, _principal(left)[:, : most - theta.shape[1]]])
-        principal, components = principal @ turn, components @ turn
-        if not many:
-            if leverage.mean() > _NOISY:
-                warnings.warn(
-                    f"{x.shape[1]} features are many for {len(x)} samples: what they tell of the parameters is partly "
-                    "lost, and the metric too small. Give fewer features, or more samples.",
-                    stacklevel=3,
-                )
-            held_out = (x @ principal[:, : theta.shape[1]] @ triangle - leverage * theta) / (1 - leverage)
-            components[:, : theta.shape[1]] = held_out @ np.linalg.pinv(triangle)
-    axes = np.zeros((len(common), principal.shape[1]))
-    axes[common] = principal
-    return axes, components
-
-
-def _principal(x: np.ndarray) -> np.ndarray:
-    """Principal axes of columns with mean zero, `[columns, axes]`, as many as there are columns or rows; widest first.
-
-    From the smaller of the two matrices of products.
-    """
-    if x.shape[1] <= len(x):
-        return np.linalg.eigh(x.T @ x)[1][:, ::-1]
-    squares, scores = np.linalg.eigh(x @ x.T)
-    spanned = squares > 1e-12 * squares[-1]
-    return (x.T @ (scores[:, spanned] / np.sqrt(squares[spanned])))[:, ::-1]
-
-
-def _ridge(x: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes `[columns, dim]` of theta on standardised columns, all with mean zero; leverages `[n, 1]`.
-
-    The penalty minimises the generalised cross-validation of Golub, Heath and Wahba (1979).
-    """
-    spread = x.std(axis=0)
-    u, s, vt = np.linalg.svd(x / spread, full_matrices=False)
-    c, whole = u.T @ theta, (theta**2).sum(axis=0)
-    penalties = s[0] ** 2 * np.geomspace(1e-8, 1e2, 61)[:, None]
-    kept = s**2 / (s**2 + penalties)
-    missed = (whole - (c**2).sum(axis=0)) / whole + (1 - kept) ** 2 @ (c**2 / whole)
-    best = np.argmin(missed.sum(axis=1) / (len(x) - 1 - kept.sum(axis=1)).clip(min=1e-9) ** 2)
-    slopes = vt.T @ ((kept[best] / s.clip(min=1e-300))[:, None] * c) / spread[:, None]
-    return slopes, (u**2 @ kept[best])[:, None] + 1 / len(x)
-
-
-def _common(centred: np.ndarray) -> np.ndarray:
-    """Which features many samples have, bool `[num_features]`: the kurtosis is their number over that of these."""
-    square = centred**2
-    enough = len(square) * square.mean(axis=0) ** 2 >= min(_FEWEST_SAMPLES, len(square) / 10) * (square**2).mean(axis=0)
-    common = enough & (square.max(axis=0) > 0)
-    return common if common.any() else np.ones_like(common)
