@@ -50,6 +50,25 @@ def read(path: str | Path, device: Any = "cpu") -> tuple[dict[str, Any], dict[st
     return fields, tensors
 
 
+def read_as(kind: str, path: str | Path, device: Any = "cpu") -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """`read` of a file whose field "format" is `kind`, "module.Class version", as the `save` of that class writes it.
+
+    Raises:
+        FileNotFoundError: without a file.
+        ValueError: for a damaged file, or one of another kind.
+    """
+    writer = f"{kind.partition(' ')[0].rpartition('.')[2]}.save"
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path must be a file written by {writer}, got {str(path)!r}.")
+    try:
+        fields, tensors = read(path, device)
+    except ValueError:
+        fields, tensors = {}, {}
+    if fields.get("format") != kind:
+        raise ValueError(f"path must be a whole file of {writer}, got {str(path)!r}, damaged or another.")
+    return fields, tensors
+
+
 def _digest(tensors: dict[str, torch.Tensor], fields: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):

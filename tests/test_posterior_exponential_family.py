@@ -614,7 +614,7 @@ def test_loading_refuses(tmp_path):
         ExponentialFamilyPosterior.load(tmp_path / "file")
     with pytest.raises(ValueError, match="to_natural must be None, as in the fit"):
         ExponentialFamilyPosterior.load(tmp_path / "file", features=lambda x: x / 2, to_natural=lambda p: p)
-    with pytest.raises(FileNotFoundError, match=r"path must be a file of ExponentialFamilyPosterior\.save"):
+    with pytest.raises(FileNotFoundError, match=r"path must be a file written by ExponentialFamilyPosterior\.save"):
         ExponentialFamilyPosterior.load(tmp_path / "none")
     content = bytearray((tmp_path / "file").read_bytes())
     content[-3] ^= 1

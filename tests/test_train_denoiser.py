@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from hessfast.diffusability import fisher_curve, train_denoiser, train_vae, training
-from hessfast.diffusability.networks import UNet
+from hessfast.diffusability import TrainedDenoiser, fisher_curve, train_denoiser, train_vae, training
+from hessfast.diffusability.networks import MLP, UNet
 
 
 def test_training():
@@ -97,3 +97,42 @@ def test_refusals():
         train_denoiser(x, ema_decay=(0.9, 0.99))
     with pytest.raises(ArithmeticError, match="loss must be finite"):
         train_denoiser(x, num_steps=50, batch_size=4, learning_rate=1e30)
+
+
+@pytest.mark.parametrize("kind", ["vectors", "images", "a network of the user"])
+def test_what_is_saved_comes_back(kind, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((20, 1, 5, 5) if kind == "images" else (20, 3), generator=generator) + 7
+    network = MLP(3, 8, skip=True) if kind == "vectors" else None
+
+    class Own(torch.nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.layer = torch.nn.Linear(3, width)
+            self.last = torch.nn.Linear(width, 3)
+
+        def forward(self, y, c_noise):
+            return self.last(torch.tanh(self.layer(y) + c_noise[:, None]))
+
+    network = Own(4) if kind == "a network of the user" else network
+    trained = train_denoiser(x, network, num_steps=2, batch_size=4, tau_range=(0.1, 9.0))
+    trained.save(tmp_path / "new" / "file.safetensors")
+    file = tmp_path / "new" / "file.safetensors"
+    if kind == "a network of the user":
+        with pytest.raises(ValueError, match="network must be the Own that was trained, got None"):
+            TrainedDenoiser.load(file)
+        with pytest.raises(ValueError, match="network must be like the Own that was trained, got another"):
+            TrainedDenoiser.load(file, Own(5))
+    again = TrainedDenoiser.load(file, Own(4) if kind == "a network of the user" else None)
+    for tau in (0.1, 2.0):
+        assert torch.equal(again(x, tau), trained(x, tau)) and torch.equal(again.score(x, tau), trained.score(x, tau))
+    assert again.tau_range == trained.tau_range == (0.1, 9.0)
+    assert fisher_curve(again, x, [1.0]).to_dict() == fisher_curve(trained, x, [1.0]).to_dict()
+
+
+def test_files_of_others_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"path must be a file written by TrainedDenoiser\.save"):
+        TrainedDenoiser.load(tmp_path / "none")
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match=r"path must be a whole file of TrainedDenoiser\.save"):
+        TrainedDenoiser.load(tmp_path / "file")

@@ -24,6 +24,7 @@ from .quality import energy_distance, frechet_distance
 from .sampling import generate
 from .spheres import Sphere, WrappedNormal
 from .streaming import FisherCurveMetric
+from .trained import TrainedDenoiser
 from .training import train_denoiser
 from .vae import train_vae
 
@@ -45,6 +46,7 @@ __all__ = [
     "Normalisation",
     "Penalty",
     "Sphere",
+    "TrainedDenoiser",
     "TransformedNormal",
     "WrappedNormal",
     "assess",

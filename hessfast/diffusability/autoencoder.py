@@ -71,14 +71,7 @@ class Autoencoder(ImageEncoder):
             FileNotFoundError: without a file.
             ValueError: for a file of another kind.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"path must be a file written by Autoencoder.save, got {str(path)!r}.")
-        try:
-            fields, tensors = _checkpoint.read(path, device)
-        except ValueError:
-            fields, tensors = {}, {}
-        if fields.get("format") != _FORMAT:
-            raise ValueError(f"path must be a whole file of Autoencoder.save, got {str(path)!r}, damaged or another.")
+        fields, tensors = _checkpoint.read_as(_FORMAT, path, device)
         settings = fields["settings"]
         size = tuple(settings["shape"]), settings["latent_dim"], settings["width"]
         encoder, decoder = Encoder(*size).to(device), Decoder(*size).to(device)

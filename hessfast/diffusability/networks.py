@@ -27,6 +27,7 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int, width: int = 128, depth: int = 3, *, skip: bool = False):
         super().__init__()
+        self.settings = {"dim": dim, "width": width, "depth": depth, "skip": skip}
         sizes = itertools.pairwise([dim] + [width] * depth)
         self.layers, self.last = nn.ModuleList([nn.Linear(a, b) for a, b in sizes]), nn.Linear(width, dim)
         self.scales = nn.Parameter(torch.ones(_KNOTS, depth * width))
@@ -45,7 +46,7 @@ class MLP(nn.Module):
 
 
 class UNet(nn.Module):
-    """Images `[n, channels, side, side]`, side a multiple of 2^(levels - 1): a U-Net with residual blocks.
+    """Images `[n, channels, rows, columns]`, padded to multiples of 2^(levels - 1): a U-Net with residual blocks.
 
     Args:
         channels: of an image.
@@ -58,6 +59,7 @@ class UNet(nn.Module):
 
     def __init__(self, channels: int, width: int = 64, levels: int = 3, blocks: int = 2):
         super().__init__()
+        self.settings = {"channels": channels, "width": width, "levels": levels, "blocks": blocks}
         self.levels = levels
         widths = [width * min(2**k, 2) for k in range(levels)]
         size = 4 * width

@@ -13,8 +13,9 @@ from hessfast._autograd import recording
 from hessfast._training import cosine, descend, steps
 
 from . import _samples
-from .denoisers import Denoiser, edm_coefficients, from_edm_raw
+from .denoisers import edm_coefficients
 from .networks import MLP, UNet
+from .trained import TrainedDenoiser
 
 _CHECKPOINT_EVERY = 500  # steps
 _WARM_UP = 200  # steps, or a tenth of them: Adam's first ones are large
@@ -36,8 +37,8 @@ def train_denoiser(
     device: Any = None,
     seed: int = 0,
     progress: bool = False,
-) -> Denoiser:
-    """A denoiser of the samples' distribution; what it was trained for goes with it.
+) -> TrainedDenoiser:
+    """A denoiser of the samples' distribution, with what it was trained for; its `save` keeps it in a file.
 
     The noise of a sample is log-uniform over `tau_range`: EDM's usual noise hardly covers what Fisher curves ask for.
     Every step's batch and noise are a function of (seed, step) alone, so that training goes on where it was stopped; in
@@ -90,18 +91,7 @@ def train_denoiser(
     plan |= {"ema_decay": ema_decay, "seed": seed, "samples": _arrays.digest(x.numpy())}
     plan["network"] = f"{type(network).__name__}, {sum(weight.numel() for weight in network.parameters())} weights"
     trained = _train(network, (x - centre).to(device), sigma_data, plan, checkpoint, progress)
-    return _centred(from_edm_raw(trained.eval().requires_grad_(False), sigma_data), centre.to(device), (low, high))
-
-
-def _centred(inner: Denoiser, centre: Tensor, tau_range: tuple[float, float]) -> Denoiser:
-    """The denoiser of samples whose mean is not 0: D(y) = centre + D_0(y - centre)."""
-
-    def predict(y: Tensor, tau: float) -> Tensor:
-        skip, out, _ = inner.coefficients(tau)
-        c = centre.to(y)
-        return inner.predict(y - c, tau) + (1 - skip) / out * c
-
-    return Denoiser(predict, inner.coefficients, tau_range, inner.network)
+    return TrainedDenoiser.of(trained, centre.to(device), sigma_data, (low, high))
 
 
 def _train(

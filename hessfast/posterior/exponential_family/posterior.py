@@ -215,14 +215,7 @@ class ExponentialFamilyPosterior:
         """
         from hessfast import _checkpoint
 
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"path must be a file of ExponentialFamilyPosterior.save, got {str(path)!r}.")
-        try:
-            fields, tensors = _checkpoint.read(path)
-        except ValueError:
-            fields, tensors = {}, {}
-        if fields.get("format") != _FORMAT:
-            raise ValueError(f"path must be a whole file of ExponentialFamilyPosterior.save, got {str(path)!r}.")
+        fields, tensors = _checkpoint.read_as(_FORMAT, path)
         for name, given in zip(_FUNCTIONS, (features, to_natural), strict=True):
             if fields[name] != (given is not None):
                 wanted = "the function that the posterior was fitted with" if fields[name] else "None, as in the fit"
