@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -17,6 +18,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("matplotlib")
 
 from hessfast.cli import app, slice
+from hessfast.slices import SliceProject
 
 TINY = ["--points", "16", "--steps", "2", "--pairs", "3", "--maps", "3", "--fit-steps", "20", "--levels", "2"]
 
@@ -125,7 +127,7 @@ def test_refusals_are_one_sentence(demo, tmp_path):
     for arguments, code, sentence in (
         (["fit", tmp_path / "none"], 2, "holds no slice. Make one with: hessfast slice generate"),
         (["demo", demo[0], *TINY[:-2], "--seed", "1"], 2, "out must be a new folder or that of the same run"),
-        (["generate", tmp_path / "a", "--features", "clip"], 2, "features must be digits or ARCHITECTURE:FILE"),
+        (["generate", tmp_path / "a", "--features", "clip"], 2, "features must be digits, pixels or ARCHITECTURE:FILE"),
         (
             ["generate", tmp_path / "b", "--features", "ViT-B-32:none.bin"],
             2,
@@ -140,6 +142,28 @@ def test_refusals_are_one_sentence(demo, tmp_path):
         assert (result.exit_code, sentence in result.stderr) == (code, True), result.output
         assert result.stderr.splitlines()[-1].startswith("hessfast: "), result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_diffusers_without_clip(tmp_path):
+    """Coloured images by a U-Net of diffusers, seen by their pixels, from images to the report."""
+    diffusers = pytest.importorskip("diffusers")
+    unet = diffusers.UNet2DModel(
+        sample_size=8, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, attention_head_dim=4,
+        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+    )  # fmt: skip
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained(tmp_path / "model")
+    out = tmp_path / "out"
+    options = "--model", tmp_path / "model", "--points", 12, "--steps", 2
+    wrong = run("generate", out, *options)
+    assert wrong.exit_code == 2 and "for this classifier, got (64, 3, 8, 8). Choose other features." in wrong.output
+    assert not out.exists()
+    result = run("generate", out, *options, "--features", "pixels")
+    assert result.exit_code == 0, result.output
+    store = SliceProject(out).store
+    parts = np.asarray(store["images"]).reshape(144, -1) / 127.5 - 1
+    features = parts / np.linalg.norm(parts, axis=1, keepdims=True)
+    np.testing.assert_allclose(store["features"][:], features, atol=0.02)  # images are kept in 8 bits
+    assert run("fit", out, "--steps", 20).exit_code == 0
 
 
 def test_report_needs_a_fit(tmp_path):

@@ -145,7 +145,7 @@ def test_files_of_others_are_left(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"features": "clip"}, "features must be digits or ARCHITECTURE:FILE, got 'clip'"),
+        ({"features": "clip"}, "features must be digits, pixels or ARCHITECTURE:FILE, got 'clip'"),
         ({"scheduler": "none"}, "scheduler must be ddim"),
         ({"guidance": 2.0}, "guidance must be 1 and prompts empty for a model without text"),
         ({"points_per_axis": 1}, "points_per_axis must be >= 2, got 1"),

@@ -43,7 +43,7 @@ def generate(
     out: Out,
     model: Annotated[str, typer.Option(help="digits (shipped), or a folder of a diffusers model.")] = "digits",
     features: Annotated[
-        str, typer.Option(help="digits, or ARCHITECTURE:FILE of a CLIP, as ViT-B-32:clip.bin.")
+        str, typer.Option(help="digits, pixels, or ARCHITECTURE:FILE of a CLIP, as ViT-B-32:clip.bin.")
     ] = "digits",
     points: Points = 64,
     lower: Annotated[float, typer.Option(help="Lowest coordinate of both axes.")] = 0.0,

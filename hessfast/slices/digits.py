@@ -62,7 +62,8 @@ class DigitClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[1:] != (1, 8, 8):
-            raise ValueError(f"images must have shape [n, 1, 8, 8] for this classifier, got {tuple(images.shape)}.")
+            got = f"{tuple(images.shape)}. Choose other features"
+            raise ValueError(f"images must have shape [n, 1, 8, 8] for this classifier, got {got}.")
         return functional.normalize(self.layers(images), dim=1)
 
     def logits(self, features: Tensor) -> Tensor:

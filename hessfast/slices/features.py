@@ -1,4 +1,4 @@
-"""Features of images: the shipped digit classifier, CLIP by open_clip, any module, any function."""
+"""Features of images: the shipped digit classifier, pixels, CLIP by open_clip, any module, any function."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -39,7 +39,9 @@ class Features:
 
 
 def feature_map(source: Any, name: str | None = None) -> Features:
-    """Features by a module, a function with a name that stands for it, or "digits", the shipped classifier.
+    """Features by a module, a function with a name that stands for it, "digits", the shipped classifier, or "pixels".
+
+    Pixels are means over 8 x 8 parts of an image, as a vector of length 1: for models without a network that sees more.
 
     Args:
         source: maps images `[n, channels, rows, columns]` in [-1, 1] to `[n, dim]`; called by several threads at a time
@@ -59,11 +61,15 @@ def feature_map(source: Any, name: str | None = None) -> Features:
         return source
     if isinstance(source, str) and source == "digits":
         source = digit_classifier()
+    if isinstance(source, str) and source == "pixels":
+        source = _Pixels(8)
     if isinstance(source, nn.Module):
         identity: dict[str, Any] = {"module": type(source).__name__, "weights": fingerprint(source)}
         return Features(source, identity | ({"name": name} if name else {}))
     if not callable(source) or not name:
-        raise TypeError(f'features must be "digits", a module, or a function with a name, got {source!r:.80}.')
+        raise TypeError(
+            f'features must be "digits", "pixels", a module, or a function with a name, got {source!r:.80}.'
+        )
     refuse_training("features", source)
     return Features(cast(Any, source), {"name": name})
 
@@ -85,6 +91,18 @@ def clip_features(model: str, checkpoint: str | Path) -> Features:
     size, mean, std = network.visual.image_size, network.visual.image_mean, network.visual.image_std
     side = size[0] if isinstance(size, (tuple, list)) else size
     return feature_map(_Clip(network, side, mean, std), model)
+
+
+class _Pixels(nn.Module):
+    def __init__(self, side: int):
+        super().__init__()
+        self.side = side
+
+    def extra_repr(self) -> str:
+        return f"side={self.side}"
+
+    def forward(self, images: Tensor) -> Tensor:
+        return functional.normalize(functional.adaptive_avg_pool2d(images, self.side).flatten(1), dim=1)
 
 
 class _Clip(nn.Module):

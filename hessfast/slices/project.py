@@ -110,7 +110,7 @@ class SliceProject:
         Args:
             folder: created if need be.
             model: "digits", the shipped one, or a folder of diffusers; see `from_pretrained`.
-            features: "digits", or "ARCHITECTURE:FILE" of a CLIP; see `clip_features`.
+            features: "digits", "pixels", see `feature_map`, or "ARCHITECTURE:FILE" of a CLIP, see `clip_features`.
             points_per_axis: of the slice, between three random anchors.
             lower, upper: of both coordinates; anchors are at (0, 0), (1, 0) and (0, 1).
             seed: of the anchors and of noise.
@@ -299,12 +299,13 @@ def _model(name: str, device: str) -> Generator:
 def _features(name: str) -> Any:
     if not isinstance(name, str):
         raise TypeError(
-            f"features must be digits or ARCHITECTURE:FILE, got {name!r:.80}. For features of your own use generate."
+            f"features must be digits, pixels or ARCHITECTURE:FILE, got {name!r:.80}. "
+            "For features of your own use generate."
         )
-    if name == "digits":
+    if name in ("digits", "pixels"):
         return name
     if ":" not in name:
-        raise ValueError(f"features must be digits or ARCHITECTURE:FILE, got {name!r}.")
+        raise ValueError(f"features must be digits, pixels or ARCHITECTURE:FILE, got {name!r}.")
     return clip_features(*name.split(":", 1))
 
 
