@@ -172,7 +172,7 @@ def test_a_model_without_a_shape_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("given", [None, torch.nn.Identity()], ids=["none", "module"])
 @pytest.mark.parametrize("name", ["model", "features"])
 def test_models_and_features_are_named(tmp_path, name, given):
-    with pytest.raises(TypeError, match=f"{name} must be digits or .*, got (None|Identity).* of your own use"):
+    with pytest.raises(TypeError, match=f"{name} must be digits.* or .*, got (None|Identity).* of your own use"):
         SliceProject.begin(tmp_path / "new", **{name: given})
     assert not (tmp_path / "new").exists()
 
