@@ -1,4 +1,4 @@
-"""Training that can be killed: weights and Adam's moments in one safetensors file, written whole or not at all."""
+"""Tensors and fields in one safetensors file, written whole or not at all; training that can be killed."""
 
 import hashlib
 import json
@@ -18,8 +18,14 @@ def save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step: 
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    write(path, tensors, {"step": step, "plan": plan})
+
+
+def write(path: str | Path, tensors: dict[str, torch.Tensor], fields: dict[str, Any]) -> None:
+    """A file of `to_bytes`, in a folder that is made if need be."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _atomic.write(path, [to_bytes(tensors, {"step": step, "plan": plan})])
+    _atomic.write(path, [to_bytes(tensors, fields)])
 
 
 def to_bytes(tensors: dict[str, torch.Tensor], fields: dict[str, Any]) -> bytes:
@@ -65,8 +71,13 @@ def read_as(kind: str, path: str | Path, device: Any = "cpu") -> tuple[dict[str,
     except ValueError:
         fields, tensors = {}, {}
     if fields.get("format") != kind:
-        raise ValueError(f"path must be a whole file of {writer}, got {str(path)!r}, damaged or another.")
+        raise ValueError(f"path must be a whole file of {writer}, got {str(path)!r}, damaged or of another kind.")
     return fields, tensors
+
+
+def part(named: dict[str, Any], name: str) -> dict[str, Any]:
+    """What is named "name.…", without that."""
+    return {key.removeprefix(f"{name}."): value for key, value in named.items() if key.startswith(f"{name}.")}
 
 
 def _digest(tensors: dict[str, torch.Tensor], fields: dict[str, Any]) -> str:
@@ -87,7 +98,7 @@ def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, plan: 
         raise ValueError(f"checkpoint must be a whole safetensors file, got {str(path)!r}. Remove it.") from error
     if fields.get("plan") != json.loads(json.dumps(plan)):
         raise ValueError(f"checkpoint must be of the same training, got {str(path)!r} of another. Remove it.")
-    module.load_state_dict({name[7:]: tensor for name, tensor in tensors.items() if name.startswith("module.")})
+    module.load_state_dict(part(tensors, "module"))
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):

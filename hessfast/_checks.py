@@ -17,8 +17,9 @@ def float_array(name: str, value: Any) -> np.ndarray:
     if np.ma.is_masked(value):
         raise ValueError(f"{name} must not be masked, got {np.ma.count_masked(value)} masked entries.")
     try:
-        array = to_numpy(value) if value is not None else np.array("none")
-        if array.dtype.kind not in "biufO":  # casting would drop an imaginary part and read words
+        array = to_numpy(value)
+        # None would become NaN; casting would drop an imaginary part and read words.
+        if value is None or array.dtype.kind not in "biufO":
             raise TypeError
         array = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError):

@@ -59,7 +59,9 @@ def test_what_is_wrong_with_a_score_is_said():
     metric = FisherCurveMetric(from_denoiser(lambda y, tau: 0.5 * y, tau_range=(0.5, 2.0)), TAU)
     metric.update(10 * DENSITY.sample(2000, 0))
     told = " ".join(map(str, metric.compute().warnings))
-    assert "plug-in and DSM disagree" in told and "tau = 0.1 is beyond what the denoiser is good for" in told
+    assert (
+        "plug-in and DSM disagree" in told and "the denoiser is out of its range at tau = 0.1: it is good for" in told
+    )
 
 
 def test_metric_refuses():

@@ -336,5 +336,10 @@ def test_many_of_one_point():
         ising.sample([3.0, 4.0], 0.1, 16, num=4)
     with pytest.raises(ValueError, match="temperature must be between 1e-100 and 1e100 in size"):
         ising.sample(1e-200, 0.0)
-    spins = many.spins()
-    assert ising.pack(spins, first_id=7).first_id == 7
+
+
+def test_a_part_that_is_packed_keeps_its_numbers():
+    spins = ising.sample(3.0, 0.1, 16, seed=2, num=5).spins()
+    whole = ising.sweep(ising.pack(spins), 2.5, 0.2, 3, seed=4)
+    part = ising.sweep(ising.pack(spins[2:4], first_id=2), 2.5, 0.2, 3, seed=4)
+    assert (part.words == whole.words[2:4]).all()

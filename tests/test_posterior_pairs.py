@@ -67,7 +67,7 @@ def test_calibration_brings_the_normaliser_back():
     rng = np.random.default_rng(0)
     theta, num_sites = rng.uniform(-1, 1, (4000, 1)), 400
     x = theta + rng.normal(size=theta.shape) / num_sites**0.5
-    basis = Basis.through(theta, None, 8)
+    basis = Basis.over(theta, None, 8)
     knots = np.linspace(-1, 1, 400)[:, None]
     values = basis.values(knots).toarray()
     right, wrong = (

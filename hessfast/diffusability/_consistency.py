@@ -50,7 +50,7 @@ class Doubt(NamedTuple):
 
     @classmethod
     def from_dict(cls, kept: dict[str, Any]) -> "Doubt":
-        """What `to_dict` was asked of."""
+        """The doubt that `to_dict` made this of."""
         return cls(kept["sentence"], None if kept["tau"] is None else tuple(kept["tau"]))
 
 
@@ -77,25 +77,25 @@ def doubts(
     gap, noise = plug_in.mean - dsm.mean, np.hypot(plug_in.sem, dsm.sem)
     wrong = (np.abs(gap) > 4 * noise + 0.05 * np.abs(divergence.mean)) & (divergence.num_samples >= _COMPARED)
     if wrong.any():
-        found.append(_doubt("the score is not that of the samples at {}: plug-in and DSM disagree", levels[wrong]))
+        found.append(_doubt("the score is not that of the samples", levels[wrong], ": plug-in and DSM disagree"))
     if x is not None and few >= _FEW and (worse := mmse.mean - 4 * mmse.sem > _linear_mmse(x, levels)).any():
-        found.append(_doubt("the denoiser is worse than the best linear one at {}", levels[worse]))
+        found.append(_doubt("the denoiser is worse than the best linear one", levels[worse]))
     if tau_range is not None:
         low, high = tau_range
         if (out := (levels < low * (1 - 1e-9)) | (levels > high * (1 + 1e-9))).any():
-            good = f"{low:.3g} to {high:.3g}"
-            found.append(_doubt(f"{{}} is beyond what the denoiser is good for, {good}", levels[out]))
+            found.append(
+                _doubt("the denoiser is out of its range", levels[out], f": it is good for {low:.3g} to {high:.3g}")
+            )
     if unmet.any():
-        found.append(_doubt("samples ran out before the relative error was met at {}", levels[unmet]))
+        found.append(_doubt("samples ran out before the relative error was met", levels[unmet]))
     for name, short in _SHORT.items():
         if (lost := _lost(estimated[name], rounding[name])).any():
-            remedy = "use float64, or the raw network with from_edm_raw"
-            found.append(_doubt(f"{short} is blurred by rounding at {{}}: {remedy}", levels[lost]))
+            remedy = ": use float64, or the raw network with from_edm_raw"
+            found.append(_doubt(f"{short} is blurred by rounding", levels[lost], remedy))
     for name, of_data in data.items():
         biased = np.abs(of_data.bias) > _BIASED * np.abs(estimated[name].mean) + 2 * of_data.error
         if name in _SHORT and biased.any():
-            sentence = f"{_SHORT[name]} is not that of the distribution behind the data at {{}}"
-            found.append(_doubt(sentence, levels[biased]))
+            found.append(_doubt(f"{_SHORT[name]} is not that of the distribution behind the data", levels[biased]))
     if few < _FEW:
         found.append(Doubt(f"standard errors of {few} samples may be several times too small"))
     return tuple(found)
@@ -165,7 +165,7 @@ def broken_laws(curve: "FisherCurve", variance: float) -> list[Doubt]:
         "MMSE > the variance": (mmse.mean - _SIGMAS * (mmse.sem + variance / mmse.num_samples) > variance, tau),
         "the MMSE does not grow": (mmse.mean[:-1] - mmse.mean[1:] > _SIGMAS * _noise(mmse), tau[1:]),
     }
-    return [_doubt(f"{law} at {{}}", tau[where]) for law, (where, tau) in found.items() if np.any(where)]
+    return [_doubt(law, tau[where]) for law, (where, tau) in found.items() if np.any(where)]
 
 
 def disagreements(curve: "FisherCurve", empirical: "FisherCurve") -> list[Doubt]:
@@ -175,7 +175,7 @@ def disagreements(curve: "FisherCurve", empirical: "FisherCurve") -> list[Doubt]
         one, other = getattr(own, key), getattr(empirical, key)
         allowed = _AGREEMENT * other.mean + _SIGMAS * np.hypot(one.sem, other.sem)
         if (off := np.abs(one.mean - other.mean) > allowed).any():
-            found.append(_doubt(f"{name} is not what the data alone say at {{}}", own.tau[off]))
+            found.append(_doubt(f"{name} is not what the data alone say", own.tau[off]))
     return found
 
 
@@ -199,6 +199,7 @@ def _pairs(values: np.ndarray) -> Any:
     return values[:-1], values[1:]
 
 
-def _doubt(sentence: str, tau: np.ndarray) -> Doubt:
-    """A sentence with a gap for the noise variances."""
-    return Doubt(sentence.format("tau = " + ", ".join(f"{t:.3g}" for t in tau)), tuple(tau.tolist()))
+def _doubt(claim: str, tau: np.ndarray, remark: str = "") -> Doubt:
+    """A claim, where it holds, and a remark."""
+    listed = ", ".join(f"{t:.3g}" for t in tau)
+    return Doubt(f"{claim} at tau = {listed}{remark}", tuple(tau.tolist()))

@@ -18,8 +18,9 @@ class Quadrics(NamedTuple):
     Attributes:
         determined: whether the neighbours of a sample determine its quadric, `[n]`.
         tangents: orthonormal tangents there, `[n, D, m]` in the dtype of the samples; zeros where not determined.
-        curvature: |II(v, v)| of the surface along a random unit tangent v, float64 `[n]`.
-        num_neighbours: that a quadric is fitted to.
+        curvature: |II(v, v)| of the surface along a random unit tangent v, float64 `[n]`; meaningless where not
+            determined.
+        num_neighbours: of a sample, to which its quadric is fitted.
     """
 
     determined: Tensor
@@ -29,9 +30,9 @@ class Quadrics(NamedTuple):
 
 
 def quadrics(x: Tensor, m: int, frames: Tensor | None, seed: int) -> Quadrics:
-    """At x the surface is L t + B(t, t) / 2 in tangential coordinates t of the neighbours, by least squares.
+    """Quadrics L t + B(t, t) / 2 in tangential coordinates t of the neighbours, by least squares.
 
-    L and B are those of another try on the tangents that L says. With known `frames` there is no L.
+    Fitted three times, from the second on along the tangents that the last L spans; with known `frames` once, without.
 
     Args:
         x: `[n, D]`.

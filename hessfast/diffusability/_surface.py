@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from hessfast._autograd import plain_attention, recording
+from hessfast._autograd import plain_attention
 
 from . import _samples
 
@@ -60,7 +60,7 @@ class Surface:
 
     def _pushed(self, v: Tensor) -> Tensor:
         """J v of each sample, by two backward passes: every layer has those, not every layer has a forward mode."""
-        with recording(), plain_attention():
+        with plain_attention():
             y = self.x.clone().requires_grad_()
             z = self.encode(y)
             if not z.requires_grad:

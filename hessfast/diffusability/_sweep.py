@@ -87,7 +87,7 @@ def sweep(
 
 
 def refuse_mixing(denoiser: Denoiser, x: Tensor, tau: float, batch_size: int) -> None:
-    """Each sample must have its own answer, whatever the others of its batch: the first is asked beside two kinds."""
+    """Refuse answers that depend on the others of a batch, or on chance: of the first, twice, beside different ones."""
     first = x[:batch_size]
     if len(first) < 2:
         return
@@ -96,8 +96,8 @@ def refuse_mixing(denoiser: Denoiser, x: Tensor, tau: float, batch_size: int) ->
     beside[1:] = 3 * (beside[1:] + first.std())
     with recording():  # in batches of the usual size, for which a compiled network is compiled
         one, other = (_answer(denoiser, y.clone().requires_grad_(), tau)[0].detach() for y in (first, beside))
-    least = max(10 * torch.finfo(one.dtype).eps, 1e-4) * float(one.double().norm())
-    if torch.isfinite(one).all() and not torch.allclose(one, other, rtol=0, atol=least):
+    tolerance = max(10 * torch.finfo(one.dtype).eps, 1e-4) * float(one.double().norm())
+    if torch.isfinite(one).all() and not torch.allclose(one, other, rtol=0, atol=tolerance):
         raise ValueError(
             "denoiser must map each sample for itself, the same each time, got another answer beside other samples. "
             "Give BatchNorm running statistics; draw no random numbers."

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hessfast import _atomic, _checkpoint
+from hessfast import _checkpoint
 from hessfast._modules import dtype_of
 
 from . import _samples
@@ -59,9 +59,7 @@ class Autoencoder(ImageEncoder):
         settings = {"shape": self.shape, "latent_dim": self.latent_dim, "width": self.encoder.width}
         settings |= {"scale": self.normalisation.scale, "provenance": self.provenance}
         fields = {"format": _FORMAT, "settings": settings}
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _atomic.write(path, [_checkpoint.to_bytes(tensors | {"shift": self.normalisation.shift}, fields)])
+        _checkpoint.write(path, tensors | {"shift": self.normalisation.shift}, fields)
 
     @classmethod
     def load(cls, path: str | Path, device: Any = "cpu") -> "Autoencoder":
@@ -76,8 +74,7 @@ class Autoencoder(ImageEncoder):
         size = tuple(settings["shape"]), settings["latent_dim"], settings["width"]
         encoder, decoder = Encoder(*size).to(device), Decoder(*size).to(device)
         for part, network in zip(_PARTS, (encoder, decoder), strict=True):
-            own = {name.removeprefix(f"{part}."): v for name, v in tensors.items() if name.startswith(f"{part}.")}
-            network.load_state_dict(own)
+            network.load_state_dict(_checkpoint.part(tensors, part))
         return fixed(encoder, decoder, Normalisation(tensors["shift"], settings["scale"]), settings["provenance"])
 
 

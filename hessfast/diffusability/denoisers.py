@@ -59,7 +59,9 @@ class Denoiser:
         return slope * y + out / tau * self.predict(y, tau)
 
     def for_rows(self, samples: Tensor, rows: Tensor) -> "Denoiser":
-        """The denoiser of noisy versions of samples[rows]: itself, unless it leaves out the data they come from."""
+        """The denoiser of noisy versions of samples[rows]: itself, unless it has a condition for each sample, or leaves
+        out the data that they are.
+        """
         return self
 
     def brought(self, samples: Tensor) -> Tensor:
@@ -175,66 +177,58 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
 
     def predict(y: Tensor, tau: float, conditions: dict[str, Any]) -> Tensor:
         time = float(np.interp(math.log(tau), log_tau, np.arange(len(log_tau))))
+        told = _each(conditions, len(y), lambda value: value.to(y.device).expand(len(y), *value.shape[1:]))
         try:
-            output = model(y / math.sqrt(1 + tau), y.new_full((len(y),), time), **_told(conditions, y))
+            output = model(y / math.sqrt(1 + tau), y.new_full((len(y),), time), **told)
         except RuntimeError as error:
             if "'indices'" not in str(error):
                 raise
             raise TypeError(
-                "model must take times between its steps, but looks them up as integers. Wrap it in a function that "
-                "rounds them, and ask for tau of its steps."
+                "model must not look up numbers that are no integers: times lie between its steps. Wrap it in a "
+                "function that rounds them and ask for tau of its steps; give labels as integers."
             ) from error
         return getattr(output, "sample", output)
 
     tau_range = math.exp(log_tau[0]), math.exp(log_tau[-1])
     asked = partial(predict, conditions=conditions)
-    return _Conditional(asked, _variance_preserving(kind), tau_range, model, conditions, asked=predict)
+    return ConditionalDenoiser(
+        asked, _variance_preserving(kind), tau_range, model, asked=predict, conditions=conditions
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
-class _Conditional(Denoiser):
+class ConditionalDenoiser(Denoiser):
     """A denoiser with conditions, of all samples or of each, that the function `asked` takes beside y and tau."""
 
-    conditions: dict[str, Any] = field(default_factory=dict)
     asked: Callable[..., Tensor] = field(kw_only=True)
+    conditions: dict[str, Any] = field(kw_only=True)
 
     def for_rows(self, samples: Tensor, rows: Tensor) -> Denoiser:
-        def chosen(name: str, value: Tensor) -> Tensor:
-            if len(value) not in (1, len(samples)):
-                raise ValueError(
-                    f"{name} must be one condition for all samples or one for each of {len(samples)}, got {len(value)}."
-                )
+        def chosen(value: Tensor) -> Tensor:
             return value if len(value) == 1 else value[rows.to(value.device)]
 
-        return replace(self, predict=partial(self.asked, conditions=_each(self.conditions, chosen)))
+        conditions = _each(self.conditions, len(samples), chosen)
+        return replace(self, predict=partial(self.asked, conditions=conditions), conditions=conditions)
 
 
-def _told(conditions: dict[str, Any], y: Tensor) -> dict[str, Any]:
-    """A condition for each of y."""
-
-    def spread(name: str, value: Tensor) -> Tensor:
-        if len(value) not in (1, len(y)):
-            raise ValueError(f"{name} must be one condition for all, or one for each of {len(y)}, got {len(value)}.")
-        return value.to(y.device).expand(len(y), *value.shape[1:])
-
-    return _each(conditions, spread)
-
-
-def _each(value: Any, change: Callable[[str, Tensor], Tensor], name: str = "condition") -> Any:
-    """Conditions in dicts and lists, changed one by one; numbers are labels."""
+def _each(value: Any, num: int, change: Callable[[Tensor], Tensor], name: str = "condition") -> Any:
+    """Conditions in dicts and lists, one for all or one for each of `num`, changed one by one; numbers are labels."""
     if isinstance(value, dict):
-        return {key: _each(part, change, key) for key, part in value.items()}
+        return {key: _each(part, num, change, key) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_each(part, change, name) for part in value)
+        return type(value)(_each(part, num, change, name) for part in value)
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         value = torch.tensor([int(value)])
     if isinstance(value, np.ndarray):
         value = torch.as_tensor(value)
     if not isinstance(value, Tensor):
         return value
-    if value.ndim < 1:
-        raise ValueError(f"{name} must have shape [1, ...] for all samples or [n, ...], got ().")
-    return change(name, value)
+    if value.ndim < 1 or len(value) not in (1, num):
+        raise ValueError(
+            f"{name} must be one condition for all samples, of shape [1, ...], or one for each of {num}, "
+            f"got {tuple(value.shape)}."
+        )
+    return change(value)
 
 
 def _variance_preserving(kind: str) -> Callable[[float], Coefficients]:

@@ -18,7 +18,7 @@ from ._curvature import quadrics
 from ._surface import Surface, nearest, principal_axes
 
 _QUANTILES = (0.05, 0.5, 0.95)
-_NEAR = 20  # times as many samples as neighbours of one: these are near
+_DENSE = 20  # samples for each neighbour of a quadric, from which on it is local enough for its tangents
 
 
 class Penalty(NamedTuple):
@@ -36,9 +36,9 @@ class EncoderPenalties:
     """Penalties of an encoder E: R^D -> R^d on data near an m-dimensional surface with tangent frames U, J = grad E.
 
     Estimated frames are tilted: `tangential_distortion` and `anisotropy` of a swiss roll that is unrolled, 0 in truth,
-    are .01 and .005 with 2,000 samples, .54 and .29 on principal axes. Neighbours share that error, so that standard
-    errors are up to half too small. If the first stands far above `secant_distortion`, which needs no frames, believe
-    the latter. All standard errors are too small of fewer than some 50 samples.
+    are 0.01 and 0.005 with 2,000 samples, 0.54 and 0.29 on principal axes. Neighbours share that error, so that both
+    standard errors are up to half too small. Where `tangential_distortion` is far above `secant_distortion`, which
+    needs no frames, believe the latter. Of fewer than some 50 samples all standard errors are too small.
 
     Attributes:
         compression: (D - d) / (D - m), the share of empty directions that the encoder removes; above 1 (infinite for
@@ -87,19 +87,21 @@ def encoder_penalties(
         encoder: maps `[n, ...]` to `[n, ...]`, each sample for itself, differentiable by torch; of a VAE the mean.
         samples: `[n, ...]`, n > num_neighbours; brought to the dtype of the encoder's weights, if it is a network.
         intrinsic_dimension: m of the surface that the data lie near; see `FisherCurve.intrinsic_dimension`.
-        frames: orthonormal tangents U, `[n, D, m]`; None: those of the quadric that gives `data_curvature`, where
-            n is twenty times its number of neighbours or more; otherwise the m first principal axes of the nearest
-            neighbours, which tilt as the surface curves.
+        frames: orthonormal tangents U, `[n, D, m]`; None: those of the quadrics of `data_curvature`, where
+            `num_neighbours` is None, n is twenty times their neighbours or more, and a sample's neighbours determine
+            its quadric; elsewhere the m first principal axes of the nearest neighbours, which tilt as the surface
+            curves.
         step: h of second differences; None: the median distance of nearest neighbours, or more where rounding would
             blur them. Encoders of piecewise linear networks have no second derivative, so that the step is part of the
             answer.
-        num_neighbours: of a sample, for principal axes as its frame, m + 1 or more; None: 2 m + 2, or a quadric.
+        num_neighbours: of a sample, m + 1 or more, whose principal axes are then its frame; None: quadrics, or the
+            axes of 2 m + 2.
         num_pairs: random pairs of the GPE's cost.
         seed: of those pairs and of the directions of second differences.
 
     Raises:
         ValueError: for shapes that do not fit, answers that are not finite, fewer samples than neighbours, a network
-            with dropout or batch normalisation in training.
+            with dropout or batch normalisation in training, or whose answers depend on the other samples.
         TypeError: for samples in half precision.
 
     Example:
@@ -129,10 +131,10 @@ def encoder_penalties(
         z, *twice = (_checks.of_dtype(lambda x=x: encode(x), requirement, "Convert them.") for x in (flat, few, few))
     if not torch.isfinite(z).all():
         raise ValueError("encoder must return finite numbers, got NaN or infinity.")
-    near = partial(torch.allclose, rtol=1e-3, atol=1e-3 * float(z.std()))
-    if not near(*twice):
+    alike = partial(torch.allclose, rtol=1e-3, atol=1e-3 * float(z.std()))
+    if not alike(*twice):
         raise ValueError("encoder must give the same answer twice, got others. Of a VAE pass the mean, without noise.")
-    if not near(twice[0], z[:2]):
+    if not alike(twice[0], z[:2]):
         raise ValueError(
             "encoder must map each sample for itself, got other answers beside other samples. Give BatchNorm running "
             "statistics."
@@ -142,7 +144,7 @@ def encoder_penalties(
     fitted = quadrics(flat, m, tangents, seed)
     if tangents is None:
         tangents = principal_axes(flat, neighbours, m)
-        if num_neighbours is None and fitted.num_neighbours <= n / _NEAR:
+        if num_neighbours is None and n >= _DENSE * fitted.num_neighbours:
             tangents = torch.where(fitted.determined[:, None, None], fitted.tangents, tangents)
     h = float(distances[:, 0].median()) if step is None else _checks.positive("step", step)
     if not h > 0:

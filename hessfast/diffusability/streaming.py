@@ -11,7 +11,7 @@ from . import _samples
 from ._consistency import Doubt, doubts, with_errors
 from ._sweep import BLOCK, WIDTH, Probing, estimates, refuse_mixing, roundings, summed, sweep
 from .curves import FisherCurve, levels_of
-from .denoisers import Denoiser, checked
+from .denoisers import ConditionalDenoiser, Denoiser, checked
 from .empirical import EmpiricalDenoiser
 
 
@@ -48,6 +48,8 @@ class FisherCurveMetric:
         asymmetry: bool = False,
     ):
         self._denoiser, self._levels = checked(denoiser), levels_of(tau)
+        if isinstance(denoiser, ConditionalDenoiser):
+            denoiser.for_rows(torch.empty(1), torch.arange(0))  # one for each of samples to come is not known
         num_probes, seed = _checks.integer("num_probes", num_probes, 1), _checks.seed(seed)
         self._how = Probing(num_probes, seed, _checks.integer("batch_size", batch_size, 1), bool(asymmetry))
         self.reset()
@@ -60,7 +62,8 @@ class FisherCurveMetric:
         """Take a batch `[n, ...]` in, n >= 1.
 
         Raises:
-            ValueError: for samples that are not finite, or of another shape than the last.
+            ValueError: for samples that are not finite, or of another shape than the last; for a denoiser whose answers
+                depend on the other samples.
         """
         x = self._denoiser.brought(_samples.samples("samples", samples, least=1))
         if self._shape not in (None, x.shape[1:]):

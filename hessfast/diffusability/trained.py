@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hessfast import _atomic, _checkpoint
+from hessfast import _checkpoint
 
 from .denoisers import Denoiser, from_edm_raw
 from .networks import MLP, UNet
@@ -45,13 +45,11 @@ class TrainedDenoiser(Denoiser):
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""
-        settings = getattr(self.network, "settings", None) if type(self.network) in _OWN.values() else None
+        settings = self.network.settings if type(self.network) in _OWN.values() else None
         fields = {"format": _FORMAT, "network": type(self.network).__name__, "settings": settings}
         fields |= {"sigma_data": self.sigma_data, "tau_range": self.tau_range}
         tensors = {f"network.{name}": weights for name, weights in self.network.state_dict().items()}
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _atomic.write(path, [_checkpoint.to_bytes(tensors | {"centre": self.centre}, fields)])
+        _checkpoint.write(path, tensors | {"centre": self.centre}, fields)
 
     @classmethod
     def load(cls, path: str | Path, network: nn.Module | None = None, device: Any = "cpu") -> "TrainedDenoiser":
@@ -69,9 +67,8 @@ class TrainedDenoiser(Denoiser):
         if network is None and fields["settings"] is None:
             raise ValueError(f"network must be the {fields['network']} that was trained, got None.")
         made = _OWN[fields["network"]](**fields["settings"]) if network is None else copy.deepcopy(network)
-        own = {name.removeprefix("network."): x for name, x in tensors.items() if name.startswith("network.")}
         try:
-            made.to(device).load_state_dict(own)
+            made.to(device).load_state_dict(_checkpoint.part(tensors, "network"))
         except RuntimeError as error:
             raise ValueError(f"network must be like the {fields['network']} that was trained, got another.") from error
         low, high = fields["tau_range"]

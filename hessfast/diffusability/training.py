@@ -45,7 +45,7 @@ def train_denoiser(
     a process group (torchrun) ranks share the batch.
 
     Args:
-        samples: `[n, dim]` or images `[n, channels, side, side]`.
+        samples: `[n, dim]` or images `[n, channels, rows, columns]`.
         network: ``network(c_in y, c_noise)``, c_noise `[batch]`; a copy is trained; None: an `MLP`, half as wide up to
             four dimensions, or a `UNet`.
         tau_range: least and greatest variance of the noise.

@@ -100,7 +100,7 @@ def value(coupling: float, field: float, sides: tuple[int, int], max_bond: int) 
 
 
 def kaufman_numbers(coupling: float, rows: int, columns: int) -> list[float]:
-    """`kaufman` for one coupling, as floats; at temperatures without end its derivatives are infinite."""
+    """`kaufman` for one coupling, as floats; its derivatives overflow at temperatures such as 1e300."""
     with np.errstate(all="ignore"):
         numbers = kaufman(np.array(coupling), rows, columns)
     return [float(value) for value in numbers]

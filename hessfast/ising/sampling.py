@@ -125,8 +125,8 @@ def sample(
         (True, 'cftp')
     """
     on = _arrays.home(device, temperature, field)
-    shape = None if num is None else (_checks.integer("num", num, 0),)
-    temperature, field = _parameters(temperature, field, shape)
+    lattices = None if num is None else (_checks.integer("num", num, 0),)
+    temperature, field = _parameters(temperature, field, lattices)
     size = _checks.even("size", size)
     seed = _checks.seed(seed)
     _checks.choice("method", method, METHODS)
@@ -197,6 +197,9 @@ def sweep(
 def pack(spins: Any, *, first_id: int = 0) -> IsingBatch:
     """A batch from spins -1 and +1, [n, size, size] or [size, size]; temperature and field are NaN, the certificate "".
 
+    Args:
+        first_id: number of the first lattice; `sweep` draws for lattice i from (seed, first_id + i).
+
     Raises:
         ValueError: for other values than -1 and +1, sides that are odd or unequal.
 
@@ -214,7 +217,7 @@ def pack(spins: Any, *, first_id: int = 0) -> IsingBatch:
         raise ValueError(f"spins must be -1 or +1, got {array[~np.isin(array, (-1, 1))].flat[0]}.")
     nan = np.full(len(array), np.nan)
     certificate = np.full(len(array), "", CERTIFICATE_DTYPE)
-    first_id = int(_checks.sample_ids(first_id, len(array))[0]) if len(array) else 0
+    first_id = _checks.integer("first_id", first_id, 0, 2**63)
     return IsingBatch(_arrays.like(_layout.pack(array), spins), nan, nan, certificate, size, first_id=first_id)
 
 

@@ -60,8 +60,8 @@ class LogPartition:
         num_steps, batch_size, learning_rate: of Adam, with a cosine decay to zero.
         num_polish: steps of L-BFGS that follow, each of one or two passes over all rows. Without them the metric is
             often tens of percent off; a hundred bring it to a few, as far as the rows determine it. Tens of rows do
-            not: the metric follows their noise (41 rows of 50 tosses gave .15, .37, .04 where it is .20, .25, .20).
-            Fit half of the rows to see it, or use `ExponentialFamilyPosterior`, which tells its error.
+            not: the metric follows their noise (41 rows of 50 tosses gave 0.15, 0.37, 0.04 where it is 0.20, 0.25,
+            0.20). Fit half of the rows to see it, or use `ExponentialFamilyPosterior`, which tells its error.
         width, depth: of the potential; None: its own.
         seed: of the initial weights and of the order of rows.
 

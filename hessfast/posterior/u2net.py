@@ -103,7 +103,6 @@ class U2NetPosterior:
             ValueError: for shapes that do not fit, NaN, parameters outside the box, or another training's checkpoint.
             ArithmeticError: for a loss or weights that are not finite.
         """
-
         from hessfast._autograd import recording
 
         from ._u2net import U2Net

@@ -80,7 +80,7 @@ def forecast(
     return Forecast(
         job=job,
         missing=missing,
-        calls=batches * (plan.num_steps if generator.loops else 1),
+        calls=batches * (plan.num_steps if generator.stepwise else 1),
         num_bytes=job.num_bytes * missing // job.num,
         seconds=trial * rounds,
         tried=tried,

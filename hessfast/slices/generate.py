@@ -21,7 +21,7 @@ from .plan import FILE, SlicePlan
 KEPT = ("latents", "features", "images")
 # Raise it when equal plans begin to give other bytes: folders begun before are then refused, never mixed.
 REVISION = 2
-_WIDEST = 10  # of images in [-1, 1] or about
+_WIDEST = 10  # size beyond which numbers meant to be in [-1, 1] are of another scale
 _STORED = {"float16": np.float16, "bfloat16": np.float16, "float32": np.float32, "float64": np.float64}
 
 
@@ -107,10 +107,7 @@ def shard_job(
     if shard_size % size:
         raise ValueError(f"shard_size must be a multiple of the micro-batch, {size}, got {shard_size}.")
     compute = Compute(plan, generator, described, kept)
-    arrays: dict[str, tuple[str, tuple[int, ...]]] = {"parameters": ("float64", (plan.dim,))}
-    for name, (dtype, shape) in compute.arrays().items():
-        if name in kept:
-            arrays[name] = (dtype, shape)
+    arrays: dict[str, tuple[str, tuple[int, ...]]] = {"parameters": ("float64", (plan.dim,))} | compute.arrays()
     missing = [name for name in kept if name not in arrays]
     if missing:
         raise ValueError(f"keep must not name {missing[0]} for this generator, got {kept}. It makes no such arrays.")
@@ -118,16 +115,15 @@ def shard_job(
     parameters |= {"features": None if described is None else described.identity}
 
     def make(start: int, stop: int) -> dict[str, np.ndarray]:
-        made = compute(np.arange(start, stop))
-        return {"parameters": plan.parameters[start:stop]} | {name: made[name] for name in kept}
+        return {"parameters": plan.parameters[start:stop]} | compute(np.arange(start, stop))
 
     return shards.Plan("slice", plan.num, shard_size, arrays, parameters), make
 
 
 class Compute:
-    """Latents, features and images of points in fixed micro-batches, each on its own thread on a CPU."""
+    """What is kept of latents, features and images of points, made in fixed micro-batches, a thread each on a CPU."""
 
-    def __init__(self, plan: SlicePlan, generator: Generator, features: Features | None, kept: Sequence[str] = KEPT):
+    def __init__(self, plan: SlicePlan, generator: Generator, features: Features | None, kept: Sequence[str]):
         self.plan, self.prepared, self.kept = plan, known(generator).prepare(plan), kept
         self.features = None if features is None else features.prepare(plan.dtype, self.prepared.device)
 
@@ -235,6 +231,7 @@ def _check_images(images: Tensor) -> None:
     """What is stored as pixels must be images, in [-1, 1] or about."""
     if images.shape[1] not in (1, 3, 4):
         raise ValueError(f"images must have 1, 3 or 4 channels, their second axis, got shape {tuple(images.shape)}.")
-    found = str(images.dtype) if not images.is_floating_point() else f"{float(images.abs().max()):.4g} in size"
-    if not images.is_floating_point() or images.abs().max() > _WIDEST:
+    floating = images.is_floating_point()
+    if not floating or images.abs().max() > _WIDEST:
+        found = f"{float(images.abs().max()):.4g} in size" if floating else str(images.dtype)
         raise ValueError(f"images must be floating point in [-1, 1], got {found}. Map 0 to 255 by x / 127.5 - 1.")

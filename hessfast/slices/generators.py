@@ -44,13 +44,13 @@ class Generator(ABC):
         identity: what decides the images, as JSON holds it; part of what a store is made of.
         device: where it computes.
         latent_shape: of one z, as the model was trained; None where that is not known.
-        loops: whether it asks its network for each of a plan's steps.
+        stepwise: whether it asks its network for each of a plan's steps.
     """
 
     identity: dict[str, Any]
     device: torch.device
     latent_shape: tuple[int, ...] | None = None
-    loops: bool = True
+    stepwise: bool = True
 
     @abstractmethod
     def prepare(self, plan: SlicePlan) -> Prepared:
@@ -74,7 +74,7 @@ def known(generator: Any) -> Any:
 class FunctionGenerator(Generator):
     """Any function of z, for a generator that is not diffusers'; see `from_callable`."""
 
-    loops = False
+    stepwise = False
 
     def __init__(
         self, function: Callable[[Tensor], Tensor], name: str, decode: Callable[[Tensor], Tensor] | None, device: Any

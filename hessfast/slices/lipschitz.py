@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
 from hessfast import _checks
-from hessfast._autograd import plain_attention, recording
+from hessfast._autograd import plain_attention
 
 from . import _windows
 from .features import feature_map
@@ -101,7 +101,8 @@ def lipschitz(
         return result.flatten(1)
 
     values = []
-    with recording(), computing(prepared.device) as threads, torch.no_grad(), plain_attention():
+    # Forward derivatives need no graphs.
+    with torch.inference_mode(False), computing(prepared.device) as threads, torch.no_grad(), plain_attention():
         torch.set_num_threads(threads)
         for start in range(0, plan.num, plan.micro_batch):
             ids = list(range(start, min(start + plan.micro_batch, plan.num)))

@@ -66,7 +66,7 @@ class Splines:
         self.linear = np.stack(np.meshgrid(*means, indexing="ij"), axis=-1).reshape(-1, dim)
 
     @classmethod
-    def through(cls, points: np.ndarray, num_intervals: int) -> Splines:
+    def over(cls, points: np.ndarray, num_intervals: int) -> Splines:
         """With quantiles of the points as knots: between two lie equally many, whatever the scale.
 
         Quantiles that coincide, of values that repeat, are one knot.
@@ -121,7 +121,7 @@ class Polynomials:
         self.linear += self.constant[:, None] * (self.high + self.low) / 2
 
     @classmethod
-    def through(cls, points: np.ndarray, degree: int) -> Polynomials:
+    def over(cls, points: np.ndarray, degree: int) -> Polynomials:
         """Between the least and the greatest of the points."""
         return cls(points.min(axis=0), points.max(axis=0), degree)
 
@@ -160,9 +160,9 @@ class Basis:
         self.size = len(self.roughness)
 
     @classmethod
-    def through(cls, points: np.ndarray, kink: Hyperplane | None, resolution: int, kink_resolution: int = 6) -> Basis:
-        """Products of splines up to three dimensions, of fewer intervals in three; polynomials beyond."""
-        return cls(points.shape[1], kink, _parts(points, kink is not None, resolution, kink_resolution))
+    def over(cls, points: np.ndarray, kink: Hyperplane | None, resolution: int, kink_resolution: int = 6) -> Basis:
+        """Products of splines up to three dimensions, polynomials beyond; on the kink no finer ones."""
+        return cls(points.shape[1], kink, _parts(points, resolution, None if kink is None else kink_resolution))
 
     def values(self, points: np.ndarray) -> sparse.csr_array:
         """[n, size]."""
@@ -221,7 +221,7 @@ class JumpingBasis:
 
     def __init__(self, points: np.ndarray, side: np.ndarray | None, resolution: int, jump_resolution: int):
         self.points, self.side, self.dim = points, side, points.shape[1]
-        self.parts = _parts(points, side is not None, resolution, jump_resolution)
+        self.parts = _parts(points, resolution, None if side is None else jump_resolution)
         self.roughness = np.asarray(linalg.block_diag(*(part.roughness for part in self.parts)))
 
     def __call__(self) -> sparse.csr_array:
@@ -233,9 +233,11 @@ class JumpingBasis:
         return sparse.csr_array(sparse.hstack(columns))
 
 
-def _parts(points: np.ndarray, two: bool, resolution: int, coarser: int) -> list[Splines | Polynomials]:
+def _parts(points: np.ndarray, resolution: int, coarser: int | None) -> list[Splines | Polynomials]:
+    """A family of functions, and a second one, no finer, if `coarser` is given."""
     family = Splines if points.shape[1] <= 3 else Polynomials
-    return [family.through(points, each) for each in ([resolution, min(coarser, resolution)] if two else [resolution])]
+    sizes = [resolution] if coarser is None else [resolution, min(coarser, resolution)]
+    return [family.over(points, size) for size in sizes]
 
 
 def scaled(A: sparse.csr_array, factors: np.ndarray) -> sparse.csr_array:

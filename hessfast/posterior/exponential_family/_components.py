@@ -13,8 +13,8 @@ def chosen_components(centred: np.ndarray, theta: np.ndarray, most: int) -> tupl
     """Orthonormal axes `[num_features, k]`, k <= most, of features that many samples have; the samples' components.
 
     If there are more, the first span the linear prediction of theta, and others have the largest variance of what is
-    left. A prediction from features almost as many as samples would follow its own samples, so that theirs is that of
-    all others.
+    left. With fewer than twenty samples a feature that would follow the samples: their first components are then
+    predictions that leave the sample itself out, and not centred @ axes.
     """
     common = _common(centred)
     x = centred[:, common]

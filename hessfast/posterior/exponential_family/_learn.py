@@ -77,7 +77,7 @@ def _with_potential(z, u, theta, num_sites, plane, intervals, S, mixed, robust=F
         A = jumping()
         means = A @ smooth(A, z @ S, np.ones(len(z)), jumping.roughness)
         error = math.sqrt(z.shape[1] / len(z))  # of a regression on so many features
-    basis = Basis.through(theta, plane, fine, max(fine // 2, 2))
+    basis = Basis.over(theta, plane, fine, max(fine // 2, 2))
     c, B = fit_potential(basis, theta, z @ S, means, error, robust)
     return Fit(S @ (np.eye(dim) + B).T / num_sites, np.zeros(dim), basis, c / num_sites, B)
 

@@ -23,7 +23,7 @@ def arrays_of(fit: Fit) -> dict[str, np.ndarray]:
 
 
 def fit_of(arrays: dict[str, np.ndarray]) -> Fit:
-    """The fit that `arrays_of` was asked of."""
+    """The fit that `arrays_of` took apart."""
     kink, dim = None, arrays["directions"].shape[1]
     if "kink" in arrays:
         offset, width = arrays["place"].tolist()
