@@ -33,7 +33,9 @@ def to_bytes(tensors: dict[str, torch.Tensor], fields: dict[str, Any]) -> bytes:
     from safetensors.torch import save
 
     # One entry of metadata: several would come in any order.
-    tensors, fields = {name: x.contiguous() for name, x in tensors.items()}, json.loads(json.dumps(fields))
+    # Clones, as safetensors takes no two that share memory.
+    tensors = {name: x.detach().contiguous().clone() for name, x in tensors.items()}
+    fields = json.loads(json.dumps(fields))
     whole = fields | {"sha256": _digest(tensors, fields)}
     return save(tensors, {_ENTRY: json.dumps(whole)})
 

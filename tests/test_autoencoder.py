@@ -206,7 +206,7 @@ def test_other_refusals(tmp_path):
     (tmp_path / "other").write_bytes(b"not safetensors")
     train_gpe(noise(), 2, width=4, num_steps=1, checkpoint=tmp_path / "training")
     for name in ("other", "training"):
-        with pytest.raises(ValueError, match="damaged or another"):
+        with pytest.raises(ValueError, match="damaged or of another kind"):
             Autoencoder.load(tmp_path / name)
 
 

@@ -1,6 +1,7 @@
 """Denoisers of every make say the same of one distribution; the empirical one is that of its points."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -260,3 +261,11 @@ def test_conditions_of_samples_that_are_to_come_are_refused():
     with pytest.raises(ValueError, match=r"label must be one condition for all samples, .*, got \(9,\)"):
         FisherCurveMetric(each, [1.0])
     FisherCurveMetric(one, [1.0]).update(torch.randn(9, 2))
+    x = torch.randn(9, 2)
+    zero = replace(one, predict=lambda y, tau: 0 * y)  # what replaces the network is asked, conditions or not
+    np.testing.assert_allclose(fisher_curve(zero, x, [1.0]).mmse.mean, float(x.square().sum(dim=1).mean()), rtol=1e-5)
+    with torch.inference_mode():
+        made = from_diffusers(lambda x, time, label: label * x, scheduler, label=torch.ones(9, 1))
+        found = fisher_curve(made, x, [1.0], batch_size=4)
+    plain = from_diffusers(lambda x, time, label: label * x, scheduler, label=torch.ones(1, 1))
+    assert found.mmse == fisher_curve(plain, x, [1.0], batch_size=4).mmse

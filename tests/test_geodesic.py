@@ -474,3 +474,12 @@ def test_curves_of_an_indefinite_metric_have_not_converged():
         assert not curve.converged and curve.residual == np.inf
     flat = connecting_geodesic(lambda x: x[..., 0] ** 2 + 0 * x[..., 1], [0.0, 0.0], [1.0, 0.2])
     assert flat.converged and flat.length == pytest.approx(2**0.5)
+
+
+@pytest.mark.parametrize("phi", [lambda x, y: x + 2 * y, lambda x, y: (x + 0.3 * y) ** 2, lambda x, y: x**2 + 5 * y])
+def test_curves_of_a_flat_table_converge(phi):
+    """Its second derivatives are rounding, of both signs."""
+    axis, rng = np.linspace(-1, 1, 41), np.random.default_rng(0)
+    table = Table.from_values((-1, -1), (1, 1), phi(axis[:, None], axis))
+    start, end = rng.uniform(-0.9, 0.9, (2, 20, 2))
+    assert connecting_geodesic(table, start, end).converged.all()

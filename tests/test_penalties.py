@@ -100,6 +100,15 @@ def test_frames_follow_a_surface_that_curves():
     assert projected.anisotropy.mean < 1e-3
 
 
+def test_frames_are_of_one_sheet():
+    """Of two flat sheets, less apart than the neighbours of a quadric, and of samples that determine none."""
+    sheets = torch.cat([plane(2000), 0.1 * (torch.arange(2000) % 2)[:, None]], dim=1)
+    assert encoder_penalties(lambda x: x[:, :2], sheets, 2).tangential_distortion.quantiles[1] < 1e-9
+    line = torch.cat([torch.linspace(0, 1, 200, dtype=torch.float64)[:, None]] * 2, dim=1) @ torch.ones(2, 3).double()
+    found = encoder_penalties(lambda x: x, line, 2)  # on a line no quadric of two directions is determined
+    assert found.tangential_distortion.max < 1e-6 and found.data_curvature.num_samples == 0
+
+
 def test_frames_of_neighbours_are_tangents():
     """On a noiseless surface of 5,000 points the principal axes of neighbours are tangents to a few degrees."""
     p = plane(5000)
@@ -332,5 +341,9 @@ def test_what_an_encoder_collapses_has_no_shape(dtype):
     penalties = encoder_penalties(lambda x: 0 * x, plane(100).to(dtype), 2)
     assert penalties.tangential_distortion.mean == penalties.secant_distortion.mean == 1
     assert np.isnan([penalties.anisotropy.mean, penalties.nonlinearity.mean]).all()
+    shifted = encoder_penalties(lambda x: 0 * x + 0.1, plane(100).to(dtype), 2)
+    assert np.isnan(shifted.nonlinearity.mean)
+    some = encoder_penalties(lambda x: x * (x[:, :1] > 0.5), plane(100).to(dtype), 2)
+    assert some.anisotropy.mean < 1e-6 and 20 < some.anisotropy.num_samples < 80
     flat = encoder_penalties(lambda x: x * torch.tensor([1.0, 0.0], dtype=dtype), plane(100).to(dtype), 2)
     assert flat.anisotropy.mean == pytest.approx(1)

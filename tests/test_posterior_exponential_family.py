@@ -248,6 +248,27 @@ def test_features_almost_as_many_as_samples_lose_and_never_invent(num_noise, low
     assert low < posterior.fisher_metric(np.zeros(1))[0, 0] / 0.25 < high
 
 
+@pytest.mark.parametrize(("num", "num_features"), [(600, 1000), (600, 100), (1500, 100)])
+def test_noise_alone_has_no_metric(num, num_features):
+    rng = np.random.default_rng(3)
+    theta, z = rng.uniform(-1, 1, (num, 1)), rng.normal(size=(num, num_features))
+    with pytest.warns(UserWarning, match="features are many"):
+        posterior = ExponentialFamilyPosterior().fit(z, theta)
+    assert abs(posterior.fisher_metric(np.zeros(1))[0, 0]) < 0.15
+    held_out = chosen_components(z - z.mean(axis=0), theta - theta.mean(), 2)[1][:, 0]
+    assert abs(np.corrcoef(held_out, theta[:, 0])[0, 1]) < 4 / num**0.5
+
+
+def test_constant_features_change_nothing():
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-1, 1, (1500, 1))
+    z = np.hstack([theta + rng.normal(size=(1500, 1)), rng.normal(size=(1500, 99))])
+    one, other = (
+        ExponentialFamilyPosterior().fit(x, theta).fisher_metric(np.zeros(1)) for x in (z, np.c_[z, np.full(1500, 0.1)])
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
 @pytest.mark.parametrize("num_features", [5, 300])
 def test_ridge_is_that_of_scikit_learn(num_features):
     """Slopes by another program for the penalty that was chosen; leverages by leaving a sample out."""
@@ -260,10 +281,13 @@ def test_ridge_is_that_of_scikit_learn(num_features):
     slopes, leverage = ridge(x, theta)
     standard = x / x.std(axis=0)
     penalties = np.linalg.norm(standard, 2) ** 2 * np.geomspace(1e-8, 1e2, 61)
-    found = [linear_model.Ridge(alpha).fit(standard, theta).coef_.T / x.std(axis=0)[:, None] for alpha in penalties]
+    found = [
+        linear_model.Ridge(alpha, fit_intercept=False).fit(standard, theta).coef_.T / x.std(axis=0)[:, None]
+        for alpha in penalties
+    ]
     errors = [np.abs(slopes - each).max() / np.abs(slopes).max() for each in found]
     assert min(errors) < 1e-9
-    without = linear_model.Ridge(penalties[np.argmin(errors)]).fit(standard[1:], theta[1:])
+    without = linear_model.Ridge(penalties[np.argmin(errors)], fit_intercept=False).fit(standard[1:], theta[1:])
     held_out = ((x @ slopes)[0] - leverage[0] * theta[0]) / (1 - leverage[0])
     np.testing.assert_allclose(held_out, without.predict(standard[:1])[0], rtol=1e-6, atol=1e-9)
 

@@ -127,7 +127,12 @@ def test_what_is_saved_comes_back(kind, tmp_path):
     for tau in (0.1, 2.0):
         assert torch.equal(again(x, tau), trained(x, tau)) and torch.equal(again.score(x, tau), trained.score(x, tau))
     assert again.tau_range == trained.tau_range == (0.1, 9.0)
+    assert not any(x.requires_grad or layer.training for layer in again.network.modules() for x in layer.parameters())
     assert fisher_curve(again, x, [1.0]).to_dict() == fisher_curve(trained, x, [1.0]).to_dict()
+    trained.network.double()
+    trained.save(file)
+    wide = TrainedDenoiser.load(file, Own(4) if kind == "a network of the user" else None)
+    assert {x.dtype for x in wide.network.parameters()} == {torch.float64}
 
 
 def test_files_of_others_are_refused(tmp_path):

@@ -5,8 +5,9 @@ I falls, by the integral of R; R >= I^2 / D; tau I <= D; the MMSE is at most the
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,7 +32,8 @@ _SHORT = {"fisher_information": "FI", "fisher_information_rate": "FIR", "mmse_ra
 _QUADRATURE, _SPACED = 0.05, 1 / 3
 
 
-class Doubt(NamedTuple):
+@dataclass(frozen=True)
+class Doubt:
     """A reason to distrust estimates: a sentence, and the noise variances that it is about; None: all of them."""
 
     sentence: str
@@ -46,11 +48,13 @@ class Doubt(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return self._asdict()
+        return asdict(self)
 
     @classmethod
-    def from_dict(cls, kept: dict[str, Any]) -> "Doubt":
-        """The doubt that `to_dict` made this of."""
+    def from_dict(cls, kept: dict[str, Any] | str) -> "Doubt":
+        """The doubt that `to_dict` made this of, or of a sentence alone, as older runs hold them."""
+        if isinstance(kept, str):
+            return cls(kept)
         return cls(kept["sentence"], None if kept["tau"] is None else tuple(kept["tau"]))
 
 

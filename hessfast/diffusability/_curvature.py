@@ -20,12 +20,14 @@ class Quadrics(NamedTuple):
         tangents: orthonormal tangents there, `[n, D, m]` in the dtype of the samples; zeros where not determined.
         curvature: |II(v, v)| of the surface along a random unit tangent v, float64 `[n]`; meaningless where not
             determined.
+        variance: of the neighbours off the quadric, per direction and degree of freedom, float64 `[n]`.
         num_neighbours: of a sample, to which its quadric is fitted.
     """
 
     determined: Tensor
     tangents: Tensor
     curvature: Tensor
+    variance: Tensor
     num_neighbours: int
 
 
@@ -42,10 +44,9 @@ def quadrics(x: Tensor, m: int, frames: Tensor | None, seed: int) -> Quadrics:
     n, wide = x.shape
     pairs = torch.triu_indices(m, m, device=x.device)
     k = _PER_UNKNOWN * (pairs.shape[1] + (m if frames is None else 0))
-    found = Quadrics(
-        torch.zeros(n, dtype=torch.bool, device=x.device), x.new_zeros(n, wide, m),
-        torch.zeros(n, dtype=torch.float64, device=x.device), k,
-    )  # fmt: skip
+    curvature, variance = torch.zeros(2, n, dtype=torch.float64, device=x.device)
+    determined = torch.zeros(n, dtype=torch.bool, device=x.device)
+    found = Quadrics(determined, x.new_zeros(n, wide, m), curvature, variance, k)
     if m == wide:
         found.determined[:], found.tangents[:] = True, torch.eye(m).to(x)
         return found
@@ -77,6 +78,8 @@ def quadrics(x: Tensor, m: int, frames: Tensor | None, seed: int) -> Quadrics:
         along = (w[:, pairs[0]] * w[:, pairs[1]])[:, None] @ quadric[:, -pairs.shape[1] :]
         along = along - along @ tangents @ tangents.mT
         found.curvature[rows] = along[:, 0].norm(dim=1) / scale[:, 0, 0]
+        off = (offset - Q @ (Q.mT @ offset)).square().sum(dim=(1, 2)) * scale[:, 0, 0] ** 2
+        found.variance[rows] = off / (wide * (k - Q.shape[2]))
         last = torch.linalg.qr(quadric[:, :m].mT).Q if frames is None else tangents
         found.determined[rows] = good
         found.tangents[rows] = torch.where(good[:, None, None], last, 0).to(x.dtype)

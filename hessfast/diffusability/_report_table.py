@@ -135,7 +135,7 @@ def _doubts(report: dict[str, Any]) -> list[Line]:
     for name, space in report["spaces"].items():
         for suffix, where in (("", name), ("_equal_snr", f"{name} at equal SNR")):
             for kind, prefix in (("warnings", ""), ("laws", "no distribution has such a curve: ")):
-                notes += [f"{where}: {prefix}{doubt['sentence']}" for doubt in space.get(f"{kind}{suffix}", ())]
+                notes += [f"{where}: {prefix}{Doubt.from_dict(doubt)}" for doubt in space.get(f"{kind}{suffix}", ())]
     return ["", "Doubts", *(f"  {note}" for note in notes)] if notes else []
 
 

@@ -27,10 +27,10 @@ class Surface:
     tangents: Tensor
 
     def distortions(self) -> tuple[Tensor, Tensor]:
-        """|U^T J^T J U - I| and (hi - lo) / (hi + lo) of the eigenvalues of U^T J^T J U, `[n]` each, NaN if J = 0."""
+        """|U^T J^T J U - I| and (hi - lo) / (hi + lo) of the eigenvalues of U^T J^T J U, `[n]`; without J = 0."""
         eigenvalues = torch.linalg.eigvalsh(self._image_tangents.mT @ self._image_tangents)
         low, high = eigenvalues[:, 0], eigenvalues[:, -1]
-        return torch.maximum((high - 1).abs(), (low - 1).abs()), (high - low) / (high + low)
+        return torch.maximum((high - 1).abs(), (low - 1).abs()), ((high - low) / (high + low))[high > 0]
 
     def second_differences(self, step: float, seed: int) -> tuple[Tensor, Tensor]:
         """Sizes of (E(x + h v) + E(x - h v) - 2 E(x)) / h^2 for a random unit tangent v: normal to J U, and along."""
@@ -51,7 +51,8 @@ class Surface:
         offset, moved, apart = self.x[near] - self.x, self.z[near] - self.z, distance > 0
         missed = (moved - self._pushed(offset)).pow(2).sum(dim=1)
         variance = float(((self.z - self.z.mean(dim=0)) ** 2).sum(dim=1).mean())
-        return (moved.norm(dim=1) / distance - 1).abs()[apart], missed / (variance or math.nan)
+        rounded = (10 * torch.finfo(self.z.dtype).eps * float(self.z.abs().max())) ** 2
+        return (moved.norm(dim=1) / distance - 1).abs()[apart], missed / (variance if variance > rounded else math.nan)
 
     @cached_property
     def _image_tangents(self) -> Tensor:
@@ -81,10 +82,16 @@ def nearest(x: Tensor, k: int, at_once: int = 1024) -> tuple[Tensor, Tensor]:
     return torch.cat(distances), torch.cat(numbers)
 
 
-def principal_axes(x: Tensor, neighbours: Tensor, m: int) -> Tensor:
-    """The m first of each sample's neighbours about their mean, `[n, D, m]`."""
+def principal_axes(x: Tensor, neighbours: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    """The m first of each sample's neighbours about their mean, `[n, D, m]`, and the variance off their plane, `[n]`.
+
+    The variance is per direction and degree of freedom; infinite where neighbours are too few to leave any.
+    """
     around = x[neighbours]
-    return torch.linalg.svd(around - around.mean(dim=1, keepdim=True), full_matrices=False).Vh[:, :m].mT
+    _, spread, axes = torch.linalg.svd(around - around.mean(dim=1, keepdim=True), full_matrices=False)
+    freedom = x.shape[1] * (neighbours.shape[1] - 1 - m)
+    off = spread[:, m:].double().square().sum(dim=1)
+    return axes[:, :m].mT, off / freedom if freedom > 0 else torch.full_like(off, torch.inf)
 
 
 def _basis(vectors: Tensor) -> Tensor:

@@ -87,15 +87,15 @@ def sweep(
 
 
 def refuse_mixing(denoiser: Denoiser, x: Tensor, tau: float, batch_size: int) -> None:
-    """Refuse answers that depend on the others of a batch, or on chance: of the first, twice, beside different ones."""
+    """Refuse answers that depend on the others of a batch, or on chance: one is asked for beside others, and copies."""
     first = x[:batch_size]
     if len(first) < 2:
         return
-    denoiser = denoiser.for_rows(x, torch.arange(len(first)))
-    beside = first.clone()
-    beside[1:] = 3 * (beside[1:] + first.std())
+    place = len(first) // 2
+    copies = first[place].expand(first.shape)  # in the range of the samples, and nothing like them
     with recording():  # in batches of the usual size, for which a compiled network is compiled
-        one, other = (_answer(denoiser, y.clone().requires_grad_(), tau)[0].detach() for y in (first, beside))
+        denoiser = denoiser.for_rows(x, torch.arange(len(first)))
+        one, other = (_answer(denoiser, y.clone().requires_grad_(), tau)[place].detach() for y in (first, copies))
     tolerance = max(10 * torch.finfo(one.dtype).eps, 1e-4) * float(one.double().norm())
     if torch.isfinite(one).all() and not torch.allclose(one, other, rtol=0, atol=tolerance):
         raise ValueError(

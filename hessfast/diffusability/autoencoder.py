@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hessfast import _checkpoint
+from hessfast._autograd import without_autocast
 from hessfast._modules import dtype_of
 
 from . import _samples
@@ -86,4 +87,5 @@ def fixed(encoder: Encoder, decoder: Decoder, normal: Normalisation, provenance:
 def applied(network: nn.Module, name: str, x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """What a network makes of `[n, *shape]`, some at a time."""
     own = dtype_of(network)
-    return torch.cat([network(few.to(own)) for few in _samples.batch(name, x, shape).split(_AT_ONCE)])
+    with without_autocast():
+        return torch.cat([network(few.to(own)) for few in _samples.batch(name, x, shape).split(_AT_ONCE)])

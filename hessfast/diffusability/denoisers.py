@@ -11,8 +11,7 @@ differences of large terms when computed from each other.
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +61,8 @@ class Denoiser:
         """The denoiser of noisy versions of samples[rows]: itself, unless it has a condition for each sample, or leaves
         out the data that they are.
         """
+        if isinstance(self.predict, Conditional):
+            return replace(self, predict=self.predict.for_rows(len(samples), rows))
         return self
 
     def brought(self, samples: Tensor) -> Tensor:
@@ -175,11 +176,10 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
         )
     log_tau = torch.log((1 - cumulative.double()) / cumulative.double()).cpu().numpy()
 
-    def predict(y: Tensor, tau: float, conditions: dict[str, Any]) -> Tensor:
+    def ask(y: Tensor, tau: float, conditions: dict[str, Any]) -> Tensor:
         time = float(np.interp(math.log(tau), log_tau, np.arange(len(log_tau))))
-        told = _each(conditions, len(y), lambda value: value.to(y.device).expand(len(y), *value.shape[1:]))
         try:
-            output = model(y / math.sqrt(1 + tau), y.new_full((len(y),), time), **told)
+            output = model(y / math.sqrt(1 + tau), y.new_full((len(y),), time), **conditions)
         except RuntimeError as error:
             if "'indices'" not in str(error):
                 raise
@@ -190,25 +190,29 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
         return getattr(output, "sample", output)
 
     tau_range = math.exp(log_tau[0]), math.exp(log_tau[-1])
-    asked = partial(predict, conditions=conditions)
-    return ConditionalDenoiser(
-        asked, _variance_preserving(kind), tau_range, model, asked=predict, conditions=conditions
-    )  # fmt: skip
+    return Denoiser(Conditional(ask, conditions), _variance_preserving(kind), tau_range, model)
 
 
 @dataclass(frozen=True, eq=False)
-class ConditionalDenoiser(Denoiser):
-    """A denoiser with conditions, of all samples or of each, that the function `asked` takes beside y and tau."""
+class Conditional:
+    """The `predict` of a denoiser with conditions, of all samples or of each, that `ask` takes beside y and tau."""
 
-    asked: Callable[..., Tensor] = field(kw_only=True)
-    conditions: dict[str, Any] = field(kw_only=True)
+    ask: Callable[[Tensor, float, dict[str, Any]], Tensor]
+    conditions: dict[str, Any]
 
-    def for_rows(self, samples: Tensor, rows: Tensor) -> Denoiser:
+    def __call__(self, y: Tensor, tau: float) -> Tensor:
+        def spread(value: Tensor) -> Tensor:
+            return value.to(y.device).expand(len(y), *value.shape[1:])
+
+        return self.ask(y, tau, _each(self.conditions, len(y), spread))
+
+    def for_rows(self, num: int, rows: Tensor) -> "Conditional":
+        """With the conditions of some of `num` samples."""
+
         def chosen(value: Tensor) -> Tensor:
             return value if len(value) == 1 else value[rows.to(value.device)]
 
-        conditions = _each(self.conditions, len(samples), chosen)
-        return replace(self, predict=partial(self.asked, conditions=conditions), conditions=conditions)
+        return replace(self, conditions=_each(self.conditions, num, chosen))
 
 
 def _each(value: Any, num: int, change: Callable[[Tensor], Tensor], name: str = "condition") -> Any:
@@ -223,6 +227,7 @@ def _each(value: Any, num: int, change: Callable[[Tensor], Tensor], name: str = 
         value = torch.as_tensor(value)
     if not isinstance(value, Tensor):
         return value
+    value = value.clone() if value.is_inference() else value  # of which a graph cannot be kept
     if value.ndim < 1 or len(value) not in (1, num):
         raise ValueError(
             f"{name} must be one condition for all samples, of shape [1, ...], or one for each of {num}, "

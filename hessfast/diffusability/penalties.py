@@ -44,7 +44,8 @@ class EncoderPenalties:
         compression: (D - d) / (D - m), the share of empty directions that the encoder removes; above 1 (infinite for
             D = m) if d < m, so that it must remove others, too.
         tangential_distortion: |U^T J^T J U - I|, its largest absolute eigenvalue; 0 for isometries.
-        anisotropy: (hi - lo) / (hi + lo) of the eigenvalues of U^T J^T J U: the distortion up to an overall scale.
+        anisotropy: (hi - lo) / (hi + lo) of the eigenvalues of U^T J^T J U: the distortion up to an overall scale, of
+            samples where J is not 0.
         secant_distortion: | |E(x) - E(x')| / |x - x'| - 1 | of near pairs: the same without derivatives.
         bending: second difference of E along a tangent direction, size of its part normal to J U, 1 / length.
         metric_change: the tangential part of it.
@@ -89,8 +90,8 @@ def encoder_penalties(
         intrinsic_dimension: m of the surface that the data lie near; see `FisherCurve.intrinsic_dimension`.
         frames: orthonormal tangents U, `[n, D, m]`; None: those of the quadrics of `data_curvature`, where
             `num_neighbours` is None, n is twenty times their neighbours or more, and a sample's neighbours determine
-            its quadric; elsewhere the m first principal axes of the nearest neighbours, which tilt as the surface
-            curves.
+            its quadric and lie nearer to it than the nearest do to a plane; elsewhere the m first principal axes of the
+            nearest, which tilt as the surface curves.
         step: h of second differences; None: the median distance of nearest neighbours, or more where rounding would
             blur them. Encoders of piecewise linear networks have no second derivative, so that the step is part of the
             answer.
@@ -143,9 +144,10 @@ def encoder_penalties(
     tangents = None if frames is None else _given(frames, flat, m)
     fitted = quadrics(flat, m, tangents, seed)
     if tangents is None:
-        tangents = principal_axes(flat, neighbours, m)
+        tangents, flatness = principal_axes(flat, neighbours, m)
         if num_neighbours is None and n >= _DENSE * fitted.num_neighbours:
-            tangents = torch.where(fitted.determined[:, None, None], fitted.tangents, tangents)
+            better = fitted.determined & (fitted.variance <= flatness)
+            tangents = torch.where(better[:, None, None], fitted.tangents, tangents)
     h = float(distances[:, 0].median()) if step is None else _checks.positive("step", step)
     if not h > 0:
         raise ValueError(f"step must be > 0, got {h}; repeated samples have no distance.")

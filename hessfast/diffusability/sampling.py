@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hessfast import _checks, _random
+from hessfast._autograd import without_autocast
 
 from .denoisers import Denoiser, checked
 
@@ -14,6 +15,7 @@ _RHO = 7.0  # of Karras et al.: steps are shorter where the noise is little
 _BLOCK = 64  # samples that draw their noise together
 
 
+@without_autocast()
 def generate(
     denoiser: Denoiser,
     num: int,

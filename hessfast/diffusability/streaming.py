@@ -11,7 +11,7 @@ from . import _samples
 from ._consistency import Doubt, doubts, with_errors
 from ._sweep import BLOCK, WIDTH, Probing, estimates, refuse_mixing, roundings, summed, sweep
 from .curves import FisherCurve, levels_of
-from .denoisers import ConditionalDenoiser, Denoiser, checked
+from .denoisers import Conditional, Denoiser, checked
 from .empirical import EmpiricalDenoiser
 
 
@@ -48,8 +48,8 @@ class FisherCurveMetric:
         asymmetry: bool = False,
     ):
         self._denoiser, self._levels = checked(denoiser), levels_of(tau)
-        if isinstance(denoiser, ConditionalDenoiser):
-            denoiser.for_rows(torch.empty(1), torch.arange(0))  # one for each of samples to come is not known
+        if isinstance(denoiser.predict, Conditional):
+            denoiser.predict.for_rows(1, torch.arange(0))  # refuses one for each of samples that are to come
         num_probes, seed = _checks.integer("num_probes", num_probes, 1), _checks.seed(seed)
         self._how = Probing(num_probes, seed, _checks.integer("batch_size", batch_size, 1), bool(asymmetry))
         self.reset()

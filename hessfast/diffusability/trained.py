@@ -45,10 +45,11 @@ class TrainedDenoiser(Denoiser):
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""
-        settings = self.network.settings if type(self.network) in _OWN.values() else None
-        fields = {"format": _FORMAT, "network": type(self.network).__name__, "settings": settings}
+        network = getattr(self.network, "_orig_mod", self.network)  # of a compiled one what it was made of
+        settings = network.settings if type(network) in _OWN.values() else None
+        fields = {"format": _FORMAT, "network": type(network).__name__, "settings": settings}
         fields |= {"sigma_data": self.sigma_data, "tau_range": self.tau_range}
-        tensors = {f"network.{name}": weights for name, weights in self.network.state_dict().items()}
+        tensors = {f"network.{name}": weights for name, weights in network.state_dict().items()}
         _checkpoint.write(path, tensors | {"centre": self.centre}, fields)
 
     @classmethod
@@ -68,7 +69,7 @@ class TrainedDenoiser(Denoiser):
             raise ValueError(f"network must be the {fields['network']} that was trained, got None.")
         made = _OWN[fields["network"]](**fields["settings"]) if network is None else copy.deepcopy(network)
         try:
-            made.to(device).load_state_dict(_checkpoint.part(tensors, "network"))
+            made.to(device).load_state_dict(_checkpoint.part(tensors, "network"), assign=True)  # in its dtypes
         except RuntimeError as error:
             raise ValueError(f"network must be like the {fields['network']} that was trained, got another.") from error
         low, high = fields["tau_range"]

@@ -84,7 +84,7 @@ def _relax(field: Field, points: np.ndarray, scale: Units, tolerance: float, mos
             residual[new] = np.where(convex, gain / (np.abs(value[new]) + noise / tolerance + 1e-300), np.inf)
             forces, sizes = (np.abs(x[new] * unit[new]).max(axis=(1, 2)) for x in (gradient, means))
             still = forces <= ROUNDING * sizes
-            residual[new[still & convex]] = 0
+            residual[new[still & ~_indefinite(H, points[new], means[new])]] = 0
             active[new] = ~(residual[new] < tolerance)
         now = np.flatnonzero(active)
         if not now.size:
@@ -122,6 +122,13 @@ def _along(field: Field, points: np.ndarray, metric: np.ndarray, bend: np.ndarra
     far = np.linalg.norm(bend / unit, axis=-1, keepdims=True)
     times = reach / np.where(far > 0, far, 1)
     return (at(field.metric, inner + times * bend) - metric[:, 1:-1]) / times[..., None]
+
+
+def _indefinite(metric: np.ndarray, points: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Curves along which an eigenvalue of the metric is negative by more than rounding, `[pairs]`."""
+    length = np.abs(np.diff(points, axis=1)).max(axis=(1, 2)) + 1e-300
+    rounded = 1e-8 * np.abs(metric).max(axis=(1, 2, 3)) + 4 * ROUNDING * np.abs(means).max(axis=(1, 2)) / length
+    return np.linalg.eigvalsh(metric)[..., 0].min(axis=1) < -rounded
 
 
 def _size(metric: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from ._transfer_matrix import WIDEST
 from .log_partition import arguments, kaufman_numbers, map_pairs, value
 
 HIGHEST_TEMPERATURE = 1e4  # above, the derivatives in 1/T are small differences of large terms
-_ALIGNED = 10.0  # |H| / T beyond which two turned spins weigh 1e-8 of one or less, and differences of log Z lose digits
+_ALIGNED = 6.0  # |H| / T beyond which three turned spins weigh 1e-9 of one or less, and differences lose digits
 
 
 def mean_bond_energy(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, max_bond: int = 32) -> Any:
@@ -48,7 +48,7 @@ def mean_magnetization(temperature: Any, field: Any, size: int | tuple[int, int]
         if not H:
             return 0.0
         if abs(H) / T > _ALIGNED:
-            return math.copysign(_aligned(T, abs(H))[1], H)
+            return math.copysign(_aligned(T, abs(H), sides)[1], H)
         step = _field_step(T, abs(H), sides, max_bond)
         return math.copysign(_field_moments(T, abs(H), sides, max_bond, step)[0], H)
 
@@ -76,7 +76,7 @@ def moments(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, 
     First and second derivatives of log Z in (1/T, H/T). At H = 0 mean and variance of E are derivatives of
     Kaufman's formula; towards T = 10,000 rounding leaves them relative errors of about 1e-8 and 1e-7. The others are
     differences of sixth order over thirty values of log Z, with steps of at most a quarter of a standard deviation
-    (sides <= 14: a fiftieth). Where |H| / T > 10 they are those of single spins turned against the field, right to
+    (sides <= 14: a fiftieth). Where |H| / T > 6 they are sums over one and two spins turned against the field, right to
     1e-8. Measured at side 128, H = 0, max_bond = 32 against Kaufman, mean and variance of E err by
     1e-8 and 3e-6 for |T - T_c| > 0.2, and by up to 6e-5 and 0.3 around T_c; at 6 x 6 all moments are right to 1e-7.
     Arguments and errors as for `log_partition`, but T <= 10,000.
@@ -92,7 +92,7 @@ def moments(temperature: Any, field: Any, size: int | tuple[int, int] = 128, *, 
     def five(T: float, H: float) -> tuple[float, ...]:
         sign, H = math.copysign(1, H), abs(H)
         if H / T > _ALIGNED:
-            energy, magnetization, variance_bond_energy, covariance, variance_magnetization = _aligned(T, H)
+            energy, magnetization, variance_bond_energy, covariance, variance_magnetization = _aligned(T, H, sides)
         else:
             step = _field_step(T, H, sides, max_bond)
             energy, variance_bond_energy = _energy_moments(T, H, sides, max_bond)
@@ -115,16 +115,26 @@ def _coupled(*given: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     return temperature, field, sides
 
 
-def _aligned(T: float, H: float) -> tuple[float, float, float, float, float]:
-    """The five moments in a field so strong that single spins alone are turned; each changes B by 8, M by -2."""
-    weight = math.exp(-2 * (4 / T + H / T))
-    return -2 + 8 * weight, 1 - 2 * weight, 64 * weight, -16 * weight, 4 * weight
+def _aligned(T: float, H: float, sides: tuple[int, int]) -> tuple[float, float, float, float, float]:
+    """The five moments in a strong field: log Z by clusters of one and two turned spins, each term c exp(-a/T - b H/T).
+
+    One spin breaks four bonds, two neighbours spare those between them: one, or two where a side is 2.
+    """
+    bonds = [(1.0, 1) if side > 2 else (0.5, 2) for side in sides]  # pairs of neighbours a site, bonds between them
+    terms = [(1.0, 8, 2), (-0.5 - sum(pairs for pairs, _ in bonds), 16, 4)]
+    terms += [(pairs, 16 - 4 * number, 4) for pairs, number in bonds]
+    weights = [(c * math.exp(-(a + b * H) / T), a, b) for c, a, b in terms]
+
+    def total(order_a: int, order_b: int) -> float:
+        return sum(weight * a**order_a * b**order_b for weight, a, b in weights)
+
+    return -2 + total(1, 0), 1 - total(0, 1), total(2, 0), -total(1, 1), total(0, 2)
 
 
 def _energy_moments(T: float, H: float, sides: tuple[int, int], max_bond: int) -> tuple[float, float]:
     """Mean and variance of E per spin."""
     if H / T > _ALIGNED:
-        energy, _, variance, _, _ = _aligned(T, H)
+        energy, _, variance, _, _ = _aligned(T, H, sides)
         return energy, variance
     sites = sides[0] * sides[1]
     if H == 0:

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 _SAMPLES_A_FEATURE = 20  # at least, for predictions of the parameters without a penalty
-_NOISY = 0.15  # of the samples, in degrees of freedom of such a prediction: its noise then takes a tenth off the metric
+_NOISY = 0.15  # share of the metric that is lost to noise of such a prediction
 _FEWEST_SAMPLES = 30  # that have a feature; the weight of a rarer one may be infinite
 
 
@@ -34,13 +34,15 @@ def chosen_components(centred: np.ndarray, theta: np.ndarray, most: int) -> tupl
         turn = np.hstack([telling, _principal(left)[:, : most - theta.shape[1]]])
         principal, components = principal @ turn, components @ turn
         if not many:
-            if leverage.mean() > _NOISY:
+            held_out = (x @ principal[:, : theta.shape[1]] @ triangle - leverage * theta) / (1 - leverage)
+            # A prediction varies by R^2 (1 - R^2) at one theta, and by leverage (1 - R^2) more for its noise.
+            explained = 1 - ((theta - held_out) ** 2).sum(axis=0) / (theta**2).sum(axis=0)
+            if leverage.mean() > _NOISY * explained.min():
                 warnings.warn(
                     f"{x.shape[1]} features are many for {len(x)} samples: what they tell of the parameters is partly "
                     "lost, and the metric too small. Give fewer features, or more samples.",
                     stacklevel=3,
                 )
-            held_out = (x @ principal[:, : theta.shape[1]] @ triangle - leverage * theta) / (1 - leverage)
             components[:, : theta.shape[1]] = held_out @ np.linalg.pinv(triangle)
     axes = np.zeros((len(common), principal.shape[1]))
     axes[common] = principal
@@ -72,7 +74,7 @@ def ridge(x: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     missed = (whole - (c**2).sum(axis=0)) / whole + (1 - kept) ** 2 @ (c**2 / whole)
     best = np.argmin(missed.sum(axis=1) / (len(x) - 1 - kept.sum(axis=1)).clip(min=1e-9) ** 2)
     slopes = vt.T @ ((kept[best] / s.clip(min=1e-300))[:, None] * c) / spread[:, None]
-    return slopes, (u**2 @ kept[best])[:, None] + 1 / len(x)
+    return slopes, (u**2 @ kept[best])[:, None]
 
 
 def _common(centred: np.ndarray) -> np.ndarray:

@@ -141,6 +141,7 @@ class ExponentialFamilyPosterior:
             raise ValueError("parameters must not be linearly dependent, got columns that are.")
         center = z.mean(axis=0)
         rotation, components = np.eye(dim), z - center
+        components[:, z.std(axis=0) <= 1e-12 * np.abs(z).max(axis=0)] = 0  # constants, but for rounding
         if not self.sufficient:
             most = max(min(self.num_components, num // _SAMPLES_A_COMPONENT), dim)
             rotation, components = chosen_components(components, theta - theta.mean(axis=0), most)

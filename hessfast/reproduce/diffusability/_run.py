@@ -12,7 +12,7 @@ from typing import Any
 
 from hessfast import _atomic, _checks
 from hessfast._steps import Steps
-from hessfast.diffusability import assess, digits
+from hessfast.diffusability import Doubt, assess, digits
 
 from . import family, figures, study, toys
 from .records import Task, one_thread, run_tasks
@@ -151,7 +151,8 @@ def _toys(preset: Preset, folder: Path, seed: int, workers: int, progress: bool)
         }
         for setting, record in zip(settings, records, strict=True):
             if against := record["curve"]["warnings"]:
-                summary["warnings"][f"{figure}, {setting}"] = "; ".join(doubt["sentence"] for doubt in against)
+                sentences = (str(Doubt.from_dict(doubt)) for doubt in against)
+                summary["warnings"][f"{figure}, {setting}"] = "; ".join(sentences)
         if figure == "2":
             summary["points"][figure] = {record["setting"]: record["curve"] for record in records}
         else:
