@@ -326,6 +326,8 @@ def test_laws_hold_for_what_is_true_and_break_for_what_is_not():
 def test_curves_outlive_json(finished):
     kept = finished[1]["spaces"]["half"]["curve"]
     assert FisherCurve.from_dict(kept).to_dict() == kept
+    old = kept | {"warnings": ["a sentence alone, as runs kept it at first"]}
+    assert [*map(str, FisherCurve.from_dict(old).warnings)] == old["warnings"]
 
 
 def test_large_images_and_long_latents_go_to_a_u_net():
