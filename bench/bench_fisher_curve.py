@@ -11,7 +11,7 @@ from hessfast.diffusability import fisher_curve, from_edm_raw, gaussian_curves
 from hessfast.diffusability.networks import MLP, UNet
 
 LARGEST_OVERHEAD = 1.15  # over one forward pass and one product with the Jacobian
-CASES = {"unet": 8, "perceptron": 2048}  # samples
+CASES = {"unet": 32, "perceptron": 2048}  # samples, many more than the four that are asked beside others first
 
 
 @pytest.fixture(autouse=True)

@@ -88,20 +88,31 @@ def sweep(
 
 def refuse_mixing(denoiser: Denoiser, x: Tensor, tau: float, batch_size: int) -> None:
     """Refuse answers that depend on the others of a batch, or on chance: one is asked for beside others, and copies."""
-    first = x[:batch_size]
-    if len(first) < 2:
+    usual = min(len(x), batch_size)
+    if usual < 2:
         return
-    place = len(first) // 2
-    copies = first[place].expand(first.shape)  # in the range of the samples, and nothing like them
-    with recording():  # in batches of the usual size, for which a compiled network is compiled
-        denoiser = denoiser.for_rows(x, torch.arange(len(first)))
-        one, other = (_answer(denoiser, y.clone().requires_grad_(), tau)[place].detach() for y in (first, copies))
+    if hasattr(denoiser.network, "_orig_mod"):  # compiled for batches of the usual size
+        one, other = _last_answers(denoiser, x, tau, usual)
+    else:
+        try:
+            one, other = _last_answers(denoiser, x, tau, 2)
+        except Exception:  # the user's function may hold something for each of the usual number
+            one, other = _last_answers(denoiser, x, tau, usual)
     tolerance = max(10 * torch.finfo(one.dtype).eps, 1e-4) * float(one.double().norm())
     if torch.isfinite(one).all() and not torch.allclose(one, other, rtol=0, atol=tolerance):
         raise ValueError(
             "denoiser must map each sample for itself, the same each time, got another answer beside other samples. "
             "Give BatchNorm running statistics; draw no random numbers."
         )
+
+
+def _last_answers(denoiser: Denoiser, x: Tensor, tau: float, size: int) -> list[Tensor]:
+    """Of the last of `size` samples, beside the others and beside copies of itself."""
+    with recording():
+        return [
+            _answer(denoiser.for_rows(x, rows), x[rows.to(x.device)].requires_grad_(), tau)[-1].detach()
+            for rows in (torch.arange(size), torch.full((size,), size - 1))
+        ]
 
 
 def estimates(sums: np.ndarray, levels: np.ndarray, dim: int) -> dict[str, Estimate]:
