@@ -318,7 +318,7 @@ def test_preprocessing_overshoots_no_more_than_pil():
 
 
 def test_features_that_are_none():
-    with pytest.raises(TypeError, match='features must be "digits", a module, or a function with a name, got'):
+    with pytest.raises(TypeError, match='features must be "digits", "pixels", a module, or a function'):
         feature_map(lambda images: images)
     with pytest.raises(TypeError, match="got 'clip'"):
         feature_map("clip")
