@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from hessfast import cli
 from hessfast.cli import diffusability as command
 from hessfast.diffusability import (
+    Doubt,
     FisherCurve,
     ImageEncoder,
     Normalisation,
@@ -326,6 +327,9 @@ def test_laws_hold_for_what_is_true_and_break_for_what_is_not():
 def test_curves_outlive_json(finished):
     kept = finished[1]["spaces"]["half"]["curve"]
     assert FisherCurve.from_dict(kept).to_dict() == kept
+    doubts = Doubt("at one", (0.5,)), Doubt("at all")
+    assert [Doubt.from_dict(json.loads(json.dumps(each.to_dict()))) for each in doubts] == [*doubts]
+    assert all(json.loads(json.dumps(each.to_dict())) == each.to_dict() for each in doubts)
     old = kept | {"warnings": ["a sentence alone, as runs kept it at first"]}
     assert [*map(str, FisherCurve.from_dict(old).warnings)] == old["warnings"]
 

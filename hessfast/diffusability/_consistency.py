@@ -5,7 +5,7 @@ I falls, by the integral of R; R >= I^2 / D; tau I <= D; the MMSE is at most the
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ class Doubt:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        return {"sentence": self.sentence, "tau": None if self.tau is None else list(self.tau)}
 
     @classmethod
     def from_dict(cls, kept: dict[str, Any] | str) -> "Doubt":

@@ -84,7 +84,9 @@ def _relax(field: Field, points: np.ndarray, scale: Units, tolerance: float, mos
             residual[new] = np.where(convex, gain / (np.abs(value[new]) + noise / tolerance + 1e-300), np.inf)
             forces, sizes = (np.abs(x[new] * unit[new]).max(axis=(1, 2)) for x in (gradient, means))
             still = forces <= ROUNDING * sizes
-            residual[new[still & ~_indefinite(H, points[new], means[new])]] = 0
+            if still.any():
+                at_rest = new[still]
+                residual[at_rest[~_indefinite(H[still], points[at_rest], means[at_rest])]] = 0
             active[new] = ~(residual[new] < tolerance)
         now = np.flatnonzero(active)
         if not now.size:

@@ -258,8 +258,7 @@ class LogPartition:
                 "potential must be one of the package's to be saved; save a module of your own with safetensors."
             )
         folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        _atomic.write(folder / "weights.safetensors", [_checkpoint.to_bytes(self.potential_.state_dict(), {})])
+        _checkpoint.write(folder / "weights.safetensors", self.potential_.state_dict(), {})
         settings = {"potential": kind, "dim": len(self.potential_.get_buffer("centre"))}
         settings |= {name: getattr(self, name) for name in _SETTINGS}
         _atomic.write(folder / "settings.json", [_atomic.json_bytes(settings)])
@@ -287,8 +286,7 @@ class LogPartition:
         kind, dim = settings["potential"], settings["dim"]
         options = {name: settings[name] for name in _SETTINGS}
         if kind == _CLOSED_FORM:
-            own = {name.removeprefix("potential."): x for name, x in weights.items() if name.startswith("potential.")}
-            kind = module = potentials.restored(own)
+            kind = module = potentials.restored(_checkpoint.part(weights, "potential"))
         else:
             module = potentials.build(kind, dim, options["width"], options["depth"])
         fitted = cls(kind, **options)

@@ -188,7 +188,7 @@ class ExponentialFamilyPosterior:
         fields = {"format": _FORMAT, "settings": {name: getattr(self, name) for name in _SETTINGS}}
         fields |= {name: getattr(self, name) is not None for name in _FUNCTIONS}
         fields |= {"convexity": self.convexity_, "smallest_eigenvalue": self.smallest_eigenvalue_}
-        tensors = {name: _arrays.tensor(np.array(array, order="C"), "cpu") for name, array in arrays.items()}
+        tensors = {name: _arrays.tensor(np.ascontiguousarray(array), "cpu") for name, array in arrays.items()}
         _checkpoint.write(path, tensors, fields)
 
     @classmethod
