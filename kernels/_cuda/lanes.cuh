@@ -47,7 +47,7 @@ DEVICE void warp_barrier() { __syncwarp(); }
 DEVICE int warp_of_block() { return threadIdx.x >> 5; }
 DEVICE int count_ones(u64 x) { return __popcll(x); }
 DEVICE int count_ones32(u32 x) { return __popc(x); }
-DEVICE int lowest_bit(u64 x) { return __ffsll((i64)x) - 1; }
+DEVICE int place_of(u32 bit) { return 31 - __clz(bit); }
 
 // Takes the next ticket of a counter, for the whole warp.
 DEVICE i64 take_ticket(u64* counter) {
@@ -91,7 +91,7 @@ DEVICE void warp_barrier() {}
 DEVICE int warp_of_block() { return 0; }
 DEVICE int count_ones(u64 x) { return __builtin_popcountll(x); }
 DEVICE int count_ones32(u32 x) { return __builtin_popcount(x); }
-DEVICE int lowest_bit(u64 x) { return __builtin_ctzll(x); }
+DEVICE int place_of(u32 bit) { return __builtin_ctz(bit); }
 DEVICE i64 take_ticket(u64* counter) { return (i64)(*counter)++; }
 
 #endif

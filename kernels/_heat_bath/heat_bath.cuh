@@ -1,4 +1,4 @@
-// The random map of the heat bath, word by word; see kernels/_heat_bath/__init__.py.
+// The heat bath, word by word; see kernels/_heat_bath/__init__.py.
 #pragma once
 #include "_random/random.cuh"
 
@@ -6,24 +6,56 @@ constexpr u64 HASH_CHILD = 1ull << 63;
 
 constexpr int MOST_BITS = 64;
 
-// Bit k of A_0 .. A_4, each spread over a word: loaded as four and one.
-struct alignas(16) Bits {
-    u32 of[4], last, unused[3];
+// One binary digit of A_0 .. A_4, so written that the digit of each site's own A_n, n being the number of its up
+// neighbours, is a sum of products with masks of its word, without carries: a multiprocessor makes products beside its
+// logical operations, and these kernels would wait for the latter.
+struct alignas(16) Digit {
+    u32 step[4], of_none, unused[3];  // from A_n to A_{n + 1}: 0, 1 or 2^32 - 1; of A_0: 0 or all ones
+
+    DEVICE_MEMBER static Digit of(const bool (&bits)[5]) {
+        Digit d;
+        for (int n = 0; n < 4; ++n) d.step[n] = (u32)bits[n + 1] - (u32)bits[n];
+        d.of_none = 0 - (u32)bits[0];
+        return d;
+    }
 };
 
-// B and D_j of the five probabilities of a lattice, and where the bits of A_j are.
+// more_than[n] has the sites of a word with more than n up neighbours.
+struct UpNeighbours {
+    u64 more_than[4];
+
+    DEVICE_MEMBER UpNeighbours() = default;
+    DEVICE_MEMBER UpNeighbours(u64 a, u64 b, u64 c, u64 d) {  // the words of the four neighbours
+        const u64 p = a | b, q = c | d, x = a & b, y = c & d;
+        more_than[0] = p | q;
+        more_than[1] = x | y | (p & q);
+        more_than[2] = (x & q) | (p & y);
+        more_than[3] = x & y;
+    }
+    DEVICE_MEMBER u64 digits(const Digit& d) const {
+        u32 low = d.of_none, high = d.of_none;
+        UNROLL
+        for (int n = 0; n < 4; ++n) {
+            low += d.step[n] * (u32)more_than[n];
+            high += d.step[n] * (u32)(more_than[n] >> 32);
+        }
+        return (u64)high << 32 | low;
+    }
+};
+
+// B and D_j of the five probabilities of a lattice, and where the digits of A_j are.
 template <bool MONOTONE>
 struct Thresholds {
     static constexpr int LOG2_ESCAPES = MONOTONE ? 2 : 0;
     static constexpr int MIN_BITS = MONOTONE ? 12 : 10;
-    int num_bits;
+    int num_bits = MIN_BITS;
     u64 codes[5], hashes[5];
-    Bits* bits;  // num_bits of them, once write_bits was called for each
+    Digit* digits;  // num_bits of them, least significant first, once write_digit was called for each
 
     // `table` has room for MOST_BITS.
-    DEVICE_MEMBER Thresholds(const u64* p, Bits* table) : bits(table) {
+    DEVICE_MEMBER Thresholds(const u64* p, Digit* table) : digits(table) {
         const u64 escapes = 1ull << LOG2_ESCAPES;
-        for (num_bits = MIN_BITS;; ++num_bits) {
+        for (;; ++num_bits) {
             const int low = 64 - num_bits;
             const u64 most = (0 - (escapes << low)) >> low;
             u64 rest = 0;
@@ -34,111 +66,100 @@ struct Thresholds {
                 rest = limit - (codes[j] << low);
                 hashes[j] = rest << (num_bits - LOG2_ESCAPES);
             }
-            if (rest >> low < escapes) return;
+            if (!MONOTONE || rest >> low < escapes) return;  // a single chain needs no more
         }
     }
 
-    DEVICE_MEMBER void write_bits(int k) const {
-        for (int j = 0; j < 4; ++j) bits[k].of[j] = 0 - (u32)(codes[j] >> k & 1);
-        bits[k].last = 0 - (u32)(codes[4] >> k & 1);
+    DEVICE_MEMBER void write_digit(int k) const {
+        bool bits[5];
+        for (int j = 0; j < 5; ++j) bits[j] = codes[j] >> k & 1;
+        digits[k] = Digit::of(bits);
+    }
+
+    // Of what decides an escaped site whose hash is v.
+    DEVICE_MEMBER Digit digit_of_hash(u64 v) const {
+        bool below[5];
+        for (int j = 0; j < 5; ++j) below[j] = v < hashes[j];
+        return Digit::of(below);
     }
 };
 
 // Of the warp, or of the block, which must not read another lattice's any more.
 template <bool MONOTONE>
-DEVICE void write_bits_by_warp(const Thresholds<MONOTONE>& t) {
+DEVICE void write_digits_by_warp(const Thresholds<MONOTONE>& t) {
     warp_barrier();
-    FOR_LANES(i, lane) for (int k = lane; k < t.num_bits; k += 32) t.write_bits(k);
+    FOR_LANES(i, lane) for (int k = lane; k < t.num_bits; k += 32) t.write_digit(k);
     warp_barrier();
 }
 
 template <bool MONOTONE>
-DEVICE void write_bits_by_block(const Thresholds<MONOTONE>& t) {
+DEVICE void write_digits_by_block(const Thresholds<MONOTONE>& t) {
     barrier();
-    FOR_THREADS(k, t.num_bits) t.write_bits((int)k);
+    FOR_THREADS(k, t.num_bits) t.write_digit((int)k);
     barrier();
-}
-
-DEVICE u64 twice(u32 x) { return (u64)x << 32 | x; }
-DEVICE u32 mask_if_below(u64 x, u64 limit) {  // all ones or none
-#ifdef __CUDACC__
-    u32 mask;  // behind the compiler's back, which would select each word that is masked
-    asm("{.reg .pred below; setp.lt.u64 below, %1, %2; selp.b32 %0, -1, 0, below;}" : "=r"(mask) : "l"(x), "l"(limit));
-    return mask;
-#else
-    return x < limit ? ~0u : 0;
-#endif
 }
 
 DEVICE u64 majority(u64 x, u64 y, u64 z) { return (x & (y | z)) | (y & z); }  // one LOP3 a half word
 
-// f_0 .. f_4 of the 64 sites of each of WORDS words, number `word` and on: bit k of u is the complement of the k-th
-// random word, least significant first.
-template <int WORDS, bool MONOTONE>
-DEVICE void draw_maps(Sfc64* const (&streams)[WORDS], u64 counter, const Thresholds<MONOTONE>& t, u64 hash_key, u64 word,
-                      u64 used, u64 (&f)[WORDS][5]) {
+// The new spins of the 64 sites of each of WORDS words, number `word` and on, of CHAINS lattices: up where u < A_n. Bit k
+// of u is the complement of the k-th random word, least significant first, so that the majority of what was found so
+// far, the random word and A_n's digit compares one digit more.
+template <int WORDS, int CHAINS, bool MONOTONE>
+DEVICE void heat_bath(Sfc64* const (&streams)[WORDS], u64 counter, const Thresholds<MONOTONE>& t, u64 hash_key,
+                      u64 word, u64 used, const UpNeighbours (&up)[WORDS][CHAINS], u64 (&spins)[WORDS][CHAINS]) {
     u64 any[WORDS];
     UNROLL
     for (int w = 0; w < WORDS; ++w) {
         any[w] = 0;
         UNROLL
-        for (int j = 0; j < 5; ++j) f[w][j] = 0;
+        for (int n = 0; n < CHAINS; ++n) spins[w][n] = 0;
     }
     UNROLL_TWICE
     for (int k = 0; k < t.num_bits; ++k, ++counter) {
-        const Bits b = t.bits[k];
+        const Digit digit = t.digits[k];
         UNROLL
         for (int w = 0; w < WORDS; ++w) {
             const u64 r = streams[w]->next(counter);
             UNROLL
-            for (int j = 0; j < 4; ++j) f[w][j] = majority(f[w][j], r, twice(b.of[j]));
-            f[w][4] = majority(f[w][4], r, twice(b.last));
+            for (int n = 0; n < CHAINS; ++n) spins[w][n] = majority(spins[w][n], r, up[w][n].digits(digit));
             if (k >= Thresholds<MONOTONE>::LOG2_ESCAPES) any[w] |= r;
         }
     }
-    u64 escaped[WORDS], all = 0;
+    u32 escaped[2 * WORDS], all = 0;  // in half words
     UNROLL
-    for (int w = 0; w < WORDS; ++w) all |= escaped[w] = ~any[w] & used;
+    for (int w = 0; w < WORDS; ++w) {
+        escaped[2 * w] = (u32)(~any[w] & used);
+        escaped[2 * w + 1] = (u32)((~any[w] & used) >> 32);
+        all |= escaped[2 * w] | escaped[2 * w + 1];
+    }
+    const u64 site_0 = hash_key + GOLDEN * ((word << 6) + 1);
     while (all) {  // one site of one of the words at a time: the lanes of a warp have few, and wait for each other
-        u64 place = word + WORDS - 1, from = escaped[WORDS - 1];
+        int half = 2 * WORDS - 1;
+        u32 from = escaped[half];
         UNROLL
-        for (int w = WORDS - 2; w >= 0; --w)
-            if (escaped[w]) {
-                from = escaped[w];
-                place = word + w;
+        for (int h = half - 1; h >= 0; --h)
+            if (escaped[h]) {
+                from = escaped[h];
+                half = h;
             }
-        const u64 site = from & (0 - from);
-        const u64 v = derive(hash_key, (place << 6) + lowest_bit(from));
-        u64 here[WORDS];
+        const u32 site = from & (0 - from);
+        const Digit digit = t.digit_of_hash(mix(site_0 + GOLDEN * (u32)(32 * half + place_of(site))));
         all = 0;
         UNROLL
         for (int w = 0; w < WORDS; ++w) {
-            here[w] = place == word + w ? site : 0;
-            all |= escaped[w] ^= here[w];
-        }
-        UNROLL
-        for (int j = 0; j < 5; ++j) {
-            const u64 up = twice(mask_if_below(v, t.hashes[j]));
+            const u32 low = half == 2 * w ? site : 0, high = half == 2 * w + 1 ? site : 0;
+            all |= (escaped[2 * w] ^= low) | (escaped[2 * w + 1] ^= high);
             UNROLL
-            for (int w = 0; w < WORDS; ++w) f[w][j] |= here[w] & up;
+            for (int n = 0; n < CHAINS; ++n) spins[w][n] |= ((u64)high << 32 | low) & up[w][n].digits(digit);
         }
     }
-}
-
-DEVICE u64 select(u64 which, u64 yes, u64 no) { return (which & yes) | (~which & no); }  // one LOP3 a half word
-
-// The new spins of a word whose neighbours are the words a, b, c, d.
-DEVICE u64 choose(const u64 (&f)[5], u64 a, u64 b, u64 c, u64 d) {
-    const u64 p = a | b, q = c | d, x = a & b, y = c & d;
-    const u64 one = p | q, two = x | y | (p & q), three = (x & q) | (p & y), four = x & y;
-    return select(four, f[4], select(three, f[3], select(two, f[2], select(one, f[1], f[0]))));
 }
 
 DEVICE u64 rotate_left(u64 x) { return x << 1 | x >> 63; }
 DEVICE u64 rotate_right(u64 x) { return x >> 1 | x << 63; }
 
-// A 128 x 128 lattice in the registers of a warp: lane l holds word rows 2l and 2l + 1 of the four planes. CHAINS lattices
-// are driven by the same random maps.
+// A 128 x 128 lattice in the registers of a warp: lane l holds word rows 2l and 2l + 1 of the four planes. CHAINS
+// lattices are driven by the same random numbers.
 template <int CHAINS, bool MONOTONE>
 struct Warp128 {
     u64 spins[CHAINS][4][2][LANES];
@@ -176,23 +197,36 @@ struct Warp128 {
         step = 0;
     }
 
-    template <int PLANE>
-    DEVICE_MEMBER void update(const Thresholds<MONOTONE>& t, int chains) {
+    template <int PLANE, int DRIVEN>
+    DEVICE_MEMBER void update(const Thresholds<MONOTONE>& t) {
         constexpr int ODD = PLANE & 1, COLOUR = PLANE >> 1, SAME = 2 * (1 - COLOUR) + ODD, OTHER = SAME ^ 1;
+        constexpr int WORDS = 2 / DRIVEN;  // at once; two words of two lattices would not fit into registers
         FOR_LANES(i, lane) {
-            u64 f[2][5];
-            draw_maps<2>({&streams[0][i], &streams[1][i]}, counter, t, hash_key, step * 64 + 2 * lane, ~0ull, f);
             UNROLL
-            for (int r = 0; r < 2; ++r) {
+            for (int first = 0; first < 2; first += WORDS) {
+                UpNeighbours up[WORDS][DRIVEN];
+                u64 now[WORDS][DRIVEN];
+                Sfc64* own[WORDS];
                 UNROLL
-                for (int n = 0; n < CHAINS; ++n) {
-                    if (n >= chains) break;
-                    const auto& other = spins[n][OTHER];
-                    const u64 same = spins[n][SAME][r][i];
-                    const u64 beside = ODD == COLOUR ? rotate_left(same) : rotate_right(same);
-                    // Rows m - 1 and m for even rows, m and m + 1 for odd rows; the far one may be another lane's.
-                    const u64 far = r == ODD ? from_lane(other[1 - r], i, ODD ? lane + 1 : lane + 31) : other[1 - r][i];
-                    spins[n][PLANE][r][i] = choose(f[r], same, beside, other[r][i], far);
+                for (int w = 0; w < WORDS; ++w) {
+                    const int r = first + w;
+                    own[w] = &streams[r][i];
+                    UNROLL
+                    for (int n = 0; n < DRIVEN; ++n) {
+                        const auto& other = spins[n][OTHER];
+                        const u64 same = spins[n][SAME][r][i];
+                        const u64 beside = ODD == COLOUR ? rotate_left(same) : rotate_right(same);
+                        // Rows m - 1 and m for even rows, m and m + 1 for odd rows; the far one may be another lane's.
+                        const int next = ODD ? lane + 1 : lane + 31;
+                        const u64 far = r == ODD ? from_lane(other[1 - r], i, next) : other[1 - r][i];
+                        up[w][n] = {same, beside, other[r][i], far};
+                    }
+                }
+                heat_bath<WORDS, DRIVEN>(own, counter, t, hash_key, step * 64 + 2 * lane + first, ~0ull, up, now);
+                UNROLL
+                for (int w = 0; w < WORDS; ++w) {
+                    UNROLL
+                    for (int n = 0; n < DRIVEN; ++n) spins[n][PLANE][first + w][i] = now[w][n];
                 }
             }
         }
@@ -200,11 +234,13 @@ struct Warp128 {
         ++step;
     }
 
-    DEVICE_MEMBER void sweep(const Thresholds<MONOTONE>& t, int chains = CHAINS) {
-        update<0>(t, chains);
-        update<1>(t, chains);
-        update<2>(t, chains);
-        update<3>(t, chains);
+    // Of the first DRIVEN lattices.
+    template <int DRIVEN = CHAINS>
+    DEVICE_MEMBER void sweep(const Thresholds<MONOTONE>& t) {
+        update<0, DRIVEN>(t);
+        update<1, DRIVEN>(t);
+        update<2, DRIVEN>(t);
+        update<3, DRIVEN>(t);
     }
 };
 
@@ -229,23 +265,26 @@ DEVICE u64 beside(const u64* plane, i64 w, const Shape& s, bool left) {
     return plane[w] >> 1 | plane[w + 1] << 63;
 }
 
-// One sweep of `chains` lattices by one block; `step` counts planes from the start of the run.
-template <bool MONOTONE>
-DEVICE void sweep_block(u64* const* lattices, int chains, Sfc64* streams, const Thresholds<MONOTONE>& t, u64 hash_key,
-                        u64 step, const Shape& s) {
+// One sweep of CHAINS lattices by one block; `step` counts planes from the start of the run.
+template <int CHAINS, bool MONOTONE>
+DEVICE void sweep_block(u64* const* lattices, Sfc64* streams, const Thresholds<MONOTONE>& t, u64 hash_key, u64 step,
+                        const Shape& s) {
     for (int plane = 0; plane < 4; ++plane, ++step) {
         const int odd = plane & 1, colour = plane >> 1, same = 2 * (1 - colour) + odd, other = same ^ 1;
         FOR_THREADS(w, s.words) {
-            u64 f[1][5];
-            draw_maps<1>({streams + w}, 1 + WARM_UP + step * t.num_bits, t, hash_key, step * s.words + w, s.used(w), f);
             const i64 far = odd ? (w + s.row) % s.words : (w + s.words - s.row) % s.words;
-            for (int n = 0; n < chains; ++n) {
-                u64* p = lattices[n];
-                const u64* own = p + same * s.words;
-                const u64* across = p + other * s.words;
-                p[plane * s.words + w] =
-                    choose(f[0], own[w], beside(own, w, s, odd == colour), across[w], across[far]) & s.used(w);
+            UpNeighbours up[1][CHAINS];
+            u64 now[1][CHAINS];
+            UNROLL
+            for (int n = 0; n < CHAINS; ++n) {
+                const u64* own = lattices[n] + same * s.words;
+                const u64* across = lattices[n] + other * s.words;
+                up[0][n] = {own[w], beside(own, w, s, odd == colour), across[w], across[far]};
             }
+            const u64 counter = 1 + WARM_UP + step * t.num_bits;
+            heat_bath<1, CHAINS>({streams + w}, counter, t, hash_key, step * s.words + w, s.used(w), up, now);
+            UNROLL
+            for (int n = 0; n < CHAINS; ++n) lattices[n][plane * s.words + w] = now[0][n] & s.used(w);
         }
         if (plane & 1) barrier();  // a colour reads only the other
     }

@@ -2,12 +2,15 @@
 #pragma once
 #include "_cuda/lanes.cuh"
 
-DEVICE u64 derive(u64 key, u64 index) {
-    u64 x = key + 0x9E3779B97F4A7C15ull * (index + 1);
+constexpr u64 GOLDEN = 0x9E3779B97F4A7C15ull;
+
+DEVICE u64 mix(u64 x) {
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
     x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
     return x ^ (x >> 31);
 }
+
+DEVICE u64 derive(u64 key, u64 index) { return mix(key + GOLDEN * (index + 1)); }
 
 // One sfc64 stream; all streams of a key share the counter, so it is passed in.
 struct Sfc64 {

@@ -9,10 +9,10 @@ constexpr int WARPS_PER_BLOCK = 4;  // of gpu.py
 KERNEL_OF(32 * WARPS_PER_BLOCK, 4)
 void ising_cftp_128(u64* words, i64* rungs, const u64* thresholds, const u64* sample_ids, u64 root, i64 num,
                     u64* tickets) {
-    SHARED Bits tables[WARPS_PER_BLOCK][MOST_BITS];
+    SHARED Digit tables[WARPS_PER_BLOCK][MOST_BITS];
     for (i64 n = take_ticket(tickets); n < num; n = take_ticket(tickets)) {
         const Thresholds<true> t(thresholds + 5 * n, tables[warp_of_block()]);
-        write_bits_by_warp(t);
+        write_digits_by_warp(t);
         const u64 key = derive(root, sample_ids[n]);
         Warp128<2, true> warp;
         i64 first = rungs[n];
@@ -24,8 +24,12 @@ void ising_cftp_128(u64* words, i64* rungs, const u64* thresholds, const u64* sa
             for (i64 rung = first; rung >= 0; --rung) {
                 warp.start(derive(key, rung));
                 for (i64 time = rung_start(rung - 1); time < rung_start(rung); ++time) {
-                    warp.sweep(t, met ? 1 : 2);
-                    if (!met) met = !warp.chains_differ();
+                    if (met) {
+                        warp.sweep<1>(t);
+                    } else {
+                        warp.sweep(t);
+                        met = !warp.chains_differ();
+                    }
                 }
             }
         }
@@ -38,13 +42,13 @@ void ising_cftp_128(u64* words, i64* rungs, const u64* thresholds, const u64* sa
 // `scratch` has room for seven words for each word of a plane and each lattice: the bottom chain and the streams.
 KERNEL void ising_cftp_any(u64* words, i64* rungs, const u64* thresholds, const u64* sample_ids, u64 root, i64 num,
                            i64 size, u64* scratch) {
-    SHARED Bits table[MOST_BITS];
+    SHARED Digit table[MOST_BITS];
     const Shape shape(size);
     FOR_BLOCKS(n, num) {
         u64* lattices[2] = {words + n * 4 * shape.words, scratch + n * 7 * shape.words};
         Sfc64* streams = (Sfc64*)(lattices[1] + 4 * shape.words);
         const Thresholds<true> t(thresholds + 5 * n, table);
-        write_bits_by_block(t);
+        write_digits_by_block(t);
         const u64 key = derive(root, sample_ids[n]);
         i64 first = rungs[n];
         for (bool met = false; !met; first += met ? 0 : 2) {
@@ -57,9 +61,12 @@ KERNEL void ising_cftp_any(u64* words, i64* rungs, const u64* thresholds, const 
                 FOR_THREADS(w, shape.words) streams[w] = stream_of(run_key, w);
                 barrier();
                 for (i64 time = rung_start(rung - 1); time < rung_start(rung); ++time) {
-                    sweep_block(lattices, met ? 1 : 2, streams, t, derive(run_key, HASH_CHILD),
-                                4 * (time - rung_start(rung - 1)), shape);
-                    if (met) continue;
+                    const u64 hash_key = derive(run_key, HASH_CHILD), step = 4 * (time - rung_start(rung - 1));
+                    if (met) {
+                        sweep_block<1>(lattices, streams, t, hash_key, step, shape);
+                        continue;
+                    }
+                    sweep_block<2>(lattices, streams, t, hash_key, step, shape);
                     bool differs = false;
                     FOR_THREADS(w, 4 * shape.words) differs |= lattices[0][w] != lattices[1][w];
                     met = !any_thread(differs);
