@@ -14,7 +14,7 @@ STEPS: dict[str, tuple[Step, int]] = {
     "mlp_hessian": (potentials.hessians, 60),
     "geodesics": (potentials.geodesics, 60),
     "fisher_curve": (diffusion.sweep, 40),
-    "slices": (slices.stable_diffusion, 150),
+    "slices": (slices.stable_diffusion, 240),
     "ising_observables": (samplers.observables, 20),
     "tasep_evolve": (samplers.dynamics, 40),
     "mlp_hessian by size": (potentials.hessians_by_size, 30),
