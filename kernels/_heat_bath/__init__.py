@@ -8,11 +8,11 @@ Black sites have row + column even. For size 128 a word row is one uint64 and a 
 **Thresholds.** `thresholds` uint64 [n, 5]: P_j = floor(2^64 / (1 + exp(-2 (2j - 4 + H) / T))), j = number of up
 neighbours. A site becomes up with probability P_j / 2^64 exactly (P_j above 2^64 - E counts as 2^64 - E, with E below).
 
-**Random map.** The randomness of one half-sweep is a map j -> {0, 1} per site, stored as five bit masks f_0 .. f_4 and
-drawn without looking at any spin: the chains of a coupling from the past share it, and applying it is a dozen logical
-operations. Per site:
+**Random map.** The randomness of one half-sweep is a map j -> {0, 1} per site, which looks at no spin, so that the
+chains of a coupling from the past share it. Per site:
     1. B random bits, least significant first, make u. If u < 2^B - E: f_j = [u < A_j].
     2. Otherwise (E escape codes of 2^B, whatever the spins are) a 64-bit hash V decides: f_j = [V < D_j].
+Kernels count the up neighbours first and then find f_j for the site's own j alone.
 `split` finds E, B, A_j and D_j with P_j = A_j 2^(64 - B) + D_j E / 2^B, so that the law is exact. For single chains
 E = 1 and B = 10: A_j and D_j are the high and the low bits of P_j. A coupling needs f_0 <= f_1 <= ... <= f_4, hence A_j
 and D_j both non-decreasing; E = 4 and the first B >= 12 that admits this (12 but for 1 in 120 of uniform (T, H) in

@@ -1,4 +1,4 @@
-"""The heat bath in numba: streams of random words, the random map of a plane, and whole sweeps of packed lattices."""
+"""The heat bath in numba: what a thread needs for it, and sweeps of packed lattices."""
 
 from typing import NamedTuple
 
@@ -9,42 +9,53 @@ from .._bits import lowest_bit
 from .._random import WARM_UP
 from .._random.cpu import derive
 from . import LOG2_ESCAPES, MIN_BITS
-from .fold import MOST_STEPS, STEP_WORDS, assemble, draw_masks
-from .update import apply, whole_vectors
+from .draw import GROUP, JOB_WORDS, MOST_STEPS, STEP_WORDS, assemble, draw, write_jobs
+from .planes import new_planes, shift_left, shift_right, whole_groups, wrap
 from .vectors import LANES
 
-BAND = 256  # words of a plane, about, that are drawn and applied at a time: their masks stay in the first-level cache
+BAND = 256  # words of a plane, about, that are drawn at a time: what they are drawn with stays in the first-level cache
 _u64 = np.uint64
 _BITS_SINGLE, _BITS_MONOTONE = MIN_BITS[False], MIN_BITS[True]
 _LOG2_SINGLE, _LOG2_MONOTONE = LOG2_ESCAPES[False], LOG2_ESCAPES[True]
 
 
 class Bath(NamedTuple):
-    """Scratch of one thread: streams, the masks of one plane, and the thresholds as `split` and `assemble` put them."""
+    """The lattices of one thread, one or two that get the same random numbers, and what they are drawn with.
 
+    A band is of even and of odd rows: what stands there once for each has an axis, or every second row.
+    """
+
+    planes: np.ndarray  # uint64 [4 lattices, words], see planes.py
+    row: int  # words of a row
     streams: np.ndarray  # uint64 [3, padded]: a, b, c of sfc64
-    masks: np.ndarray  # uint64 [6, padded]: f_0 .. f_4, escapes of a band
-    shifted: np.ndarray  # uint64 [padded]
-    program: np.ndarray  # uint64 [MOST_STEPS, STEP_WORDS], see fold.py
-    escaped: np.ndarray  # uint64: a byte for every vector of a band says which of its words hold escapes
+    shifted: np.ndarray  # uint64 [2 lattices, padded]: neighbours in the row, of a band
+    escapes: np.ndarray  # uint64 [2, padded]: escaped sites of a band
+    flags: np.ndarray  # uint64 [2, ...]: a byte for every vector of a band says which of its words hold escapes
+    jobs: np.ndarray  # int64 [4, JOB_WORDS], see draw.py
+    program: np.ndarray  # uint64 [MOST_STEPS, STEP_WORDS], see draw.py
     hashes: np.ndarray  # uint64 [5]
 
 
 @numba.njit(cache=True)
-def new_bath(size):
-    padded = whole_vectors(size // 2 * ((size + 127) // 128))
+def new_bath(num_lattices, size):
+    row = (size + 127) // 128
+    padded = whole_groups(size // 2 * row)
     if padded % 512 == 0:
-        padded += LANES  # rows a whole number of pages long would compete for the same cache sets
-    num_flags, program_words = (padded // LANES + 7) // 8, MOST_STEPS * STEP_WORDS
+        padded += GROUP  # rows a whole number of pages long would compete for the same cache sets
+    num_flags = (padded // LANES + 7) // 8
     # One block of memory: arrays of their own would start at equal offsets in a page and compete for cache sets.
-    block = np.empty(10 * padded + program_words + num_flags + 5, np.uint64)
-    streams, masks, shifted = block[: 3 * padded], block[3 * padded : 9 * padded], block[9 * padded : 10 * padded]
-    rest = block[10 * padded :]
-    program, escaped, hashes = rest[:program_words], rest[program_words:-5], rest[-5:]
-    return Bath(
-        streams.reshape(3, padded), masks.reshape(6, padded), shifted, program.reshape(MOST_STEPS, STEP_WORDS),
-        escaped, hashes,
-    )  # fmt: skip
+    block, start = np.empty((5 + 2 * num_lattices) * padded + 2 * num_flags + MOST_STEPS * STEP_WORDS + 5, np.uint64), 0
+    streams, start = block[: 3 * padded].reshape(3, padded), 3 * padded
+    shifted, start = (
+        block[start : start + 2 * num_lattices * padded].reshape(-1, padded),
+        start + 2 * num_lattices * padded,
+    )
+    escapes, start = block[start : start + 2 * padded].reshape(2, padded), start + 2 * padded
+    flags, start = block[start : start + 2 * num_flags].reshape(2, num_flags), start + 2 * num_flags
+    program, hashes = block[start:-5].reshape(MOST_STEPS, STEP_WORDS), block[-5:]
+    planes, jobs = new_planes(num_lattices, size), np.empty((4, JOB_WORDS), np.int64)
+    write_jobs(jobs, program, streams, escapes, flags, planes, shifted, row)
+    return Bath(planes, row, streams, shifted, escapes, flags, jobs, program, hashes)
 
 
 @numba.njit(cache=True)
@@ -75,51 +86,68 @@ def split(thresholds, monotone, codes, hashes):
 
 
 @numba.njit(cache=True, inline="always")
-def sweep(bath, num_bits, hash_key, time, size, planes, num_lattices):
-    """One random sweep, number `time` of its run, applied to the first `num_lattices` lattices of `planes`."""
+def sweep(bath, num_bits, hash_key, time, size, num_lattices):
+    """One random sweep, number `time` of its run, applied to the first `num_lattices` lattices."""
     if size == 128:  # as constants they let the compiler drop what only other sizes need
-        _sweep(bath, num_bits, hash_key, time, planes, num_lattices, 1, 64, 64)
+        _sweep(bath, num_bits, hash_key, time, num_lattices, 1, 64, 64)
     else:
         row = (size + 127) // 128
-        _sweep(bath, num_bits, hash_key, time, planes, num_lattices, row, size // 2, size // 2 * row)
+        _sweep(bath, num_bits, hash_key, time, num_lattices, row, size // 2, size // 2 * row)
 
 
 @numba.njit(cache=True, inline="always")
-def _sweep(bath, num_bits, hash_key, time, planes, num_lattices, row, bits, num_words):
-    # Bound once: every binding of an array counts a reference.
-    streams, masks, shifted, program = bath.streams, bath.masks, bath.shifted, bath.program
-    escaped, hashes = bath.escaped, bath.hashes
-    band = row * LANES * max(1, BAND // (row * LANES))  # whole rows, whole vectors
-    for plane in range(4):
-        step = 4 * time + plane
+def _sweep(bath, num_bits, hash_key, time, num_lattices, row, bits, num_words):
+    planes, shifted = bath.planes, bath.shifted
+    band = row * GROUP * max(1, BAND // (row * GROUP))  # whole rows, whole groups
+    for colour in range(2):
+        first, others = 2 * colour, 2 * (1 - colour)
         for start in range(0, num_words, band):
             stop = min(start + band, num_words)
-            draw_masks(streams, start, stop, 1 + WARM_UP + step * num_bits, program, num_bits, masks, escaped)
-            _decide_escapes(masks, escaped, hashes, hash_key, step * num_words + start, stop - start)
             for lattice in range(num_lattices):
-                apply(masks, planes, lattice, plane, start, stop, row, bits, num_words, shifted)
+                # The other neighbour in the row is a column to the left for Be and Wo, to the right for Bo and We.
+                left, right = 4 * lattice + others + colour, 4 * lattice + others + 1 - colour
+                shift_left(planes, left, start, stop, row, bits, shifted, 2 * lattice + colour)
+                shift_right(planes, right, start, stop, row, bits, shifted, 2 * lattice + 1 - colour)
+            for odd in range(2):
+                step = 4 * time + first + odd
+                draw(bath, first + odd, start, stop, 1 + WARM_UP + step * num_bits, num_bits, num_lattices)
+            for odd in range(2):  # only now: what was written of the even rows can be read without waiting
+                step = 4 * time + first + odd
+                _decide_escapes(bath, first + odd, start, stop, hash_key, step * num_words + start, num_lattices, row)
+            for lattice in range(num_lattices):
+                for own in range(4 * lattice + first, 4 * lattice + first + 2):
+                    if bits & 63:
+                        last = ~_u64(0) >> _u64(64 * row - bits)
+                        for w in range(2 * row - 1 + start, row + stop, row):
+                            planes[own, w] &= last
+                    if stop == num_words:
+                        wrap(planes, own, row, num_words)
 
 
 @numba.njit(cache=True, inline="always")
-def _decide_escapes(masks, escaped, hashes, hash_key, first_word, num_words):
-    """Set f_0 .. f_4 of the escaped sites from their hash; also beyond the lattice, where nobody looks."""
-    h0, h1, h2, h3, h4 = hashes[0], hashes[1], hashes[2], hashes[3], hashes[4]
-    num_vectors = (num_words + LANES - 1) // LANES
+def _decide_escapes(bath, plane, start, stop, hash_key, first_word, num_lattices, row):
+    """Set the escaped sites of a band from their hash; also beyond the lattice, where nobody looks."""
+    planes, shifted, escapes, flags, hashes = bath.planes, bath.shifted, bath.escapes, bath.flags, bath.hashes
+    odd, same = plane & 1, 2 * (1 - (plane >> 1)) + (plane & 1)
+    num_vectors = (stop - start + LANES - 1) // LANES
     for group in range((num_vectors + 7) // 8):
-        flags = escaped[group]
+        left = flags[odd, group]
         if num_vectors - 8 * group < 8:
-            flags &= (_u64(1) << _u64(8 * (num_vectors - 8 * group))) - _u64(1)
-        while flags != _u64(0):
-            flag = lowest_bit(flags)
-            flags &= flags - _u64(1)
+            left &= (_u64(1) << _u64(8 * (num_vectors - 8 * group))) - _u64(1)
+        while left != _u64(0):
+            flag = lowest_bit(left)
+            left &= left - _u64(1)
             w = LANES * (8 * group + (flag >> 3)) + (flag & 7)
-            bits = masks[5, w]
+            at, above, bits = row + start + w, odd * row + start + w, escapes[odd, w]
             while bits != _u64(0):
                 bit = _u64(lowest_bit(bits))
                 v = derive(hash_key, (_u64(first_word + w) << _u64(6)) + bit)
-                masks[0, w] |= _u64(v < h0) << bit
-                masks[1, w] |= _u64(v < h1) << bit
-                masks[2, w] |= _u64(v < h2) << bit
-                masks[3, w] |= _u64(v < h3) << bit
-                masks[4, w] |= _u64(v < h4) << bit
+                for lattice in range(0, 4 * num_lattices, 4):
+                    n = (
+                        (planes[lattice + same, at] >> bit & _u64(1))
+                        + (planes[lattice + (same ^ 1), above] >> bit & _u64(1))
+                        + (planes[lattice + (same ^ 1), above + row] >> bit & _u64(1))
+                        + (shifted[lattice // 2 + odd, w] >> bit & _u64(1))
+                    )
+                    planes[lattice + plane, at] |= _u64(v < hashes[np.int64(n)]) << bit
                 bits &= bits - _u64(1)

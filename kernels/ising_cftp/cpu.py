@@ -5,7 +5,7 @@ import numpy as np
 
 from .._heat_bath import HASH_CHILD
 from .._heat_bath.cpu import new_bath, set_thresholds, sweep
-from .._heat_bath.update import new_planes, store
+from .._heat_bath.planes import store
 from .._random import ISING_CFTP
 from .._random.cpu import derive, seed_streams
 from .._threads import numbers, share
@@ -25,21 +25,20 @@ def ising_cftp(thresholds, rungs, sample_ids, seed, size):
 
 @numba.njit(cache=True, nogil=True)
 def _sample_all(tickets, words, rungs, thresholds, sample_ids, root, size):
-    bath = new_bath(size)
-    planes = new_planes(2, size)
+    bath = new_bath(2, size)
     for i in numbers(tickets):
         num_bits = set_thresholds(bath, thresholds[i], True)
         key = derive(root, sample_ids[i])
-        while not _meet(bath, num_bits, key, rungs[i], size, planes):
+        while not _meet(bath, num_bits, key, rungs[i], size):
             rungs[i] += 2
-        store(planes, words[i])
+        store(bath.planes, words[i])
 
 
 @numba.njit(cache=True)
-def _meet(bath, num_bits, key, first_rung, size, planes):
+def _meet(bath, num_bits, key, first_rung, size):
     """Run the top and the bottom chain from rung `first_rung` to time 0; whether they met, and then in the sample."""
     row = (size + 127) // 128
-    top, bottom = planes[:4], planes[4:]
+    top, bottom = bath.planes[:4], bath.planes[4:]
     _fill(top, row, size, ~np.uint64(0))
     _fill(bottom, row, size, np.uint64(0))
     num_chains = 2
@@ -48,7 +47,7 @@ def _meet(bath, num_bits, key, first_rung, size, planes):
         hash_key = derive(run_key, _HASH_CHILD)
         seed_streams(run_key, bath.streams)
         for time in range(_rung_start(rung) - _rung_start(rung - 1)):
-            sweep(bath, num_bits, hash_key, time, size, planes, num_chains)
+            sweep(bath, num_bits, hash_key, time, size, num_chains)
             if num_chains == 2 and _equal(top, bottom, row, size):
                 num_chains = 1
     return num_chains == 1

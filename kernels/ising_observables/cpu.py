@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 from .._bits import popcount
-from .._heat_bath.update import load, new_planes, shift_left, shift_right
+from .._heat_bath.planes import load, new_planes, shift_left, shift_right
 from .._threads import numbers, share
 
 
@@ -22,8 +22,8 @@ def _observe_all(tickets, words, size, energy, magnetization):
     shifted = np.empty((2, size // 2 * row), np.uint64)
     for i in numbers(tickets):
         load(words[i], planes)
-        shift_left(planes, 2, 0, size // 2 * row, row, size // 2, shifted[0])
-        shift_right(planes, 3, 0, size // 2 * row, row, size // 2, shifted[1])
+        shift_left(planes, 2, 0, size // 2 * row, row, size // 2, shifted, 0)
+        shift_right(planes, 3, 0, size // 2 * row, row, size // 2, shifted, 1)
         unequal, up = 0, 0
         last = np.uint64(2**64 - 1) >> np.uint64(64 * row - size // 2)
         for w in range(row, row + shifted.shape[1]):

@@ -5,7 +5,7 @@ import numpy as np
 
 from .._heat_bath import HASH_CHILD
 from .._heat_bath.cpu import new_bath, set_thresholds, sweep
-from .._heat_bath.update import load, new_planes, store
+from .._heat_bath.planes import load, store
 from .._random import ISING_SWEEP
 from .._random.cpu import derive, seed_streams
 from .._threads import numbers, share
@@ -20,14 +20,13 @@ def ising_sweep(words, thresholds, num_sweeps, sample_ids, seed, size) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def _sweep_all(tickets, words, thresholds, num_sweeps, sample_ids, root, size):
-    bath = new_bath(size)
-    planes = new_planes(1, size)
+    bath = new_bath(1, size)
     for i in numbers(tickets):
         num_bits = set_thresholds(bath, thresholds[i], False)
         key = derive(root, sample_ids[i])
         hash_key = derive(key, _HASH_CHILD)
         seed_streams(key, bath.streams)
-        load(words[i], planes)
+        load(words[i], bath.planes)
         for time in range(num_sweeps[i]):
-            sweep(bath, num_bits, hash_key, time, size, planes, 1)
-        store(planes, words[i])
+            sweep(bath, num_bits, hash_key, time, size, 1)
+        store(bath.planes, words[i])
