@@ -9,8 +9,8 @@ from .._bits import lowest_bit
 from .._random import WARM_UP
 from .._random.cpu import derive
 from . import LOG2_ESCAPES, MIN_BITS
-from .draw import GROUP, JOB_WORDS, MOST_STEPS, STEP_WORDS, assemble, draw, write_jobs
-from .planes import new_planes, shift_left, shift_right, whole_groups, wrap
+from .draw import GROUP, JOB_WORDS, MOST_STEPS, STEP_WORDS, assemble, draw, right_beside, write_jobs
+from .planes import new_edges, new_planes, whole_groups, wrap
 from .vectors import LANES
 
 BAND = 256  # words of a plane, about, that are drawn at a time: what they are drawn with stays in the first-level cache
@@ -22,18 +22,19 @@ _LOG2_SINGLE, _LOG2_MONOTONE = LOG2_ESCAPES[False], LOG2_ESCAPES[True]
 class Bath(NamedTuple):
     """The lattices of one thread, one or two that get the same random numbers, and what they are drawn with.
 
-    A band is of even and of odd rows: what stands there once for each has an axis, or every second row.
+    Addresses of its arrays stand in `jobs`.
     """
 
     planes: np.ndarray  # uint64 [4 lattices, words], see planes.py
-    row: int  # words of a row
+    edges: np.ndarray  # uint64 [2, padded]: all ones at the first word of each row, and at the last
     streams: np.ndarray  # uint64 [3, padded]: a, b, c of sfc64
-    shifted: np.ndarray  # uint64 [2 lattices, padded]: neighbours in the row, of a band
-    escapes: np.ndarray  # uint64 [2, padded]: escaped sites of a band
-    flags: np.ndarray  # uint64 [2, ...]: a byte for every vector of a band says which of its words hold escapes
+    escapes: np.ndarray  # uint64 [2, padded]: escaped sites of a band, of even and of odd rows
+    flags: np.ndarray  # uint64 [2, groups]: a byte for every vector of `escapes` says which of its words hold any
     jobs: np.ndarray  # int64 [4, JOB_WORDS], see draw.py
     program: np.ndarray  # uint64 [MOST_STEPS, STEP_WORDS], see draw.py
     hashes: np.ndarray  # uint64 [5]
+    size: int
+    row: int  # words of a row
 
 
 @numba.njit(cache=True)
@@ -42,20 +43,17 @@ def new_bath(num_lattices, size):
     padded = whole_groups(size // 2 * row)
     if padded % 512 == 0:
         padded += GROUP  # rows a whole number of pages long would compete for the same cache sets
-    num_flags = (padded // LANES + 7) // 8
+    groups = (padded // LANES + 7) // 8
     # One block of memory: arrays of their own would start at equal offsets in a page and compete for cache sets.
-    block, start = np.empty((5 + 2 * num_lattices) * padded + 2 * num_flags + MOST_STEPS * STEP_WORDS + 5, np.uint64), 0
-    streams, start = block[: 3 * padded].reshape(3, padded), 3 * padded
-    shifted, start = (
-        block[start : start + 2 * num_lattices * padded].reshape(-1, padded),
-        start + 2 * num_lattices * padded,
-    )
-    escapes, start = block[start : start + 2 * padded].reshape(2, padded), start + 2 * padded
-    flags, start = block[start : start + 2 * num_flags].reshape(2, num_flags), start + 2 * num_flags
-    program, hashes = block[start:-5].reshape(MOST_STEPS, STEP_WORDS), block[-5:]
-    planes, jobs = new_planes(num_lattices, size), np.empty((4, JOB_WORDS), np.int64)
-    write_jobs(jobs, program, streams, escapes, flags, planes, shifted, row)
-    return Bath(planes, row, streams, shifted, escapes, flags, jobs, program, hashes)
+    block = np.empty(5 * padded + 2 * groups + MOST_STEPS * STEP_WORDS + 5, np.uint64)
+    streams, rest = block[: 3 * padded].reshape(3, padded), block[3 * padded :]
+    escapes, rest = rest[: 2 * padded].reshape(2, padded), rest[2 * padded :]
+    flags, rest = rest[: 2 * groups].reshape(2, groups), rest[2 * groups :]
+    program, hashes = rest[:-5].reshape(MOST_STEPS, STEP_WORDS), rest[-5:]
+    planes, edges = new_planes(num_lattices, size), new_edges(padded, row)
+    jobs = np.empty((4, JOB_WORDS), np.int64)
+    write_jobs(jobs, program, streams, escapes, flags, edges, planes, size)
+    return Bath(planes, edges, streams, escapes, flags, jobs, program, hashes, size, row)
 
 
 @numba.njit(cache=True)
@@ -63,7 +61,7 @@ def set_thresholds(bath, thresholds, monotone):
     """Prepare a bath for the five thresholds of a lattice; returns the number of bits."""
     codes = np.empty(5, np.uint64)
     num_bits = split(thresholds, monotone, codes, bath.hashes)
-    assemble(codes, num_bits, _LOG2_MONOTONE if monotone else _LOG2_SINGLE, bath.program)
+    assemble(codes, num_bits, _LOG2_MONOTONE if monotone else _LOG2_SINGLE, bath.row, bath.program, bath.jobs)
     return num_bits
 
 
@@ -97,23 +95,18 @@ def sweep(bath, num_bits, hash_key, time, size, num_lattices):
 
 @numba.njit(cache=True, inline="always")
 def _sweep(bath, num_bits, hash_key, time, num_lattices, row, bits, num_words):
-    planes, shifted = bath.planes, bath.shifted
+    planes = bath.planes
     band = row * GROUP * max(1, BAND // (row * GROUP))  # whole rows, whole groups
     for colour in range(2):
-        first, others = 2 * colour, 2 * (1 - colour)
+        first = 2 * colour
         for start in range(0, num_words, band):
             stop = min(start + band, num_words)
-            for lattice in range(num_lattices):
-                # The other neighbour in the row is a column to the left for Be and Wo, to the right for Bo and We.
-                left, right = 4 * lattice + others + colour, 4 * lattice + others + 1 - colour
-                shift_left(planes, left, start, stop, row, bits, shifted, 2 * lattice + colour)
-                shift_right(planes, right, start, stop, row, bits, shifted, 2 * lattice + 1 - colour)
             for odd in range(2):
                 step = 4 * time + first + odd
                 draw(bath, first + odd, start, stop, 1 + WARM_UP + step * num_bits, num_bits, num_lattices)
             for odd in range(2):  # only now: what was written of the even rows can be read without waiting
                 step = 4 * time + first + odd
-                _decide_escapes(bath, first + odd, start, stop, hash_key, step * num_words + start, num_lattices, row)
+                _decide_escapes(bath, first + odd, start, stop, hash_key, step * num_words, num_lattices, row, bits)
             for lattice in range(num_lattices):
                 for own in range(4 * lattice + first, 4 * lattice + first + 2):
                     if bits & 63:
@@ -125,9 +118,9 @@ def _sweep(bath, num_bits, hash_key, time, num_lattices, row, bits, num_words):
 
 
 @numba.njit(cache=True, inline="always")
-def _decide_escapes(bath, plane, start, stop, hash_key, first_word, num_lattices, row):
+def _decide_escapes(bath, plane, start, stop, hash_key, first_word, num_lattices, row, bits):
     """Set the escaped sites of a band from their hash; also beyond the lattice, where nobody looks."""
-    planes, shifted, escapes, flags, hashes = bath.planes, bath.shifted, bath.escapes, bath.flags, bath.hashes
+    planes, escapes, flags, hashes = bath.planes, bath.escapes, bath.flags, bath.hashes
     odd, same = plane & 1, 2 * (1 - (plane >> 1)) + (plane & 1)
     num_vectors = (stop - start + LANES - 1) // LANES
     for group in range((num_vectors + 7) // 8):
@@ -138,16 +131,36 @@ def _decide_escapes(bath, plane, start, stop, hash_key, first_word, num_lattices
             flag = lowest_bit(left)
             left &= left - _u64(1)
             w = LANES * (8 * group + (flag >> 3)) + (flag & 7)
-            at, above, bits = row + start + w, odd * row + start + w, escapes[odd, w]
-            while bits != _u64(0):
-                bit = _u64(lowest_bit(bits))
-                v = derive(hash_key, (_u64(first_word + w) << _u64(6)) + bit)
+            sites = escapes[odd, w]
+            w += start
+            while sites != _u64(0):
+                site = lowest_bit(sites)
+                sites &= sites - _u64(1)
+                v, bit = derive(hash_key, (_u64(first_word + w) << _u64(6)) + _u64(site)), _u64(site)
+                beside, bit_beside = _beside(w, site, row, bits, right_beside(plane))
                 for lattice in range(0, 4 * num_lattices, 4):
                     n = (
-                        (planes[lattice + same, at] >> bit & _u64(1))
-                        + (planes[lattice + (same ^ 1), above] >> bit & _u64(1))
-                        + (planes[lattice + (same ^ 1), above + row] >> bit & _u64(1))
-                        + (shifted[lattice // 2 + odd, w] >> bit & _u64(1))
+                        (planes[lattice + same, row + w] >> bit & _u64(1))
+                        + (planes[lattice + same, row + beside] >> _u64(bit_beside) & _u64(1))
+                        + (planes[lattice + (same ^ 1), odd * row + w] >> bit & _u64(1))
+                        + (planes[lattice + (same ^ 1), odd * row + row + w] >> bit & _u64(1))
                     )
-                    planes[lattice + plane, at] |= _u64(v < hashes[np.int64(n)]) << bit
-                bits &= bits - _u64(1)
+                    planes[lattice + plane, row + w] |= _u64(v < hashes[np.int64(n)]) << bit
+
+
+@numba.njit(cache=True, inline="always")
+def _beside(word, bit, row, bits, right):
+    """The place, periodically, of the next bit in a row: to the right, which is the higher bit, or to the left."""
+    if right:
+        if row == 1:
+            return word, (bit + 1 if bit != bits - 1 else 0) & 63
+        if word % row == row - 1 and bit == (bits - 1) & 63:
+            return word - row + 1, 0
+        return word + (bit == 63), (bit + 1) & 63
+    if bit:
+        return word, bit - 1
+    if row == 1:
+        return word, bits - 1
+    if word % row == 0:
+        return word + row - 1, (bits - 1) & 63
+    return word - 1, 63

@@ -1,4 +1,4 @@
-"""Packed lattices as the heat bath works on them, and their neighbours in the row.
+"""Packed lattices as the heat bath works on them.
 
 The planes of one or more lattices are the rows of an array uint64 [4 lattices, words], as `new_planes` makes it: the
 word rows of the sites, padded to whole groups of vectors, between two periodic rows.
@@ -52,34 +52,11 @@ def wrap(planes, plane, row, num_words):
         planes[plane, row + num_words + w] = planes[plane, row + w]
 
 
-@numba.njit(cache=True, inline="always")
-def shift_left(planes, plane, start, stop, row, bits, out, slot):
-    """Word rows rotated towards higher bits by one column: bit k comes from bit k - 1, bit 0 from the last."""
-    first, num_words = row + start, stop - start
-    top = _u64((bits - 1) & 63)
-    if row == 1:
-        for m in range(num_words):
-            x = planes[plane, first + m]
-            out[slot, m] = (x << _u64(1)) | (x >> top)
-    else:
-        for m in range(num_words):
-            out[slot, m] = (planes[plane, first + m] << _u64(1)) | (planes[plane, first + m - 1] >> _u64(63))
-        for m in range(0, num_words, row):  # before the first word of a row comes its last one
-            out[slot, m] = (planes[plane, first + m] << _u64(1)) | (planes[plane, first + m + row - 1] >> top)
-
-
-@numba.njit(cache=True, inline="always")
-def shift_right(planes, plane, start, stop, row, bits, out, slot):
-    """Word rows rotated towards lower bits by one column: bit k comes from bit k + 1, the last from bit 0."""
-    first, num_words = row + start, stop - start
-    top = _u64((bits - 1) & 63)
-    if row == 1:
-        for m in range(num_words):
-            x = planes[plane, first + m]
-            out[slot, m] = (x >> _u64(1)) | (x << top)
-    else:
-        for m in range(num_words):
-            out[slot, m] = (planes[plane, first + m] >> _u64(1)) | (planes[plane, first + m + 1] << _u64(63))
-        for m in range(row - 1, num_words, row):  # after the last word of a row comes its first one
-            carry = (planes[plane, first + m - row + 1] & _u64(1)) << top
-            out[slot, m] = (planes[plane, first + m] >> _u64(1)) | carry
+@numba.njit(cache=True)
+def new_edges(num_words, row):
+    """Masks uint64 [2, num_words]: all ones at the first word of each row, and at the last."""
+    edges = np.zeros((2, num_words), np.uint64)
+    for end in range(2):
+        for m in range(end * (row - 1), num_words, row):
+            edges[end, m] = ~_u64(0)
+    return edges

@@ -24,6 +24,12 @@ def constant(word):
     return ir.Constant(VECTOR, [word] * LANES)
 
 
+def splat(builder, word):
+    """All words of a vector equal to one that is computed."""
+    first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), word, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+
 def pointer(builder, address, kind: ir.Type = VECTOR):
     return builder.inttoptr(address, kind.as_pointer())
 

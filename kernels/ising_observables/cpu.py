@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 from .._bits import popcount
-from .._heat_bath.planes import load, new_planes, shift_left, shift_right
+from .._heat_bath.planes import load, new_planes
 from .._threads import numbers, share
 
 
@@ -22,8 +22,8 @@ def _observe_all(tickets, words, size, energy, magnetization):
     shifted = np.empty((2, size // 2 * row), np.uint64)
     for i in numbers(tickets):
         load(words[i], planes)
-        shift_left(planes, 2, 0, size // 2 * row, row, size // 2, shifted, 0)
-        shift_right(planes, 3, 0, size // 2 * row, row, size // 2, shifted, 1)
+        _shift_left(planes[2], row, size // 2, shifted[0])
+        _shift_right(planes[3], row, size // 2, shifted[1])
         unequal, up = 0, 0
         last = np.uint64(2**64 - 1) >> np.uint64(64 * row - size // 2)
         for w in range(row, row + shifted.shape[1]):
@@ -36,3 +36,31 @@ def _observe_all(tickets, words, size, energy, magnetization):
             up += popcount(even) + popcount(odd) + popcount(white_even) + popcount(white_odd)
         energy[i] = 2 * (unequal - size * size)
         magnetization[i] = 2 * up - size * size
+
+
+@numba.njit(cache=True)
+def _shift_left(plane, row, bits, out):
+    """Word rows rotated towards higher bits by one column: bit k comes from bit k - 1, bit 0 from the last."""
+    top = np.uint64((bits - 1) & 63)
+    if row == 1:
+        for m in range(bits):
+            out[m] = (plane[1 + m] << np.uint64(1)) | (plane[1 + m] >> top)
+    else:
+        for m in range(bits * row):
+            out[m] = (plane[row + m] << np.uint64(1)) | (plane[row + m - 1] >> np.uint64(63))
+        for m in range(0, bits * row, row):  # before the first word of a row comes its last one
+            out[m] = (plane[row + m] << np.uint64(1)) | (plane[row + m + row - 1] >> top)
+
+
+@numba.njit(cache=True)
+def _shift_right(plane, row, bits, out):
+    """Word rows rotated towards lower bits by one column: bit k comes from bit k + 1, the last from bit 0."""
+    top = np.uint64((bits - 1) & 63)
+    if row == 1:
+        for m in range(bits):
+            out[m] = (plane[1 + m] >> np.uint64(1)) | (plane[1 + m] << top)
+    else:
+        for m in range(bits * row):
+            out[m] = (plane[row + m] >> np.uint64(1)) | (plane[row + m + 1] << np.uint64(63))
+        for m in range(row - 1, bits * row, row):  # after the last word of a row comes its first one
+            out[m] = (plane[row + m] >> np.uint64(1)) | ((plane[m + 1] & np.uint64(1)) << top)
