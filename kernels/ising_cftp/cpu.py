@@ -60,14 +60,15 @@ def _fill(lattice, row, size, word):
     for plane in range(4):
         for w in range(lattice.shape[1]):  # an assignment to a slice would take 3 s to compile
             lattice[plane, w] = word
-        for w in range(row - 1, lattice.shape[1], row):
-            lattice[plane, w] &= last
+        if ~last:
+            for w in range(row - 1, lattice.shape[1], row):
+                lattice[plane, w] &= last
 
 
 @numba.njit(cache=True)
 def _equal(top, bottom, row, size):
-    difference = np.uint64(0)
     for plane in range(4):
         for w in range(row, row + size // 2 * row):
-            difference |= top[plane, w] ^ bottom[plane, w]
-    return difference == np.uint64(0)
+            if top[plane, w] != bottom[plane, w]:  # among the first words, until the chains are about to meet
+                return False
+    return True
