@@ -40,14 +40,12 @@ DEVICE T from_lane(const T (&x)[1], int, int lane) {
     return __shfl_sync(0xffffffffu, x[0], lane & 31);
 }
 DEVICE bool any_lane(const bool (&x)[1]) { return __any_sync(0xffffffffu, x[0]); }
-DEVICE u32 lanes_where(const bool (&x)[1]) { return __ballot_sync(0xffffffffu, x[0]); }
 DEVICE bool any_thread(bool x) { return __syncthreads_or(x); }
 DEVICE void barrier() { __syncthreads(); }
 DEVICE void warp_barrier() { __syncwarp(); }
 DEVICE int warp_of_block() { return threadIdx.x >> 5; }
 DEVICE int count_ones(u64 x) { return __popcll(x); }
-DEVICE int count_ones32(u32 x) { return __popc(x); }
-DEVICE int place_of(u32 bit) { return 31 - __clz(bit); }
+DEVICE int place_of(u32 bit) { return 31 - __clz(bit); }  // of the only one that is set
 
 // Takes the next ticket of a counter, for the whole warp.
 DEVICE i64 take_ticket(u64* counter) {
@@ -80,17 +78,11 @@ DEVICE bool any_lane(const bool (&x)[32]) {
     for (bool b : x) any |= b;
     return any;
 }
-DEVICE u32 lanes_where(const bool (&x)[32]) {
-    u32 mask = 0;
-    for (int i = 0; i < 32; ++i) mask |= (u32)x[i] << i;
-    return mask;
-}
 DEVICE bool any_thread(bool x) { return x; }
 DEVICE void barrier() {}
 DEVICE void warp_barrier() {}
 DEVICE int warp_of_block() { return 0; }
 DEVICE int count_ones(u64 x) { return __builtin_popcountll(x); }
-DEVICE int count_ones32(u32 x) { return __builtin_popcount(x); }
 DEVICE int place_of(u32 bit) { return __builtin_ctz(bit); }
 DEVICE i64 take_ticket(u64* counter) { return (i64)(*counter)++; }
 

@@ -6,21 +6,21 @@ constexpr u64 HASH_CHILD = 1ull << 63;
 
 constexpr int MOST_BITS = 64;
 
-// One binary digit of A_0 .. A_4, so written that the digit of each site's own A_n, n being the number of its up
-// neighbours, is a sum of products with masks of its word, without carries: a multiprocessor makes products beside its
-// logical operations, and these kernels would wait for the latter.
-struct alignas(16) Digit {
-    u32 step[4], of_none, unused[3];  // from A_n to A_{n + 1}: 0, 1 or 2^32 - 1; of A_0: 0 or all ones
+// One bit of A_0 .. A_4, so written that the bit of each site's own A_j, j being the number of its up neighbours, is a
+// sum of products with masks of its word, without carries: a multiprocessor makes products beside its logical
+// operations, and these kernels would wait for the latter.
+struct alignas(16) CodeBit {
+    u32 step[4], of_none, unused[3];  // from A_j to A_{j + 1}: 0, 1 or 2^32 - 1; of A_0: 0 or all ones
 
-    DEVICE_MEMBER static Digit of(const bool (&bits)[5]) {
-        Digit d;
-        for (int n = 0; n < 4; ++n) d.step[n] = (u32)bits[n + 1] - (u32)bits[n];
-        d.of_none = 0 - (u32)bits[0];
-        return d;
+    DEVICE_MEMBER static CodeBit of(const bool (&bits)[5]) {
+        CodeBit code_bit;
+        for (int j = 0; j < 4; ++j) code_bit.step[j] = (u32)bits[j + 1] - (u32)bits[j];
+        code_bit.of_none = 0 - (u32)bits[0];
+        return code_bit;
     }
 };
 
-// more_than[n] has the sites of a word with more than n up neighbours.
+// more_than[j] has the sites of a word with more than j up neighbours.
 struct UpNeighbours {
     u64 more_than[4];
 
@@ -32,28 +32,29 @@ struct UpNeighbours {
         more_than[2] = (x & q) | (p & y);
         more_than[3] = x & y;
     }
-    DEVICE_MEMBER u64 digits(const Digit& d) const {
-        u32 low = d.of_none, high = d.of_none;
+    // Of A_j for the j of each site.
+    DEVICE_MEMBER u64 select(const CodeBit& bit) const {
+        u32 low = bit.of_none, high = bit.of_none;
         UNROLL
-        for (int n = 0; n < 4; ++n) {
-            low += d.step[n] * (u32)more_than[n];
-            high += d.step[n] * (u32)(more_than[n] >> 32);
+        for (int j = 0; j < 4; ++j) {
+            low += bit.step[j] * (u32)more_than[j];
+            high += bit.step[j] * (u32)(more_than[j] >> 32);
         }
         return (u64)high << 32 | low;
     }
 };
 
-// B and D_j of the five probabilities of a lattice, and where the digits of A_j are.
+// B and D_j of the five probabilities of a lattice, and where the bits of A_j are.
 template <bool MONOTONE>
 struct Thresholds {
     static constexpr int LOG2_ESCAPES = MONOTONE ? 2 : 0;
     static constexpr int MIN_BITS = MONOTONE ? 12 : 10;
     int num_bits = MIN_BITS;
     u64 codes[5], hashes[5];
-    Digit* digits;  // num_bits of them, least significant first, once write_digit was called for each
+    CodeBit* code_bits;  // num_bits of them, least significant first, once write_code_bit was called for each
 
     // `table` has room for MOST_BITS.
-    DEVICE_MEMBER Thresholds(const u64* p, Digit* table) : digits(table) {
+    DEVICE_MEMBER Thresholds(const u64* p, CodeBit* table) : code_bits(table) {
         const u64 escapes = 1ull << LOG2_ESCAPES;
         for (;; ++num_bits) {
             const int low = 64 - num_bits;
@@ -70,69 +71,69 @@ struct Thresholds {
         }
     }
 
-    DEVICE_MEMBER void write_digit(int k) const {
+    DEVICE_MEMBER void write_code_bit(int k) const {
         bool bits[5];
         for (int j = 0; j < 5; ++j) bits[j] = codes[j] >> k & 1;
-        digits[k] = Digit::of(bits);
+        code_bits[k] = CodeBit::of(bits);
     }
 
-    // Of what decides an escaped site whose hash is v.
-    DEVICE_MEMBER Digit digit_of_hash(u64 v) const {
+    // [v < D_j] for every j, for sites that escaped.
+    DEVICE_MEMBER CodeBit below_hashes(u64 v) const {
         bool below[5];
         for (int j = 0; j < 5; ++j) below[j] = v < hashes[j];
-        return Digit::of(below);
+        return CodeBit::of(below);
     }
 };
 
-// Of the warp, or of the block, which must not read another lattice's any more.
+// Fill t.code_bits. The first barrier: no thread reads those of the lattice before any more.
 template <bool MONOTONE>
-DEVICE void write_digits_by_warp(const Thresholds<MONOTONE>& t) {
+DEVICE void write_code_bits_by_warp(const Thresholds<MONOTONE>& t) {
     warp_barrier();
-    FOR_LANES(i, lane) for (int k = lane; k < t.num_bits; k += 32) t.write_digit(k);
+    FOR_LANES(i, lane) for (int k = lane; k < t.num_bits; k += 32) t.write_code_bit(k);
     warp_barrier();
 }
 
 template <bool MONOTONE>
-DEVICE void write_digits_by_block(const Thresholds<MONOTONE>& t) {
+DEVICE void write_code_bits_by_block(const Thresholds<MONOTONE>& t) {
     barrier();
-    FOR_THREADS(k, t.num_bits) t.write_digit((int)k);
+    FOR_THREADS(k, t.num_bits) t.write_code_bit((int)k);
     barrier();
 }
 
 DEVICE u64 majority(u64 x, u64 y, u64 z) { return (x & (y | z)) | (y & z); }  // one LOP3 a half word
 
-// The new spins of the 64 sites of each of WORDS words, number `word` and on, of CHAINS lattices: up where u < A_n. Bit k
-// of u is the complement of the k-th random word, least significant first, so that the majority of what was found so
-// far, the random word and A_n's digit compares one digit more.
+// The new spins of the 64 sites, of which `used` exist, of each of WORDS words, number `word` and on, of CHAINS
+// lattices: up where u < A_j. Bit k of u is the complement of the k-th random word, least significant first, so that
+// the majority of what was found so far, the random word and the bit of A_j compares one bit more.
 template <int WORDS, int CHAINS, bool MONOTONE>
 DEVICE void heat_bath(Sfc64* const (&streams)[WORDS], u64 counter, const Thresholds<MONOTONE>& t, u64 hash_key,
                       u64 word, u64 used, const UpNeighbours (&up)[WORDS][CHAINS], u64 (&spins)[WORDS][CHAINS]) {
-    u64 any[WORDS];
+    u64 decided[WORDS];
     UNROLL
     for (int w = 0; w < WORDS; ++w) {
-        any[w] = 0;
+        decided[w] = 0;
         UNROLL
         for (int n = 0; n < CHAINS; ++n) spins[w][n] = 0;
     }
     UNROLL_TWICE
     for (int k = 0; k < t.num_bits; ++k, ++counter) {
-        const Digit digit = t.digits[k];
+        const CodeBit bit = t.code_bits[k];
         UNROLL
         for (int w = 0; w < WORDS; ++w) {
             const u64 r = streams[w]->next(counter);
             UNROLL
-            for (int n = 0; n < CHAINS; ++n) spins[w][n] = majority(spins[w][n], r, up[w][n].digits(digit));
-            if (k >= Thresholds<MONOTONE>::LOG2_ESCAPES) any[w] |= r;
+            for (int n = 0; n < CHAINS; ++n) spins[w][n] = majority(spins[w][n], r, up[w][n].select(bit));
+            if (k >= Thresholds<MONOTONE>::LOG2_ESCAPES) decided[w] |= r;
         }
     }
     u32 escaped[2 * WORDS], all = 0;  // in half words
     UNROLL
     for (int w = 0; w < WORDS; ++w) {
-        escaped[2 * w] = (u32)(~any[w] & used);
-        escaped[2 * w + 1] = (u32)((~any[w] & used) >> 32);
+        escaped[2 * w] = (u32)(~decided[w] & used);
+        escaped[2 * w + 1] = (u32)((~decided[w] & used) >> 32);
         all |= escaped[2 * w] | escaped[2 * w + 1];
     }
-    const u64 site_0 = hash_key + GOLDEN * ((word << 6) + 1);
+    const u64 site_0 = hash_key + GOLDEN * ((word << 6) + 1);  // derive(hash_key, site) is mix(GOLDEN * site more)
     while (all) {  // one site of one of the words at a time: the lanes of a warp have few, and wait for each other
         int half = 2 * WORDS - 1;
         u32 from = escaped[half];
@@ -143,14 +144,14 @@ DEVICE void heat_bath(Sfc64* const (&streams)[WORDS], u64 counter, const Thresho
                 half = h;
             }
         const u32 site = from & (0 - from);
-        const Digit digit = t.digit_of_hash(mix(site_0 + GOLDEN * (u32)(32 * half + place_of(site))));
+        const CodeBit bit = t.below_hashes(mix(site_0 + GOLDEN * (u32)(32 * half + place_of(site))));
         all = 0;
         UNROLL
         for (int w = 0; w < WORDS; ++w) {
             const u32 low = half == 2 * w ? site : 0, high = half == 2 * w + 1 ? site : 0;
             all |= (escaped[2 * w] ^= low) | (escaped[2 * w + 1] ^= high);
             UNROLL
-            for (int n = 0; n < CHAINS; ++n) spins[w][n] |= ((u64)high << 32 | low) & up[w][n].digits(digit);
+            for (int n = 0; n < CHAINS; ++n) spins[w][n] |= ((u64)high << 32 | low) & up[w][n].select(bit);
         }
     }
 }
@@ -197,9 +198,10 @@ struct Warp128 {
         step = 0;
     }
 
+    // Of the first DRIVEN lattices.
     template <int PLANE, int DRIVEN>
     DEVICE_MEMBER void update(const Thresholds<MONOTONE>& t) {
-        constexpr int ODD = PLANE & 1, COLOUR = PLANE >> 1, SAME = 2 * (1 - COLOUR) + ODD, OTHER = SAME ^ 1;
+        constexpr int ODD = PLANE & 1, COLOUR = PLANE >> 1, SAME = PLANE ^ 2, OTHER = PLANE ^ 3;
         constexpr int WORDS = 2 / DRIVEN;  // at once; two words of two lattices would not fit into registers
         FOR_LANES(i, lane) {
             UNROLL
@@ -234,7 +236,6 @@ struct Warp128 {
         ++step;
     }
 
-    // Of the first DRIVEN lattices.
     template <int DRIVEN = CHAINS>
     DEVICE_MEMBER void sweep(const Thresholds<MONOTONE>& t) {
         update<0, DRIVEN>(t);
@@ -270,7 +271,7 @@ template <int CHAINS, bool MONOTONE>
 DEVICE void sweep_block(u64* const* lattices, Sfc64* streams, const Thresholds<MONOTONE>& t, u64 hash_key, u64 step,
                         const Shape& s) {
     for (int plane = 0; plane < 4; ++plane, ++step) {
-        const int odd = plane & 1, colour = plane >> 1, same = 2 * (1 - colour) + odd, other = same ^ 1;
+        const int odd = plane & 1, colour = plane >> 1, same = plane ^ 2, other = plane ^ 3;
         FOR_THREADS(w, s.words) {
             const i64 far = odd ? (w + s.row) % s.words : (w + s.words - s.row) % s.words;
             UpNeighbours up[1][CHAINS];

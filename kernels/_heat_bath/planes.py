@@ -1,27 +1,29 @@
 """Packed lattices as the heat bath works on them.
 
 The planes of one or more lattices are the rows of an array uint64 [4 lattices, words], as `new_planes` makes it: the
-word rows of the sites, padded to whole groups of vectors, between two periodic rows.
+word rows of the sites between two periodic ones, with room for `num_words` words of sites.
 """
 
 import numba
 import numpy as np
 
-from .draw import GROUP
-
 _u64 = np.uint64
 
 
-@numba.njit(cache=True)
-def whole_groups(num_words):
-    """The least multiple of GROUP that is not below `num_words`."""
-    return (num_words + GROUP - 1) // GROUP * GROUP
+@numba.njit(cache=True, inline="always")
+def words_per_row(size):
+    return (size + 127) // 128
+
+
+@numba.njit(cache=True, inline="always")
+def used_bits(size):
+    """Mask of the sites in the last word of a row."""
+    return ~_u64(0) >> _u64(-(size // 2) & 63)
 
 
 @numba.njit(cache=True)
-def new_planes(num_lattices, size):
-    row = (size + 127) // 128
-    return np.empty((4 * num_lattices, row + whole_groups(size // 2 * row) + row), np.uint64)
+def new_planes(num_lattices, row, num_words):
+    return np.empty((4 * num_lattices, row + num_words + row), np.uint64)
 
 
 @numba.njit(cache=True)
@@ -47,16 +49,7 @@ def store(planes, words):
 
 @numba.njit(cache=True, inline="always")
 def wrap(planes, plane, row, num_words):
+    """Copy the last word row before the first, and the first after the last."""
     for w in range(row):
         planes[plane, w] = planes[plane, num_words + w]
         planes[plane, row + num_words + w] = planes[plane, row + w]
-
-
-@numba.njit(cache=True)
-def new_edges(num_words, row):
-    """Masks uint64 [2, num_words]: all ones at the first word of each row, and at the last."""
-    edges = np.zeros((2, num_words), np.uint64)
-    for end in range(2):
-        for m in range(end * (row - 1), num_words, row):
-            edges[end, m] = ~_u64(0)
-    return edges

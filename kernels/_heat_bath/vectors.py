@@ -35,7 +35,7 @@ def pointer(builder, address, kind: ir.Type = VECTOR):
 
 
 def advance(builder, address, offset):
-    return builder.add(address, offset if isinstance(offset, ir.Value) else ir.Constant(I64, offset))
+    return builder.add(address, ir.Constant(I64, offset))
 
 
 def load(builder, address):

@@ -3,15 +3,13 @@
 import numba
 import numpy as np
 
-from .._heat_bath import HASH_CHILD
-from .._heat_bath.cpu import new_bath, set_thresholds, sweep
-from .._heat_bath.planes import store
+from .._heat_bath.cpu import new_bath, set_thresholds, start, sweep
+from .._heat_bath.planes import store, used_bits
 from .._random import ISING_CFTP
-from .._random.cpu import derive, seed_streams
+from .._random.cpu import derive
 from .._threads import numbers, share
 from . import rung_start
 
-_HASH_CHILD = np.uint64(HASH_CHILD)
 _rung_start = numba.njit(cache=True)(rung_start)
 
 
@@ -29,46 +27,42 @@ def _sample_all(tickets, words, rungs, thresholds, sample_ids, root, size):
     for i in numbers(tickets):
         num_bits = set_thresholds(bath, thresholds[i], True)
         key = derive(root, sample_ids[i])
-        while not _meet(bath, num_bits, key, rungs[i], size):
+        while not _meet(bath, num_bits, key, rungs[i]):
             rungs[i] += 2
         store(bath.planes, words[i])
 
 
 @numba.njit(cache=True)
-def _meet(bath, num_bits, key, first_rung, size):
-    """Run the top and the bottom chain from rung `first_rung` to time 0; whether they met, and then in the sample."""
-    row = (size + 127) // 128
+def _meet(bath, num_bits, key, first_rung):
+    """Run two chains from rung `first_rung` to time 0; whether they met, and then the first lattice is the sample."""
     top, bottom = bath.planes[:4], bath.planes[4:]
-    _fill(top, row, size, ~np.uint64(0))
-    _fill(bottom, row, size, np.uint64(0))
+    _fill(top, bath, ~np.uint64(0))
+    _fill(bottom, bath, np.uint64(0))
     num_chains = 2
     for rung in range(first_rung, -1, -1):
-        run_key = derive(key, np.uint64(rung))
-        hash_key = derive(run_key, _HASH_CHILD)
-        seed_streams(run_key, bath.streams)
+        hash_key = start(bath, derive(key, np.uint64(rung)))
         for time in range(_rung_start(rung) - _rung_start(rung - 1)):
-            sweep(bath, num_bits, hash_key, time, size, num_chains)
-            if num_chains == 2 and _equal(top, bottom, row, size):
+            sweep(bath, num_bits, hash_key, time, num_chains)
+            if num_chains == 2 and _equal(top, bottom, bath):
                 num_chains = 1
     return num_chains == 1
 
 
 @numba.njit(cache=True)
-def _fill(lattice, row, size, word):
+def _fill(lattice, bath, word):
     """Set every spin from `word`, which is all ones or all zeros; unused bits stay 0."""
-    last = ~np.uint64(0) >> np.uint64(64 * row - size // 2)
     for plane in range(4):
         for w in range(lattice.shape[1]):  # an assignment to a slice would take 3 s to compile
             lattice[plane, w] = word
-        if ~last:
-            for w in range(row - 1, lattice.shape[1], row):
-                lattice[plane, w] &= last
+        if bath.size % 128:  # the last word of a row has unused bits
+            for w in range(bath.row - 1, lattice.shape[1], bath.row):
+                lattice[plane, w] &= used_bits(bath.size)
 
 
 @numba.njit(cache=True)
-def _equal(top, bottom, row, size):
+def _equal(top, bottom, bath):
     for plane in range(4):
-        for w in range(row, row + size // 2 * row):
-            if top[plane, w] != bottom[plane, w]:  # among the first words, until the chains are about to meet
+        for w in range(bath.row, bath.row + bath.size // 2 * bath.row):
+            if top[plane, w] != bottom[plane, w]:  # within the first words, until the chains have nearly met
                 return False
     return True

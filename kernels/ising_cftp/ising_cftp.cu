@@ -9,10 +9,10 @@ constexpr int WARPS_PER_BLOCK = 4;  // of gpu.py
 KERNEL_OF(32 * WARPS_PER_BLOCK, 4)
 void ising_cftp_128(u64* words, i64* rungs, const u64* thresholds, const u64* sample_ids, u64 root, i64 num,
                     u64* tickets) {
-    SHARED Digit tables[WARPS_PER_BLOCK][MOST_BITS];
+    SHARED CodeBit tables[WARPS_PER_BLOCK][MOST_BITS];
     for (i64 n = take_ticket(tickets); n < num; n = take_ticket(tickets)) {
         const Thresholds<true> t(thresholds + 5 * n, tables[warp_of_block()]);
-        write_digits_by_warp(t);
+        write_code_bits_by_warp(t);
         const u64 key = derive(root, sample_ids[n]);
         Warp128<2, true> warp;
         i64 first = rungs[n];
@@ -42,13 +42,13 @@ void ising_cftp_128(u64* words, i64* rungs, const u64* thresholds, const u64* sa
 // `scratch` has room for seven words for each word of a plane and each lattice: the bottom chain and the streams.
 KERNEL void ising_cftp_any(u64* words, i64* rungs, const u64* thresholds, const u64* sample_ids, u64 root, i64 num,
                            i64 size, u64* scratch) {
-    SHARED Digit table[MOST_BITS];
+    SHARED CodeBit table[MOST_BITS];
     const Shape shape(size);
     FOR_BLOCKS(n, num) {
         u64* lattices[2] = {words + n * 4 * shape.words, scratch + n * 7 * shape.words};
         Sfc64* streams = (Sfc64*)(lattices[1] + 4 * shape.words);
         const Thresholds<true> t(thresholds + 5 * n, table);
-        write_digits_by_block(t);
+        write_code_bits_by_block(t);
         const u64 key = derive(root, sample_ids[n]);
         i64 first = rungs[n];
         for (bool met = false; !met; first += met ? 0 : 2) {
@@ -57,19 +57,19 @@ KERNEL void ising_cftp_any(u64* words, i64* rungs, const u64* thresholds, const 
                 lattices[1][w] = 0;
             }
             for (i64 rung = first; rung >= 0; --rung) {
-                const u64 run_key = derive(key, rung);
+                const u64 run_key = derive(key, rung), hash_key = derive(run_key, HASH_CHILD);
+                const i64 num_sweeps = rung_start(rung) - rung_start(rung - 1);
                 FOR_THREADS(w, shape.words) streams[w] = stream_of(run_key, w);
                 barrier();
-                for (i64 time = rung_start(rung - 1); time < rung_start(rung); ++time) {
-                    const u64 hash_key = derive(run_key, HASH_CHILD), step = 4 * (time - rung_start(rung - 1));
+                for (i64 time = 0; time < num_sweeps; ++time) {
                     if (met) {
-                        sweep_block<1>(lattices, streams, t, hash_key, step, shape);
-                        continue;
+                        sweep_block<1>(lattices, streams, t, hash_key, 4 * time, shape);
+                    } else {
+                        sweep_block<2>(lattices, streams, t, hash_key, 4 * time, shape);
+                        bool differs = false;
+                        FOR_THREADS(w, 4 * shape.words) differs |= lattices[0][w] != lattices[1][w];
+                        met = !any_thread(differs);
                     }
-                    sweep_block<2>(lattices, streams, t, hash_key, step, shape);
-                    bool differs = false;
-                    FOR_THREADS(w, 4 * shape.words) differs |= lattices[0][w] != lattices[1][w];
-                    met = !any_thread(differs);
                 }
             }
         }

@@ -3,14 +3,11 @@
 import numba
 import numpy as np
 
-from .._heat_bath import HASH_CHILD
-from .._heat_bath.cpu import new_bath, set_thresholds, sweep
+from .._heat_bath.cpu import new_bath, set_thresholds, start, sweep
 from .._heat_bath.planes import load, store
 from .._random import ISING_SWEEP
-from .._random.cpu import derive, seed_streams
+from .._random.cpu import derive
 from .._threads import numbers, share
-
-_HASH_CHILD = np.uint64(HASH_CHILD)
 
 
 def ising_sweep(words, thresholds, num_sweeps, sample_ids, seed, size) -> None:
@@ -23,10 +20,8 @@ def _sweep_all(tickets, words, thresholds, num_sweeps, sample_ids, root, size):
     bath = new_bath(1, size)
     for i in numbers(tickets):
         num_bits = set_thresholds(bath, thresholds[i], False)
-        key = derive(root, sample_ids[i])
-        hash_key = derive(key, _HASH_CHILD)
-        seed_streams(key, bath.streams)
+        hash_key = start(bath, derive(root, sample_ids[i]))
         load(words[i], bath.planes)
         for time in range(num_sweeps[i]):
-            sweep(bath, num_bits, hash_key, time, size, 1)
+            sweep(bath, num_bits, hash_key, time, 1)
         store(bath.planes, words[i])

@@ -1,12 +1,13 @@
 """The hot loop of the heat bath: count neighbours, draw random words, and compare them with thresholds bit by bit.
 
-A site with n up neighbours becomes up where u < A_n, u being the number whose bit k is the complement of its bit of
+A site with j up neighbours becomes up where u < A_j, u being the number whose bit k is the complement of its bit of
 random word k. Least significant word first, word r makes
-    f <- majority(f, r, bit k of A_n),    decided <- decided | r.
-Bit k of A_0 .. A_4 is the same for every site of a lattice, so that each of the 32 things it can be is a function of
-its own, which makes the bit of A_n out of the digits of n and ends by jumping to the function of the next word:
-threaded code. The processor predicts these jumps, because they repeat every B words, and what is left is eight
-operations for a word of sfc64 and three to compare it (AVX-512; six without operations of three inputs), in registers.
+    f <- majority(f, r, bit k of A_j),
+and decided <- decided | r from word log2 E on. Bit k of A_0 .. A_4 is the same for every site of a lattice. Each of
+their 32 values has a function of its own, which selects a site's bit by its j and ends by jumping to the function of
+the next word; another 32 also update `decided`: threaded code. The processor predicts these jumps, because they repeat
+every B words, and what is left, in registers, is eight operations for a word of sfc64 and three to compare it (with
+AVX-512; without, ten and five to ten).
 
 A lattice has a program, one step a word and one to store: LANES copies of the counter of sfc64, which is the same for
 all streams, so that it can be added from memory; then the addresses of its case for one lattice and for two.
@@ -43,7 +44,9 @@ from .vectors import (
 
 DECIDES = 1 << 5
 STORE = 1 << 6  # the case after the last word
-BEGIN = STORE + 1  # the cases before the first word: of rows of one word and of several, to the left and to the right
+BEGIN = (
+    STORE + 1
+)  # + 2 (rows have several words) + (the neighbour beside is to the right): the case before the first word
 _NUM_CASES = BEGIN + 4
 MOST_LATTICES = 2
 STRANDS = {1: 2 if LANES == 8 else 1, 2: 1}  # vectors of words at once, by the number of lattices: as registers allow
@@ -52,17 +55,25 @@ STEP_WORDS = 2 * LANES  # of a program: the counters, the addresses, room
 MOST_STEPS = 64 + 1
 _u64 = np.uint64
 
-# A job has what a plane is drawn with: addresses; bytes from streams a to b and to c, and from a word at one end of its
-# row to that at the other; the last bit of a row. Then, for each lattice, its plane and those of the neighbours. Then
-# where to begin, for one lattice and for two.
-_PROGRAM, _STREAMS, _PITCH, _ESCAPES, _FLAGS, _EDGES, _ROUND, _TOP, _LATTICES = range(9)
+# Fields of a job, which has what a plane is drawn with.
+(
+    _PROGRAM,  # address
+    _STREAMS,  # address
+    _PITCH,  # bytes from a of a stream to b, and to c
+    _ESCAPES,  # address
+    _FLAGS,  # address
+    _EDGES,  # address
+    _ROUND,  # bytes from a word at one end of a row to that at the other
+    _TOP,  # last used bit of a row's last word
+    _LATTICES,  # addresses for each lattice: the plane, that with the same rows, the rows above and below in the third
+) = range(9)
 _OWN, _SAME, _ABOVE, _BELOW = range(4)
-_BEGIN = _LATTICES + 4 * MOST_LATTICES
+_BEGIN = _LATTICES + 4 * MOST_LATTICES  # addresses of the case to begin with, for one lattice and for two
 JOB_WORDS = _BEGIN + MOST_LATTICES
 
 _ARCHITECTURE = llvmlite.binding.get_process_triple().partition("-")[0]
 if _ARCHITECTURE in ("x86_64", "amd64"):
-    # regcall passes sixteen vectors in registers, and preserves those registers that carry no argument
+    # regcall passes sixteen vectors in registers, and preserves those that carry no argument: every case takes sixteen.
     _CONVENTION, _NUM_ARGUMENTS = "x86_regcallcc", 16
 elif _ARCHITECTURE in ("aarch64", "arm64"):
     _CONVENTION, _NUM_ARGUMENTS = "", 4 + 4 * MOST_LATTICES
@@ -76,7 +87,7 @@ class _Frame(NamedTuple):
     step: Any  # address in the program
     job: Any  # address
     word: Any  # bytes before the words at hand, in the lattice
-    of_band: Any  # in the band, which is what escapes, flags and edges are of
+    in_band: Any  # bytes before them in the band, where escapes, flags and edges begin
     stop: Any  # bytes of the band
 
     def field(self, builder, number):
@@ -88,7 +99,7 @@ class _Frame(NamedTuple):
         pitch = self.field(builder, _PITCH)
         return at, builder.add(at, pitch), builder.add(builder.add(at, pitch), pitch)
 
-    def lattice(self, builder, lattice, number, strand):
+    def plane(self, builder, lattice, number, strand):
         at = builder.add(self.field(builder, _LATTICES + 4 * lattice + number), self.word)
         return advance(builder, at, BYTES * strand)
 
@@ -120,7 +131,7 @@ def _beside(builder, case, frame, at, x, strand):
         return builder.or_(within, down(x, top))
     next_word = down(load(builder, advance(builder, at, 8 if right else -8)), constant(63))
     other_end = down(load(builder, builder.add(at, frame.field(builder, _ROUND))), top)
-    edges = load(builder, advance(builder, builder.add(frame.field(builder, _EDGES), frame.of_band), BYTES * strand))
+    edges = load(builder, advance(builder, builder.add(frame.field(builder, _EDGES), frame.in_band), BYTES * strand))
     carried = builder.xor(next_word, builder.and_(builder.xor(next_word, other_end), edges))
     return builder.or_(within, carried)
 
@@ -131,7 +142,7 @@ def _emit_begin(builder, case, frame, lattices):
     for strand in range(STRANDS[lattices]):
         vectors += [*(load(builder, address) for address in frame.streams(builder, strand)), constant(0)]
         for lattice in range(lattices):
-            same, above, below = (frame.lattice(builder, lattice, k, strand) for k in (_SAME, _ABOVE, _BELOW))
+            same, above, below = (frame.plane(builder, lattice, k, strand) for k in (_SAME, _ABOVE, _BELOW))
             a, b, c = (load(builder, at) for at in (same, above, below))
             d = _beside(builder, case, frame, same, a, strand)
             odd, two = builder.xor(builder.xor(a, b), c), majority(builder, a, b, c)
@@ -141,22 +152,22 @@ def _emit_begin(builder, case, frame, lattices):
 
 
 def _strands(lattices, vectors):
-    """Of each vector of words: a, b, c, decided, then for each lattice the digits of n and f."""
+    """Of each vector of words: a, b, c, decided, then for each lattice the binary digits of j, and f."""
     length = 4 + 4 * lattices
     return [vectors[k : k + length] for k in range(0, STRANDS[lattices] * length, length)]
 
 
 def _bit(builder, case, ones, twos, fours):
-    """The bit of A_n that the case says, where `ones`, `twos` and `fours` are the digits of n."""
-    of = [case >> n & 1 for n in range(5)]
+    """The bit of A_j that the case says, where `ones`, `twos` and `fours` are the binary digits of j."""
+    bits = [case >> j & 1 for j in range(5)]
     if LANES == 8:
-        return looked_up(builder, [of[n] if n < 5 else 0 for n in (0, 4, 2, 6, 1, 5, 3, 7)], ones, twos, fours)
-    bit = constant(-of[0])  # a polynomial over two elements
+        return looked_up(builder, [*bits, 0, 0, 0], fours, twos, ones)
+    bit = constant(-bits[0])  # their polynomial over GF(2)
     for odd, term in (
-        (of[0] ^ of[1], ones),
-        (of[0] ^ of[2], twos),
-        (of[0] ^ of[1] ^ of[2] ^ of[3], builder.and_(ones, twos)),
-        (of[0] ^ of[4], fours),
+        (bits[0] ^ bits[1], ones),
+        (bits[0] ^ bits[2], twos),
+        (bits[0] ^ bits[1] ^ bits[2] ^ bits[3], builder.and_(ones, twos)),
+        (bits[0] ^ bits[4], fours),
     ):
         bit = builder.xor(bit, term) if odd else bit
     return bit
@@ -180,33 +191,33 @@ def _emit_word(builder, case, frame, lattices, vectors):
 
 
 def _emit_store(builder, frame, lattices, vectors):
-    escapes_at = builder.add(frame.field(builder, _ESCAPES), frame.of_band)
-    flags_at = builder.add(frame.field(builder, _FLAGS), builder.udiv(frame.of_band, ir.Constant(I64, BYTES)))
+    escapes_at = builder.add(frame.field(builder, _ESCAPES), frame.in_band)
+    flags_at = builder.add(frame.field(builder, _FLAGS), builder.udiv(frame.in_band, ir.Constant(I64, BYTES)))
     for strand, (a, b, c, decided, *counted) in enumerate(_strands(lattices, vectors)):
         for vector, address in zip((a, b, c), frame.streams(builder, strand), strict=True):
             store(builder, vector, address)
         for lattice, f in enumerate(counted[3::4]):
-            store(builder, f, frame.lattice(builder, lattice, _OWN, strand))
+            store(builder, f, frame.plane(builder, lattice, _OWN, strand))
         escapes = builder.not_(decided)
         store(builder, escapes, advance(builder, escapes_at, BYTES * strand))
         flags = builder.bitcast(builder.icmp_signed("!=", escapes, constant(0)), ir.IntType(LANES))
         flags = builder.zext(flags, I8) if LANES < 8 else flags
         builder.store(flags, pointer(builder, advance(builder, flags_at, strand), I8))
     done = BYTES * STRANDS[lattices]
-    following = frame._replace(word=advance(builder, frame.word, done), of_band=advance(builder, frame.of_band, done))
-    with builder.if_then(builder.icmp_signed(">=", following.of_band, frame.stop)):
+    following = frame._replace(word=advance(builder, frame.word, done), in_band=advance(builder, frame.in_band, done))
+    with builder.if_then(builder.icmp_signed(">=", following.in_band, frame.stop)):
         builder.ret_void()
     _jump_to_begin(builder, following, lattices)
 
 
 def _cases(module):
     """The functions of all cases, of one lattice and of two, emitted once into `module`, as a table."""
-    name = "hessfast_draw_cases"
+    name = "hessfast_update_cases"
     if name not in module.globals:
         cases = []
         for lattices in range(1, MOST_LATTICES + 1):
             for case in range(_NUM_CASES):
-                function = ir.Function(module, _CASE, f"hessfast_draw_{lattices}_{case}")
+                function = ir.Function(module, _CASE, f"hessfast_update_{lattices}_{case}")
                 function.linkage, function.calling_convention = "internal", _CONVENTION
                 builder = ir.IRBuilder(function.append_basic_block())
                 scalars = len(_Frame._fields)
@@ -248,21 +259,6 @@ def _run(typing_context, job, word, stop, lattices):
     return types.void(*[types.int64] * 4), codegen
 
 
-@numba.njit(cache=True)  # numba's own inliner would drop the last write, which it takes for dead
-def assemble(codes, num_bits, log2_escapes, row, program, jobs):
-    """Write the cases of the five codes A_j into `program`, uint64 [MOST_STEPS, STEP_WORDS], the first into `jobs`."""
-    for lattices in range(1, MOST_LATTICES + 1):
-        for k in range(num_bits):
-            case = DECIDES if k >= log2_escapes else 0
-            for j in range(5):
-                case |= np.int64(codes[j] >> _u64(k) & _u64(1)) << j
-            program[k, LANES + lattices - 1] = _address(lattices, case)  # pyright: ignore[reportCallIssue]
-        program[num_bits, LANES + lattices - 1] = _address(lattices, STORE)  # pyright: ignore[reportCallIssue]
-        for plane in range(4):
-            case = BEGIN + 2 * (row > 1) + right_beside(plane)
-            jobs[plane, _BEGIN + lattices - 1] = _address(lattices, case)  # pyright: ignore[reportCallIssue]
-
-
 @numba.njit(cache=True, inline="always")
 def right_beside(plane):
     """Whether the other neighbour in the row is a column to the right, as for planes Bo and We, or to the left."""
@@ -270,33 +266,48 @@ def right_beside(plane):
 
 
 @numba.njit(cache=True)
-def write_jobs(jobs, program, streams, escapes, flags, edges, planes, size):  # pyright: ignore
-    """Fill `jobs`, int64 [4, JOB_WORDS], for each plane; the other arrays are those of `Bath`, and must not move."""
-    row, pitch = (size + 127) // 128, 8 * planes.shape[1]
+def write_jobs(bath):  # pyright: ignore[reportRedeclaration]
+    """Fill `bath.jobs` but for the cases to begin with."""
+    streams, escapes, flags, edges, planes = bath.streams, bath.escapes, bath.flags, bath.edges, bath.planes
+    row, pitch = bath.row, 8 * planes.shape[1]
     for plane in range(4):
-        odd, right, job = plane & 1, right_beside(plane), jobs[plane]
-        job[_PROGRAM], job[_STREAMS] = address_of(program), address_of(streams)  # pyright: ignore[reportCallIssue]
+        odd, right, job = plane & 1, right_beside(plane), bath.jobs[plane]
+        job[_PROGRAM], job[_STREAMS] = address_of(bath.program), address_of(streams)  # pyright: ignore[reportCallIssue]
         job[_PITCH] = 8 * streams.shape[1]
         job[_ESCAPES] = address_of(escapes) + 8 * odd * escapes.shape[1]  # pyright: ignore[reportCallIssue]
         job[_FLAGS] = address_of(flags) + 8 * odd * flags.shape[1]  # pyright: ignore[reportCallIssue]
         job[_EDGES] = address_of(edges) + 8 * right * edges.shape[1]  # pyright: ignore[reportCallIssue]
-        job[_ROUND], job[_TOP] = 8 * (row - 1) * (1 - 2 * right), (size // 2 - 1) & 63
-        same = 2 * (1 - (plane >> 1)) + odd
+        job[_ROUND], job[_TOP] = 8 * (row - 1) * (1 - 2 * right), (bath.size // 2 - 1) & 63
         for lattice in range(len(planes) // 4):
             first, k = address_of(planes) + 4 * lattice * pitch, _LATTICES + 4 * lattice  # pyright: ignore[reportCallIssue]
             job[k + _OWN] = first + plane * pitch + 8 * row
-            job[k + _SAME] = first + same * pitch + 8 * row
-            # Rows m - 1 and m of the opposite row plane for even rows, m and m + 1 for odd rows.
-            job[k + _ABOVE] = first + (same ^ 1) * pitch + 8 * row * odd
+            job[k + _SAME] = first + (plane ^ 2) * pitch + 8 * row
+            job[k + _ABOVE] = first + (plane ^ 3) * pitch + 8 * row * odd
             job[k + _BELOW] = job[k + _ABOVE] + 8 * row
 
 
-@numba.njit(cache=True, inline="always")
-def draw(bath, plane, start, stop, counter, num_bits, num_lattices):
-    """Update words start .. stop of one plane of the first lattices, and those up to a whole group; `start` is at one.
+@numba.njit(cache=True)  # numba's own inliner would drop the last write, which it takes for dead
+def assemble(bath, codes, num_bits, log2_escapes):
+    """Write the cases of the five codes A_j into `bath.program`, and those to begin with into `bath.jobs`."""
+    for lattices in range(1, MOST_LATTICES + 1):
+        for k in range(num_bits):
+            case = DECIDES if k >= log2_escapes else 0
+            for j in range(5):
+                case |= np.int64(codes[j] >> _u64(k) & _u64(1)) << j
+            bath.program[k, LANES + lattices - 1] = _address(lattices, case)  # pyright: ignore[reportCallIssue]
+        bath.program[num_bits, LANES + lattices - 1] = _address(lattices, STORE)  # pyright: ignore[reportCallIssue]
+        for plane in range(4):
+            case = BEGIN + 2 * (bath.row > 1) + right_beside(plane)
+            bath.jobs[plane, _BEGIN + lattices - 1] = _address(lattices, case)  # pyright: ignore[reportCallIssue]
 
-    Advances their streams by `num_bits` words. Escaped sites, which `escapes` gets from the first word on, become down.
-    Byte v of `flags` has bit i set where word LANES v + i has an escaped site.
+
+@numba.njit(cache=True, inline="always")
+def update(bath, plane, start, stop, counter, num_bits, num_lattices):
+    """Update words start .. stop - 1 of a plane of the first lattices; advance their streams by `num_bits` words.
+
+    `start` is a multiple of GROUP; words from `stop` to the next one are overwritten, too. Escaped sites become down,
+    unused bits anything. `escapes` and `flags` count words from `start`: byte v of `flags` has bit i set where word
+    LANES v + i has an escaped site.
     """
     program, jobs = bath.program, bath.jobs
     for k in range(num_bits):
@@ -306,17 +317,16 @@ def draw(bath, plane, start, stop, counter, num_bits, num_lattices):
     _run(job, 8 * start, 8 * (stop - start), num_lattices)  # pyright: ignore[reportCallIssue]
 
 
-def _draw_numpy(bath, plane, start, stop, counter, num_bits, num_lattices):
-    """`draw` without LLVM, for NUMBA_DISABLE_JIT=1."""
-    odd, same, row = plane & 1, 2 * (1 - (plane >> 1)) + (plane & 1), bath.row
-    top = _u64((bath.size // 2 - 1) & 63)
+def _update_numpy(bath, plane, start, stop, counter, num_bits, num_lattices):
+    """`update` without LLVM, for NUMBA_DISABLE_JIT=1."""
+    odd, row, top = plane & 1, bath.row, _u64((bath.size // 2 - 1) & 63)
     num = (stop - start + GROUP - 1) // GROUP * GROUP
     streams, first = bath.streams[:, start : start + num], row + start
-    exactly = []  # sites with n up neighbours
-    for lattice in range(num_lattices):
-        other = bath.planes[4 * lattice + (same ^ 1), odd * row + start :]
-        a, b, c = bath.planes[4 * lattice + same, first : first + num], other[:num], other[row : row + num]
-        x = np.resize(bath.planes[4 * lattice + same, row + start : row + stop], (num // row + 1, row))
+    exactly = []  # sites with j up neighbours
+    for planes in bath.planes.reshape(-1, 4, bath.planes.shape[1])[:num_lattices]:
+        third = planes[plane ^ 3, odd * row + start :]
+        a, b, c = planes[plane ^ 2, first : first + num], third[:num], third[row : row + num]
+        x = np.resize(planes[plane ^ 2, row + start : row + stop], (num // row + 1, row))
         if right_beside(plane):
             d = x >> _u64(1) | np.concatenate([x[:, 1:] << _u64(63), x[:, :1] << top], axis=1)
         else:
@@ -330,22 +340,22 @@ def _draw_numpy(bath, plane, start, stop, counter, num_bits, num_lattices):
         word = a + b + _u64(counter + k)
         streams[:] = b ^ (b >> _u64(11)), c + (c << _u64(3)), ((c << _u64(24)) | (c >> _u64(40))) + word
         case = int(bath.program[k, LANES])
-        for f, of in zip(spins, exactly, strict=True):
-            bit = np.bitwise_or.reduce([of[n] * (case >> n & 1) for n in range(5)])
+        for f, sites in zip(spins, exactly, strict=True):
+            bit = np.bitwise_or.reduce([sites[j] * (case >> j & 1) for j in range(5)])
             f[:] = f & word | f & bit | word & bit
         if case & DECIDES:
             decided |= word
-    bath.planes[plane : plane + 4 * num_lattices : 4, first : first + num] = spins
+    bath.planes[plane : 4 * num_lattices : 4, first : first + num] = spins
     bath.escapes[odd, :num] = ~decided
     for v, words in enumerate(bath.escapes[odd, :num].reshape(-1, LANES)):
         bath.flags[odd].view(np.uint8)[v] = sum((word != 0) << i for i, word in enumerate(words))
 
 
 if numba.config.DISABLE_JIT:  # pyright: ignore
-    draw = _draw_numpy  # pyright: ignore[reportAssignmentType]
+    update = _update_numpy  # pyright: ignore[reportAssignmentType]
 
     def _address(lattices, case):
         return case
 
-    def write_jobs(*arguments):
+    def write_jobs(bath):
         pass
