@@ -15,10 +15,14 @@ TWELVE_BITS = [875116714355000125, 1304680498834922132, 1410182734995233200, 391
 FOURTEEN_BITS = [
     7617720127321333298, 9486421086643080298, 10238004715650478908, 14809075122022833013, 15132338813294849853,
 ]  # fmt: skip
-# Certain and impossible flips, saturated and equal thresholds; maps that are monotone only with 12 and with 14 bits.
+MOST_BITS = [(j + 1) * (2**61 - 1) for j in range(5)]
+# Certain and impossible flips, saturated and equal thresholds; maps that are monotone only with 12, 14 and 62 bits.
 EDGES = np.array(
-    [[0] * 5, [2**64 - 1] * 5, TWELVE_BITS, FOURTEEN_BITS, [2**62, 2**62, 2**63, 2**63, 2**63 + 2**62]], np.uint64
-)
+    [
+        [0] * 5, [2**64 - 1] * 5, TWELVE_BITS, FOURTEEN_BITS, MOST_BITS, [2**62, 2**62, 2**63, 2**63, 2**63 + 2**62],
+    ],
+    np.uint64,
+)  # fmt: skip
 
 
 def problem(size, num=3, first_rung=0):
@@ -44,7 +48,7 @@ def on_host_warp(thresholds, rungs, sample_ids, seed, size):
     return words, rungs
 
 
-@pytest.mark.parametrize(("size", "num"), [(2, 3), (4, 3), (6, 3), (8, 3), (10, 3), (22, 3), (130, 1)])
+@pytest.mark.parametrize(("size", "num"), [(2, 3), (4, 3), (6, 3), (8, 3), (10, 3), (12, 3), (22, 3), (130, 1)])
 def test_numba_equals_reference(size, num):
     expected, got = reference.ising_cftp(*problem(size, num)), cpu.ising_cftp(*problem(size, num))
     np.testing.assert_array_equal(got[0], expected[0])
@@ -78,7 +82,7 @@ def test_a_longer_horizon_returns_the_same_sample(first_rung):
     assert (longer_rungs >= first_rung).all() and (rungs != longer_rungs).any()
 
 
-@pytest.mark.parametrize(("thresholds", "num_bits"), [(TWELVE_BITS, 12), (FOURTEEN_BITS, 14)])
+@pytest.mark.parametrize(("thresholds", "num_bits"), [(TWELVE_BITS, 12), (FOURTEEN_BITS, 14), (MOST_BITS, 62)])
 def test_edges_are_what_they_are_for(thresholds, num_bits):
     assert split(thresholds, monotone=True)[0] == num_bits
 

@@ -56,7 +56,7 @@ def test_planes_of_whole_pages_in_several_bands():
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("size", [2, 6, 22, 126, 128, 130, 256])
+@pytest.mark.parametrize("size", [2, 6, 22, 126, 128, 130, 256, 514])  # 514: several bands, the last a short one
 def test_cuda_equals_numba_on_the_host(size):
     expected, *rest = problem(size, num=5)
     forms = [on_host, on_host_warp] if size == 128 else [on_host]
@@ -65,6 +65,20 @@ def test_cuda_equals_numba_on_the_host(size):
     for form, got in zip(forms, results, strict=True):
         form(got, *rest)
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("size", [2, 12, 64, 126, 128, 130, 256, 258])
+@pytest.mark.parametrize("right", [False, True])
+def test_neighbours_of_escaped_sites(size, right):
+    """Few sites escape, fewer at the ends of rows: every word and bit of three rows, against columns."""
+    from hessfast.kernels._heat_bath import cpu as heat_bath
+
+    bits, row = size // 2, -(-size // 128)
+    for place in range(3 * bits):
+        line, k = divmod(place, bits)
+        following = (k + (1 if right else -1)) % bits
+        got = heat_bath._beside.py_func(line * row + k // 64, k % 64, row, bits, right)
+        assert got == (line * row + following // 64, following % 64)
 
 
 @pytest.mark.gpu
