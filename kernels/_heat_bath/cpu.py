@@ -113,9 +113,8 @@ def _sweep(bath, num_bits, hash_key, time, num_lattices, row, bits):
             for plane in range(colour, colour + 2):
                 counter = 1 + WARM_UP + (4 * time + plane) * num_bits
                 update(bath, plane, first, stop, counter, num_bits, num_lattices)
-            for plane in range(
-                colour, colour + 2
-            ):  # only now: what was written of the first can be read without waiting
+            # Only now: what was written of the first of them can be read without waiting.
+            for plane in range(colour, colour + 2):
                 first_stream = (4 * time + plane) * num_words
                 _decide_escapes(bath, plane, first, stop, hash_key, first_stream, num_lattices, row, bits)
                 _close(bath.planes, plane, first, stop, num_lattices, row, bits)
@@ -162,12 +161,12 @@ def _decide_escapes(bath, plane, start, stop, hash_key, first_stream, num_lattic
 @numba.njit(cache=True, inline="always")
 def _count_up(planes, plane, word, bit, beside, row):
     """Number of up neighbours of one site."""
-    same, third, above = plane ^ 2, plane ^ 3, row * (plane & 1) + word
+    same, other, above = plane ^ 2, plane ^ 3, row * (plane & 1) + word
     up = (
         (planes[same, row + word] >> _u64(bit) & _u64(1))
         + (planes[same, row + beside[0]] >> _u64(beside[1]) & _u64(1))
-        + (planes[third, above] >> _u64(bit) & _u64(1))
-        + (planes[third, above + row] >> _u64(bit) & _u64(1))
+        + (planes[other, above] >> _u64(bit) & _u64(1))
+        + (planes[other, above + row] >> _u64(bit) & _u64(1))
     )
     return np.int64(up)
 

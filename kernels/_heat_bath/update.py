@@ -40,13 +40,11 @@ from .vectors import (
     pointer,
     splat,
     store,
-)  # fmt: skip
+)
 
 DECIDES = 1 << 5
 STORE = 1 << 6  # the case after the last word
-BEGIN = (
-    STORE + 1
-)  # + 2 (rows have several words) + (the neighbour beside is to the right): the case before the first word
+BEGIN = STORE + 1  # the case before the first word: + 2 if rows have several words, + 1 if neighbours are to the right
 _NUM_CASES = BEGIN + 4
 MOST_LATTICES = 2
 STRANDS = {1: 2 if LANES == 8 else 1, 2: 1}  # vectors of words at once, by the number of lattices: as registers allow
@@ -65,7 +63,7 @@ _u64 = np.uint64
     _EDGES,  # address
     _ROUND,  # bytes from a word at one end of a row to that at the other
     _TOP,  # last used bit of a row's last word
-    _LATTICES,  # addresses for each lattice: the plane, that with the same rows, the rows above and below in the third
+    _LATTICES,  # addresses for each lattice: of the plane, of the neighbours' in the same rows, of those above, below
 ) = range(9)
 _OWN, _SAME, _ABOVE, _BELOW = range(4)
 _BEGIN = _LATTICES + 4 * MOST_LATTICES  # addresses of the case to begin with, for one lattice and for two
@@ -324,8 +322,8 @@ def _update_numpy(bath, plane, start, stop, counter, num_bits, num_lattices):
     streams, first = bath.streams[:, start : start + num], row + start
     exactly = []  # sites with j up neighbours
     for planes in bath.planes.reshape(-1, 4, bath.planes.shape[1])[:num_lattices]:
-        third = planes[plane ^ 3, odd * row + start :]
-        a, b, c = planes[plane ^ 2, first : first + num], third[:num], third[row : row + num]
+        other = planes[plane ^ 3, odd * row + start :]
+        a, b, c = planes[plane ^ 2, first : first + num], other[:num], other[row : row + num]
         x = np.resize(planes[plane ^ 2, row + start : row + stop], (num // row + 1, row))
         if right_beside(plane):
             d = x >> _u64(1) | np.concatenate([x[:, 1:] << _u64(63), x[:, :1] << top], axis=1)
