@@ -21,6 +21,7 @@ def stable_diffusion() -> Iterator[Row]:
 
     from hessfast.posterior import Grid
     from hessfast.slices import SlicePlan, from_pipeline, random_anchors
+    from hessfast.slices.generate import computing
 
     a = torch.randn(2, 8192, 8192, device="cuda", dtype=torch.bfloat16)
     ceiling = rate("", lambda: a[0] @ a[1], 2 * 8192**3 / 1e12, "TFLOP/s", seconds=0.5)["rate"]
@@ -33,7 +34,7 @@ def stable_diffusion() -> Iterator[Row]:
     tflops = tflop()
 
     def images(prepared):
-        with torch.no_grad():
+        with torch.no_grad(), computing(torch.device("cuda")):
             made = prepared.decode(prepared.latents(z, range(BATCH)))
         assert made.shape == (BATCH, 3, 8 * SIDE, 8 * SIDE) and bool(made.isfinite().all())
 
