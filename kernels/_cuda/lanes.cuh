@@ -26,7 +26,8 @@ typedef long long i64;
 #define DEVICE_MEMBER __device__ __forceinline__
 #define LANES 1
 #define UNROLL _Pragma("unroll")
-#define UNROLL_TWICE _Pragma("unroll 2")
+#define UNROLL_BY(number) AS_PRAGMA(unroll number)
+#define AS_PRAGMA(text) _Pragma(#text)
 #define SHARED __shared__
 #define FOR_LANES(i, lane) for (int i = 0, lane = threadIdx.x & 31; i < 1; ++i)
 #define FOR_WARPS(w, n)                                                      \
@@ -62,7 +63,7 @@ DEVICE i64 take_ticket(u64* counter) {
 #define DEVICE_MEMBER inline
 #define LANES 32
 #define UNROLL
-#define UNROLL_TWICE
+#define UNROLL_BY(number)
 #define SHARED
 #define FOR_LANES(i, lane) for (int i = 0, lane = 0; lane < 32; lane = ++i)
 #define FOR_WARPS(w, n) for (i64 w = 0; w < (n); ++w)

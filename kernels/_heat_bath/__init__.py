@@ -13,7 +13,7 @@ neighbours. A site becomes up with probability P_j / 2^64 exactly (P_j above 2^6
 chains of a coupling from the past share it. Per site:
     1. B random bits, least significant first, make u. If u < 2^B - E: f_j = [u < A_j].
     2. Otherwise (E of the 2^B values of u escape, whatever the spins are) a 64-bit hash V decides: f_j = [V < D_j].
-Kernels count the up neighbours first and then find f_j for the site's own j alone.
+Most kernels count the up neighbours first and then find f_j for the site's own j alone.
 `split` finds E, B, A_j and D_j with P_j = A_j 2^(64 - B) + D_j E / 2^B, so that the law is exact. For single chains
 E = 1 and B = 10: A_j and D_j are the high and the low bits of P_j. A coupling needs f_0 <= f_1 <= ... <= f_4, hence A_j
 and D_j both non-decreasing; E = 4 and the first B >= 12 that admits this (12 but for 1 in 120 of uniform (T, H) in

@@ -6,19 +6,25 @@ constexpr u64 HASH_CHILD = 1ull << 63;
 
 constexpr int MOST_BITS = 64;
 
-// One bit of A_0 .. A_4, so written that the bit of each site's own A_j, j being the number of its up neighbours, is a
-// sum of products with masks of its word, without carries: a multiprocessor makes products beside its logical
-// operations, and these kernels would wait for the latter.
+// One bit of A_0 .. A_4: spread over a half word each, and as steps from one to the next.
 struct alignas(16) CodeBit {
-    u32 step[4], of_none, unused[3];  // from A_j to A_{j + 1}: 0, 1 or 2^32 - 1; of A_0: 0 or all ones
+    u32 step[4];             // A_{j + 1} less A_j: 0, 1 or 2^32 - 1
+    u32 first;               // of A_0: 0 or all ones, like all below
+    u32 decides, unused[2];  // whether a site whose random bit at this place is 1 does not escape
+    u32 rest[4];             // of A_1 .. A_4
 
     DEVICE_MEMBER static CodeBit of(const bool (&bits)[5]) {
-        CodeBit code_bit;
-        for (int j = 0; j < 4; ++j) code_bit.step[j] = (u32)bits[j + 1] - (u32)bits[j];
-        code_bit.of_none = 0 - (u32)bits[0];
-        return code_bit;
+        CodeBit bit;
+        bit.first = 0 - (u32)bits[0];
+        for (int j = 0; j < 4; ++j) bit.step[j] = (u32)bits[j + 1] - (u32)bits[j];
+        for (int j = 0; j < 4; ++j) bit.rest[j] = 0 - (u32)bits[j + 1];
+        return bit;
     }
 };
+
+DEVICE u64 twice(u32 x) { return (u64)x << 32 | x; }
+DEVICE u64 select(u64 which, u64 yes, u64 no) { return (which & yes) | (~which & no); }  // one LOP3 a half word
+DEVICE u64 majority(u64 x, u64 y, u64 z) { return (x & (y | z)) | (y & z); }             // one, too
 
 // more_than[j] has the sites of a word with more than j up neighbours.
 struct UpNeighbours {
@@ -32,15 +38,23 @@ struct UpNeighbours {
         more_than[2] = (x & q) | (p & y);
         more_than[3] = x & y;
     }
-    // Of A_j for the j of each site.
-    DEVICE_MEMBER u64 select(const CodeBit& bit) const {
-        u32 low = bit.of_none, high = bit.of_none;
+    // The bit of A_j for the j of each site: a sum of products, without carries, for a multiprocessor makes products
+    // beside its logical operations, for which these kernels wait.
+    DEVICE_MEMBER u64 select_bit(const CodeBit& bit) const {
+        u32 low = bit.first, high = bit.first;
         UNROLL
         for (int j = 0; j < 4; ++j) {
             low += bit.step[j] * (u32)more_than[j];
             high += bit.step[j] * (u32)(more_than[j] >> 32);
         }
         return (u64)high << 32 | low;
+    }
+    // f_j for the j of each site.
+    DEVICE_MEMBER u64 select_map(const u64 (&f)[5]) const {
+        u64 chosen = f[0];
+        UNROLL
+        for (int j = 0; j < 4; ++j) chosen = select(more_than[j], f[j + 1], chosen);
+        return chosen;
     }
 };
 
@@ -49,6 +63,7 @@ template <bool MONOTONE>
 struct Thresholds {
     static constexpr int LOG2_ESCAPES = MONOTONE ? 2 : 0;
     static constexpr int MIN_BITS = MONOTONE ? 12 : 10;
+    static constexpr int BITS_AT_ONCE = MONOTONE ? 1 : 3;  // as measured; couplings have more code to fetch already
     int num_bits = MIN_BITS;
     u64 codes[5], hashes[5];
     CodeBit* code_bits;  // num_bits of them, least significant first, once write_code_bit was called for each
@@ -75,6 +90,7 @@ struct Thresholds {
         bool bits[5];
         for (int j = 0; j < 5; ++j) bits[j] = codes[j] >> k & 1;
         code_bits[k] = CodeBit::of(bits);
+        code_bits[k].decides = k < LOG2_ESCAPES ? 0 : ~0u;
     }
 
     // [v < D_j] for every j, for sites that escaped.
@@ -100,30 +116,50 @@ DEVICE void write_code_bits_by_block(const Thresholds<MONOTONE>& t) {
     barrier();
 }
 
-DEVICE u64 majority(u64 x, u64 y, u64 z) { return (x & (y | z)) | (y & z); }  // one LOP3 a half word
+// What `draw` finds for WORDS words: either the new spins of one lattice, whose neighbours are known, so that a site
+// needs one comparison; or f_0 .. f_4 for two lattices, five comparisons that both share.
+template <int WORDS>
+struct NewSpins {
+    UpNeighbours up[WORDS];
+    u64 spins[WORDS] = {};
 
-// The new spins of the 64 sites, of which `used` exist, of each of WORDS words, number `word` and on, of CHAINS
-// lattices: up where u < A_j. Bit k of u is the complement of the k-th random word, least significant first, so that
-// the majority of what was found so far, the random word and the bit of A_j compares one bit more.
-template <int WORDS, int CHAINS, bool MONOTONE>
-DEVICE void heat_bath(Sfc64* const (&streams)[WORDS], u64 counter, const Thresholds<MONOTONE>& t, u64 hash_key,
-                      u64 word, u64 used, const UpNeighbours (&up)[WORDS][CHAINS], u64 (&spins)[WORDS][CHAINS]) {
-    u64 decided[WORDS];
-    UNROLL
-    for (int w = 0; w < WORDS; ++w) {
-        decided[w] = 0;
-        UNROLL
-        for (int n = 0; n < CHAINS; ++n) spins[w][n] = 0;
+    DEVICE_MEMBER void compare(int w, u64 random, const CodeBit& bit) {
+        spins[w] = majority(spins[w], random, up[w].select_bit(bit));
     }
-    UNROLL_TWICE
+    DEVICE_MEMBER void settle(int w, u64 sites, const CodeBit& bit) { spins[w] |= sites & up[w].select_bit(bit); }
+};
+
+template <int WORDS>
+struct RandomMaps {
+    u64 f[WORDS][5] = {};
+
+    DEVICE_MEMBER void compare(int w, u64 random, const CodeBit& bit) {
+        f[w][0] = majority(f[w][0], random, twice(bit.first));
+        UNROLL
+        for (int j = 0; j < 4; ++j) f[w][j + 1] = majority(f[w][j + 1], random, twice(bit.rest[j]));
+    }
+    DEVICE_MEMBER void settle(int w, u64 sites, const CodeBit& bit) {
+        f[w][0] |= sites & twice(bit.first);
+        UNROLL
+        for (int j = 0; j < 4; ++j) f[w][j + 1] |= sites & twice(bit.rest[j]);
+    }
+};
+
+// `found` for words number `word` and on, of whose 64 sites `used` exist. Bit k of u is the complement of the k-th
+// random word, least significant first, so that the majority of what was found so far, the random word and the bit of
+// A_j compares one bit more.
+template <int WORDS, bool MONOTONE, class Found>
+DEVICE void draw(Sfc64* const (&streams)[WORDS], u64 counter, const Thresholds<MONOTONE>& t, u64 hash_key, u64 word,
+                 u64 used, Found& found) {
+    u64 decided[WORDS] = {};
+    UNROLL_BY(Thresholds<MONOTONE>::BITS_AT_ONCE)
     for (int k = 0; k < t.num_bits; ++k, ++counter) {
         const CodeBit bit = t.code_bits[k];
         UNROLL
         for (int w = 0; w < WORDS; ++w) {
-            const u64 r = streams[w]->next(counter);
-            UNROLL
-            for (int n = 0; n < CHAINS; ++n) spins[w][n] = majority(spins[w][n], r, up[w][n].select(bit));
-            if (k >= Thresholds<MONOTONE>::LOG2_ESCAPES) decided[w] |= r;
+            const u64 random = streams[w]->next(counter);
+            found.compare(w, random, bit);
+            decided[w] |= MONOTONE ? random & twice(bit.decides) : random;
         }
     }
     u32 escaped[2 * WORDS], all = 0;  // in half words
@@ -144,14 +180,13 @@ DEVICE void heat_bath(Sfc64* const (&streams)[WORDS], u64 counter, const Thresho
                 half = h;
             }
         const u32 site = from & (0 - from);
-        const CodeBit bit = t.below_hashes(mix(site_0 + GOLDEN * (u32)(32 * half + place_of(site))));
+        const CodeBit below = t.below_hashes(mix(site_0 + GOLDEN * (u32)(32 * half + place_of(site))));
         all = 0;
         UNROLL
         for (int w = 0; w < WORDS; ++w) {
             const u32 low = half == 2 * w ? site : 0, high = half == 2 * w + 1 ? site : 0;
             all |= (escaped[2 * w] ^= low) | (escaped[2 * w + 1] ^= high);
-            UNROLL
-            for (int n = 0; n < CHAINS; ++n) spins[w][n] |= ((u64)high << 32 | low) & up[w][n].select(bit);
+            found.settle(w, (u64)high << 32 | low, below);
         }
     }
 }
@@ -198,37 +233,38 @@ struct Warp128 {
         step = 0;
     }
 
+    template <int PLANE>
+    DEVICE_MEMBER UpNeighbours neighbours(int n, int r, int i, int lane) const {
+        constexpr int ODD = PLANE & 1, COLOUR = PLANE >> 1;
+        const auto& other = spins[n][PLANE ^ 3];
+        const u64 same = spins[n][PLANE ^ 2][r][i];
+        const u64 beside = ODD == COLOUR ? rotate_left(same) : rotate_right(same);
+        // Rows m - 1 and m for even rows, m and m + 1 for odd rows; the far one may be another lane's.
+        const u64 far = r == ODD ? from_lane(other[1 - r], i, ODD ? lane + 1 : lane + 31) : other[1 - r][i];
+        return {same, beside, other[r][i], far};
+    }
+
     // Of the first DRIVEN lattices.
     template <int PLANE, int DRIVEN>
     DEVICE_MEMBER void update(const Thresholds<MONOTONE>& t) {
-        constexpr int ODD = PLANE & 1, COLOUR = PLANE >> 1, SAME = PLANE ^ 2, OTHER = PLANE ^ 3;
-        constexpr int WORDS = 2 / DRIVEN;  // at once; two words of two lattices would not fit into registers
         FOR_LANES(i, lane) {
-            UNROLL
-            for (int first = 0; first < 2; first += WORDS) {
-                UpNeighbours up[WORDS][DRIVEN];
-                u64 now[WORDS][DRIVEN];
-                Sfc64* own[WORDS];
+            Sfc64* const own[2] = {&streams[0][i], &streams[1][i]};
+            const u64 word = step * 64 + 2 * lane;
+            if constexpr (DRIVEN == 1) {
+                NewSpins<2> now;
                 UNROLL
-                for (int w = 0; w < WORDS; ++w) {
-                    const int r = first + w;
-                    own[w] = &streams[r][i];
-                    UNROLL
-                    for (int n = 0; n < DRIVEN; ++n) {
-                        const auto& other = spins[n][OTHER];
-                        const u64 same = spins[n][SAME][r][i];
-                        const u64 beside = ODD == COLOUR ? rotate_left(same) : rotate_right(same);
-                        // Rows m - 1 and m for even rows, m and m + 1 for odd rows; the far one may be another lane's.
-                        const int next = ODD ? lane + 1 : lane + 31;
-                        const u64 far = r == ODD ? from_lane(other[1 - r], i, next) : other[1 - r][i];
-                        up[w][n] = {same, beside, other[r][i], far};
-                    }
-                }
-                heat_bath<WORDS, DRIVEN>(own, counter, t, hash_key, step * 64 + 2 * lane + first, ~0ull, up, now);
+                for (int r = 0; r < 2; ++r) now.up[r] = neighbours<PLANE>(0, r, i, lane);
+                draw(own, counter, t, hash_key, word, ~0ull, now);
                 UNROLL
-                for (int w = 0; w < WORDS; ++w) {
+                for (int r = 0; r < 2; ++r) spins[0][PLANE][r][i] = now.spins[r];
+            } else {
+                RandomMaps<2> maps;
+                draw(own, counter, t, hash_key, word, ~0ull, maps);
+                UNROLL
+                for (int r = 0; r < 2; ++r) {
                     UNROLL
-                    for (int n = 0; n < DRIVEN; ++n) spins[n][PLANE][first + w][i] = now[w][n];
+                    for (int n = 0; n < DRIVEN; ++n)
+                        spins[n][PLANE][r][i] = neighbours<PLANE>(n, r, i, lane).select_map(maps.f[r]);
                 }
             }
         }
@@ -274,18 +310,25 @@ DEVICE void sweep_block(u64* const* lattices, Sfc64* streams, const Thresholds<M
         const int odd = plane & 1, colour = plane >> 1, same = plane ^ 2, other = plane ^ 3;
         FOR_THREADS(w, s.words) {
             const i64 far = odd ? (w + s.row) % s.words : (w + s.words - s.row) % s.words;
-            UpNeighbours up[1][CHAINS];
-            u64 now[1][CHAINS];
-            UNROLL
-            for (int n = 0; n < CHAINS; ++n) {
+            const auto neighbours = [&](int n) -> UpNeighbours {
                 const u64* own = lattices[n] + same * s.words;
                 const u64* across = lattices[n] + other * s.words;
-                up[0][n] = {own[w], beside(own, w, s, odd == colour), across[w], across[far]};
+                return {own[w], beside(own, w, s, odd == colour), across[w], across[far]};
+            };
+            Sfc64* const own[1] = {streams + w};
+            const u64 counter = 1 + WARM_UP + step * t.num_bits, word = step * s.words + w;
+            if constexpr (CHAINS == 1) {
+                NewSpins<1> now;
+                now.up[0] = neighbours(0);
+                draw(own, counter, t, hash_key, word, s.used(w), now);
+                lattices[0][plane * s.words + w] = now.spins[0] & s.used(w);
+            } else {
+                RandomMaps<1> maps;
+                draw(own, counter, t, hash_key, word, s.used(w), maps);
+                UNROLL
+                for (int n = 0; n < CHAINS; ++n)
+                    lattices[n][plane * s.words + w] = neighbours(n).select_map(maps.f[0]) & s.used(w);
             }
-            const u64 counter = 1 + WARM_UP + step * t.num_bits;
-            heat_bath<1, CHAINS>({streams + w}, counter, t, hash_key, step * s.words + w, s.used(w), up, now);
-            UNROLL
-            for (int n = 0; n < CHAINS; ++n) lattices[n][plane * s.words + w] = now[0][n] & s.used(w);
         }
         if (plane & 1) barrier();  // a colour reads only the other
     }

@@ -2,6 +2,7 @@
 #include "_heat_bath/heat_bath.cuh"
 
 DEVICE i64 rung_start(i64 rung) { return rung < 0 ? 0 : (4 + 2 * (rung & 1)) << (rung >> 1); }
+DEVICE i64 num_sweeps(i64 rung) { return rung_start(rung) - rung_start(rung - 1); }
 
 constexpr int WARPS_PER_BLOCK = 4;  // of gpu.py
 
@@ -15,23 +16,28 @@ void ising_cftp_128(u64* words, i64* rungs, const u64* thresholds, const u64* sa
         write_code_bits_by_warp(t);
         const u64 key = derive(root, sample_ids[n]);
         Warp128<2, true> warp;
-        i64 first = rungs[n];
-        for (bool met = false; !met; first += met ? 0 : 2) {
+        int first = (int)rungs[n], rung;
+        i64 left;  // sweeps of the rung
+        for (bool met = false;; first += 2) {
             warp.each_word([](u64& top, u64& bottom, int) {
                 top = ~0ull;
                 bottom = 0;
             });
-            for (i64 rung = first; rung >= 0; --rung) {
+            for (rung = first; rung >= 0; --rung) {
                 warp.start(derive(key, rung));
-                for (i64 time = rung_start(rung - 1); time < rung_start(rung); ++time) {
-                    if (met) {
-                        warp.sweep<1>(t);
-                    } else {
-                        warp.sweep(t);
-                        met = !warp.chains_differ();
-                    }
+                for (left = num_sweeps(rung); left > 0 && !met; --left) {
+                    warp.sweep(t);
+                    met = !warp.chains_differ();
                 }
+                if (met) break;
             }
+            if (met) break;
+        }
+        while (true) {  // one chain from here on, whose registers are fewer
+            for (; left > 0; --left) warp.sweep<1>(t);
+            if (--rung < 0) break;
+            warp.start(derive(key, rung));
+            left = num_sweeps(rung);
         }
         u64* planes = words + n * 256;
         warp.each_word([&](u64& top, u64&, int place) { planes[place] = top; });
@@ -58,10 +64,9 @@ KERNEL void ising_cftp_any(u64* words, i64* rungs, const u64* thresholds, const 
             }
             for (i64 rung = first; rung >= 0; --rung) {
                 const u64 run_key = derive(key, rung), hash_key = derive(run_key, HASH_CHILD);
-                const i64 num_sweeps = rung_start(rung) - rung_start(rung - 1);
                 FOR_THREADS(w, shape.words) streams[w] = stream_of(run_key, w);
                 barrier();
-                for (i64 time = 0; time < num_sweeps; ++time) {
+                for (i64 time = 0; time < num_sweeps(rung); ++time) {
                     if (met) {
                         sweep_block<1>(lattices, streams, t, hash_key, 4 * time, shape);
                     } else {

@@ -20,7 +20,7 @@ MOST_REGISTERS = {
     "ising_cftp_128": 128,
     "ising_cftp_any": 120,
     "ising_observables": 56,
-    "ising_sweep_128": 112,
+    "ising_sweep_128": 120,
     "ising_sweep_any": 56,
     "tasep_configurations": 80,
     "tasep_evolve": 40,
