@@ -210,6 +210,15 @@ def test_reports_are_refused_before_the_work(begun, monkeypatch):
 # -------------------------------------------------------------------------------------------------------------- devices
 
 
+def test_a_slice_is_compiled_or_not(tmp_path):
+    begun = SliceProject.begin(tmp_path, **SMALL, compile=True)
+    again = SliceProject(tmp_path)
+    assert begun.generator.compile and again.generator.compile and again.options["compile"] is True
+    SliceProject.begin(tmp_path, **SMALL, compile=True)
+    with pytest.raises(ValueError, match="with compile True, not none"):
+        SliceProject.begin(tmp_path, **SMALL)
+
+
 def test_the_number_of_a_gpu_is_of_the_process(begun, monkeypatch):
     """A GPU is one of a kind: kinds decide bytes, numbers do not."""
     assert [device_kind(device) for device in ("cpu", "cuda", "cuda:0", "cuda:11")] == ["cpu", "cuda", "cuda", "cuda"]

@@ -42,7 +42,7 @@ def stable_diffusion() -> Iterator[Row]:
         generator = from_pipeline(pipeline, device="cuda", **options)
         prepared = generator.prepare(plan)
         warm = prepared if form == "one graph" else generator.prepare(short)  # a graph is captured whole
-        more = {"seconds": 0.0, "rounds": 2, "warm_up": partial(images, warm)}
+        more = {"seconds": 0.0, "rounds": 1, "warm_up": partial(images, warm)}
         row = rate(f"slices: Stable Diffusion 1.5, {form}", partial(images, prepared), BATCH, "images/s", GOAL, **more)
         speed = tflops * row["rate"]
         yield row | {"tflop_per_s": speed, "of_bfloat16_products": speed / ceiling}

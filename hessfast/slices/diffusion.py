@@ -27,7 +27,7 @@ class DiffusionGenerator(Generator):
         decoder: an autoencoder of diffusers (AutoencoderKL, VQModel); None: latents are images.
         pipeline: the pipeline whose text encoders are used; None: the model has no text.
         device: where to compute; the networks are moved there.
-        compile: compile the U-Net with torch.compile.
+        compile: compile the U-Net and the decoder with torch.compile.
         graph: run a micro-batch's loop as one CUDA graph; on a GPU, for "ddim" and "released".
 
     Raises:
@@ -62,14 +62,18 @@ class DiffusionGenerator(Generator):
         encoders = [] if pipeline is None else [getattr(pipeline, f"text_encoder{k}", None) for k in ("", "_2")]
         parts = {"unet": unet, "decoder": decoder, **{f"text{k}": encoder for k, encoder in enumerate(encoders)}}
         found = {name: module for name, module in parts.items() if module is not None}
+        # Convolutions on tensor cores want the channels of a pixel together. Compiled norms leave them so, but those of
+        # torch take them apart: a copy at each of them costs more than it spares.
+        together = self.device.type == "cuda" and self.compile
+        layout = torch.channels_last if together else torch.preserve_format
         self.identity = {
             "weights": {name: fingerprint(module) for name, module in found.items()},
             "scheduler": loops.configuration(scheduler),
-            "compile": self.compile,
+            "compile": sorted({"unet", "decoder"} & found.keys()) if self.compile else False,
             "device": self.device.type,
         }
-        # Beside each other in memory: convolutions on tensor cores want the channels of a pixel together.
-        layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format
+        if self.device.type == "cuda":
+            self.identity["layout"] = str(layout)
         for module in found.values():
             module.eval().requires_grad_(False).to(self.device)
         side = config.sample_size
@@ -77,14 +81,13 @@ class DiffusionGenerator(Generator):
         self.latent_shape = None if rows is None else (config.in_channels, rows, columns)
         self._unet: dict[torch.dtype | None, Any] = {dtype_of(unet): unet.to(memory_format=layout)}
         self._decoder = None if decoder is None else {dtype_of(decoder): decoder.to(memory_format=layout)}
-        self._compiled: dict[torch.dtype, Any] = {}
+        self._compiled: dict[tuple[str, torch.dtype], Any] = {}
 
     def prepare(self, plan: SlicePlan) -> Prepared:
         dtype = getattr(torch, plan.dtype)
         unet = _cast(self._unet, dtype)
         self._fits(plan, unet.config)
-        if self.compile:
-            unet = self._compiled.setdefault(dtype, torch.compile(unet))
+        unet = self._fast("unet", unet, dtype)
         text = self._text(plan, dtype)
         # Half-precision networks, but x is summed up in float32: fifty roundings less.
         state = torch.float64 if dtype == torch.float64 else torch.float32
@@ -164,15 +167,37 @@ class DiffusionGenerator(Generator):
         decoder = _cast(self._decoder, dtype)
         shift = getattr(config, "shift_factor", None) or 0.0
 
+        to_images = self._fast("decoder", decoder.decode, dtype)
+
         def decode(latents: Tensor) -> Tensor:
             x = (latents / config.scaling_factor + shift).to(dtype)
-            return torch.cat([decoder.decode(part, return_dict=False)[0] for part in x.split(DECODE_AT_ONCE)])
+            return torch.cat([to_images(part, return_dict=False)[0] for part in x.split(DECODE_AT_ONCE)])
 
         return decode
 
+    def _fast(self, name: str, function: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
+        """The function, compiled if asked for: anew for every shape, so that no bit depends on those seen before."""
+        if not self.compile:
+            return function
+        from torch._dynamo.exc import TorchDynamoException  # a second of imports
 
-def digit_generator(device: Any = "cpu") -> DiffusionGenerator:
+        compiled = self._compiled.setdefault((name, dtype), torch.compile(function, dynamic=False))
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return compiled(*args, **kwargs)
+            except TorchDynamoException as error:
+                reason = str(error).strip().split("\n")[0]
+            raise RuntimeError(f"compile must be False here: torch.compile failed, {reason:.200}")
+
+        return run
+
+
+def digit_generator(device: Any = "cpu", compile: bool = False) -> DiffusionGenerator:
     """The shipped diffusion model of 8 x 8 digits: z `[1, 8, 8]` -> images in about [-1, 1]; no text.
+
+    Args:
+        device, compile: see `DiffusionGenerator`.
 
     Raises:
         ImportError: without diffusers.
@@ -186,7 +211,8 @@ def digit_generator(device: Any = "cpu") -> DiffusionGenerator:
         >>> bool(classifier.logits(classifier(image)).softmax(dim=1).max() > 0.9)  # it is sure to see a digit
         True
     """
-    return DiffusionGenerator(digit_unet(), diffusers().DDIMScheduler(**SCHEDULER), device=device)
+    scheduler = diffusers().DDIMScheduler(**SCHEDULER)
+    return DiffusionGenerator(digit_unet(), scheduler, device=device, compile=compile)
 
 
 def _guided(

@@ -54,7 +54,7 @@ class SliceProject:
         say: told what is begun; bars are then shown as well, if stderr is a terminal.
 
     Attributes:
-        options: names of the model and the features, and the kind of device.
+        options: names of the model and the features, the kind of device, and whether to compile.
         plan: of the slice.
 
     Raises:
@@ -82,7 +82,7 @@ class SliceProject:
                 raise ValueError(
                     f"{path} is damaged; run hessfast slice generate {folder} with its options again, which mends it."
                 ) from None
-        self.options: dict[str, str] = read[0]
+        self.options: dict[str, Any] = read[0]
         self.plan: SlicePlan = read[1]
         if device is not None and device_kind(device) != self.options["device"]:
             raise ValueError(f"device must be of the slice's kind, {self.options['device']}, got {device!r}.")
@@ -100,6 +100,7 @@ class SliceProject:
         upper: float = 1.0,
         seed: int = 0,
         device: str = "cpu",
+        compile: bool = False,
         say: Callable[[str], None] | None = None,
         **settings: Any,
     ) -> "SliceProject":
@@ -115,6 +116,7 @@ class SliceProject:
             lower, upper: of both coordinates; anchors are at (0, 0), (1, 0) and (0, 1).
             seed: of the anchors and of noise.
             device: see `SliceProject`; which GPU it is may differ from one process or run to the next.
+            compile: see `from_pretrained`.
             say: see `SliceProject`.
             settings: further ones of `SlicePlan`.
 
@@ -124,7 +126,7 @@ class SliceProject:
             ValueError, TypeError: for arguments that do not fit together, or the folder of another slice.
         """
         generator, described, plan, command = _chosen(
-            model, features, points_per_axis, lower, upper, seed, device, **settings
+            model, features, points_per_axis, lower, upper, seed, device, compile, **settings
         )
         steps = Steps(folder)
         if not _is_whole(steps.folder):
@@ -147,7 +149,8 @@ class SliceProject:
     @functools.cached_property
     def generator(self) -> Generator:
         """The model."""
-        return self._of_the_store("generator", _model(self.options["model"], self.device))
+        model = _model(self.options["model"], self.device, self.options["compile"])
+        return self._of_the_store("generator", model)
 
     @functools.cached_property
     def features(self) -> Any:
@@ -289,11 +292,13 @@ def check_report(pairs: int, maps: int) -> None:
         raise ImportError("matplotlib must be installed for reports. Run pip install 'hessfast[plot]'.")
 
 
-def _model(name: str, device: str) -> Generator:
+def _model(name: str, device: str, compile: bool) -> Generator:
     if not isinstance(name, str | Path):
         raise TypeError(f"model must be digits or a folder, got {name!r:.80}. For a model of your own use generate.")
     device = local_device(present(device))
-    return digit_generator(device) if name == "digits" else from_pretrained(name, device=device)
+    if name == "digits":
+        return digit_generator(device, compile)
+    return from_pretrained(name, device=device, compile=compile)
 
 
 def _features(name: str) -> Any:
@@ -310,7 +315,15 @@ def _features(name: str) -> Any:
 
 
 def _chosen(
-    model="digits", features="digits", points_per_axis=64, lower=0.0, upper=1.0, seed=0, device="cpu", **settings
+    model="digits",
+    features="digits",
+    points_per_axis=64,
+    lower=0.0,
+    upper=1.0,
+    seed=0,
+    device="cpu",
+    compile=False,
+    **settings,
 ) -> tuple[Generator, Any, SlicePlan, dict[str, Any]]:
     """Model, features and plan of the arguments of `begin`, and what stands for them in a folder."""
     known = {field.name for field in dataclasses.fields(SlicePlan)} - {"anchors", "points"}
@@ -320,12 +333,14 @@ def _chosen(
     lower, upper = _checks.number("lower", lower), _checks.number("upper", upper)
     if not lower < upper:
         raise ValueError(f"upper must be above lower, got {upper:g} and {lower:g}.")
-    generator, described = _model(model, device), _features(features)
+    generator, described = _model(model, device, compile), _features(features)
     if generator.latent_shape is None:
         raise ValueError(f"model must tell the shape of its latents, as U-Nets of diffusers do, got {model!r}.")
     grid = Grid((lower,) * 2, (upper,) * 2, (points_per_axis,) * 2)
     plan = SlicePlan(random_anchors(generator.latent_shape, seed=seed), grid, seed=seed, **settings)
     command = _absolute(model, features) | {"device": device_kind(device), "plan": plan.to_dict()}
+    if compile:
+        command["compile"] = True
     return generator, described, plan, command
 
 
@@ -338,9 +353,10 @@ def _absolute(model: Any, features: str) -> dict[str, str]:
     }
 
 
-def _options(path: Path) -> dict[str, str]:
+def _options(path: Path) -> dict[str, Any]:
     fields = json.loads(path.read_bytes())
-    return {name: str(fields[name]) for name in ("model", "features", "device")}
+    named = {name: str(fields[name]) for name in ("model", "features", "device")}
+    return named | {"compile": bool(fields.get("compile", False))}
 
 
 def _is_whole(folder: Path) -> bool:
