@@ -186,6 +186,9 @@ def test_version_names_packages_and_devices(cli):
 # -------------------------------------------------------------------------------------------------------------- errors
 
 
+NO_DATA_SET = "{} holds no data set: it has no plan.json. Name a folder that hessfast sample has made."
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
@@ -200,9 +203,9 @@ def test_version_names_packages_and_devices(cli):
         ("sample ising --out {} --num 0", 2, "num must be >= 1, got 0."),
         ("sample ising --out {} --device tpu", 2, 'device must be "cpu", "cuda" or "cuda:N", got \'tpu\'.'),
         ("sample tasep --out {} --entry-rate 0.5 2", 2, "entry_rate must be within (0, 1], got 0.5 to 2."),
-        ("resume {}", 2, "{} holds no data set: it has no plan.json."),
-        ("verify {}", 2, "{} holds no data set: it has no plan.json."),
-        ("export {} --out {}", 2, "{} holds no data set: it has no plan.json."),
+        ("resume {}", 2, NO_DATA_SET),
+        ("verify {}", 2, NO_DATA_SET),
+        ("export {} --out {}", 2, NO_DATA_SET),
     ],
 )
 def test_bad_input_is_one_sentence(cli, tmp_path, arguments, code, sentence):

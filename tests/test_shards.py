@@ -354,6 +354,10 @@ def test_an_interrupted_run_keeps_what_is_sealed(tmp_path, filled):
 def test_folders_that_hold_no_store(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no data set: it has no plan\.json"):
         shards.open(tmp_path)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(FileNotFoundError, match="file holds no data set"):
+        shards.open(file)
     for text in ("", "[]", '{"plan": {"name": "x"}}'):
         (tmp_path / "plan.json").write_text(text)
         with pytest.raises(ValueError, match="is damaged"):

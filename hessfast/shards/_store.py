@@ -74,8 +74,10 @@ def read_plan(folder: str | Path) -> Plan:
         if plan.hash != fields["hash"]:
             raise ValueError
         return plan
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} holds no data set: it has no {path.name}.") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"{folder} holds no data set: it has no {path.name}. Name a folder that hessfast sample has made."
+        ) from None
     except (ValueError, TypeError, KeyError):
         raise ValueError(f"{path} is damaged; put back the original, or delete the folder.") from None
 

@@ -74,7 +74,7 @@ class SliceProject:
         for path, reader in ((self.folder / COMMAND, _options), (self.folder / PLAN, SlicePlan.load)):
             try:
                 read.append(reader(path))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 raise FileNotFoundError(
                     f"{folder} holds no slice. Make one with: hessfast slice generate {folder}"
                 ) from None
