@@ -71,7 +71,7 @@ def test_machine_code_of_a_loop_that_is_known(operation, unit, tmp_path):
 
 
 def test_logic_and_products_share_the_loop_of_every_plane():
-    """Six words of random bits a passage: four products for each of two half words are 48, their majorities 12."""
+    """Six words of random bits a passage: a word takes four products for each half, and two majorities."""
     found = machine_code.loops(machine_code.cuobjdump(test_compile_cuda.binary("ising_sweep"), "-sass"))
     drawn = [units for kernel, _, units in found if kernel == "ising_sweep_128" and units.total() > 100]
     assert len(drawn) == 4 * len(test_compile_cuda.ARCHITECTURES)

@@ -210,7 +210,7 @@ def test_reports_are_refused_before_the_work(begun, monkeypatch):
 # -------------------------------------------------------------------------------------------------------------- devices
 
 
-def test_a_slice_is_compiled_or_not(tmp_path):
+def test_a_slice_keeps_whether_it_is_compiled(tmp_path):
     begun = SliceProject.begin(tmp_path, **SMALL, compile=True)
     again = SliceProject(tmp_path)
     assert begun.generator.compile and again.generator.compile and again.options["compile"] is True

@@ -61,7 +61,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Seed of the three anchors and of noise.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N. Under torchrun cuda means one GPU each.")] = "cpu",
     compile: Annotated[
-        bool, typer.Option("--compile", help="Compile the networks: a minute or more, then faster images on a GPU.")
+        bool, typer.Option("--compile", help="Compile the networks: a minute or more at first, then faster images.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show images, bytes and time (from a short trial), and exit.")

@@ -27,7 +27,7 @@ class DiffusionGenerator(Generator):
         decoder: an autoencoder of diffusers (AutoencoderKL, VQModel); None: latents are images.
         pipeline: the pipeline whose text encoders are used; None: the model has no text.
         device: where to compute; the networks are moved there.
-        compile: compile the U-Net and the decoder with torch.compile.
+        compile: compile the U-Net and the decoder with torch.compile, a minute or more at first, then faster images.
         graph: run a micro-batch's loop as one CUDA graph; on a GPU, for "ddim" and "released".
 
     Raises:
@@ -62,17 +62,17 @@ class DiffusionGenerator(Generator):
         encoders = [] if pipeline is None else [getattr(pipeline, f"text_encoder{k}", None) for k in ("", "_2")]
         parts = {"unet": unet, "decoder": decoder, **{f"text{k}": encoder for k, encoder in enumerate(encoders)}}
         found = {name: module for name, module in parts.items() if module is not None}
-        # Convolutions on tensor cores want the channels of a pixel together. Compiled norms leave them so, but those of
-        # torch take them apart: a copy at each of them costs more than it spares.
-        together = self.device.type == "cuda" and self.compile
-        layout = torch.channels_last if together else torch.preserve_format
+        # Tensor cores want the channels of a pixel beside each other. Compiled group norms leave them so, torch's own
+        # do not, and the copies between them cost more than the order saves.
+        channels_last = self.compile and self.device.type == "cuda"
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         self.identity = {
             "weights": {name: fingerprint(module) for name, module in found.items()},
             "scheduler": loops.configuration(scheduler),
             "compile": sorted({"unet", "decoder"} & found.keys()) if self.compile else False,
             "device": self.device.type,
         }
-        if self.device.type == "cuda":
+        if self.device.type == "cuda":  # so that nothing is continued that was made with another
             self.identity["layout"] = str(layout)
         for module in found.values():
             module.eval().requires_grad_(False).to(self.device)
@@ -81,13 +81,13 @@ class DiffusionGenerator(Generator):
         self.latent_shape = None if rows is None else (config.in_channels, rows, columns)
         self._unet: dict[torch.dtype | None, Any] = {dtype_of(unet): unet.to(memory_format=layout)}
         self._decoder = None if decoder is None else {dtype_of(decoder): decoder.to(memory_format=layout)}
-        self._compiled: dict[tuple[str, torch.dtype], Any] = {}
+        self._compilations: dict[tuple[str, torch.dtype], Callable[..., Any]] = {}
 
     def prepare(self, plan: SlicePlan) -> Prepared:
         dtype = getattr(torch, plan.dtype)
         unet = _cast(self._unet, dtype)
         self._fits(plan, unet.config)
-        unet = self._fast("unet", unet, dtype)
+        unet = self._maybe_compiled("unet", unet, dtype)
         text = self._text(plan, dtype)
         # Half-precision networks, but x is summed up in float32: fifty roundings less.
         state = torch.float64 if dtype == torch.float64 else torch.float32
@@ -167,7 +167,7 @@ class DiffusionGenerator(Generator):
         decoder = _cast(self._decoder, dtype)
         shift = getattr(config, "shift_factor", None) or 0.0
 
-        to_images = self._fast("decoder", decoder.decode, dtype)
+        to_images = self._maybe_compiled("decoder", decoder.decode, dtype)
 
         def decode(latents: Tensor) -> Tensor:
             x = (latents / config.scaling_factor + shift).to(dtype)
@@ -175,25 +175,31 @@ class DiffusionGenerator(Generator):
 
         return decode
 
-    def _fast(self, name: str, function: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
-        """The function, compiled if asked for: anew for every shape, so that no bit depends on those seen before."""
+    def _maybe_compiled(self, name: str, function: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
         if not self.compile:
             return function
-        from torch._dynamo.exc import TorchDynamoException  # a second of imports
-
-        compiled = self._compiled.setdefault((name, dtype), torch.compile(function, dynamic=False))
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return compiled(*args, **kwargs)
-            except TorchDynamoException as error:
-                reason = str(error).strip().split("\n")[0]
-            raise RuntimeError(f"compile must be False here: torch.compile failed, {reason:.200}")
-
-        return run
+        if (name, dtype) not in self._compilations:
+            self._compilations[name, dtype] = _compiled(function)
+        return self._compilations[name, dtype]
 
 
-def digit_generator(device: Any = "cpu", compile: bool = False) -> DiffusionGenerator:
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """By torch.compile, once for each shape, so that no bit depends on shapes seen before (torch's limit is eight)."""
+    from torch._dynamo.exc import TorchDynamoException  # a second of imports
+
+    compiled = torch.compile(function, dynamic=False)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return compiled(*args, **kwargs)
+        except TorchDynamoException as error:
+            reason = str(error).strip().split("\n")[0]
+            raise RuntimeError(f"compile must be False here: torch.compile failed, {reason:.200}") from error
+
+    return run
+
+
+def digit_generator(device: Any = "cpu", *, compile: bool = False) -> DiffusionGenerator:
     """The shipped diffusion model of 8 x 8 digits: z `[1, 8, 8]` -> images in about [-1, 1]; no text.
 
     Args:

@@ -41,7 +41,7 @@ def from_pretrained(
         config: for a single file, the folder of a pipeline of the same kind, for its configuration.
         device: where to compute.
         dtype: in which the weights are loaded; networks are cast to the plan's.
-        compile: compile the U-Net and the decoder: about a minute, then less time an image.
+        compile: compile the U-Net and the decoder, a minute or more at first, then faster images.
         graph: run a micro-batch's loop as one CUDA graph.
 
     Raises:

@@ -149,8 +149,7 @@ class SliceProject:
     @functools.cached_property
     def generator(self) -> Generator:
         """The model."""
-        model = _model(self.options["model"], self.device, self.options["compile"])
-        return self._of_the_store("generator", model)
+        return self._of_the_store("generator", _model(self.options["model"], self.device, self.options["compile"]))
 
     @functools.cached_property
     def features(self) -> Any:
@@ -295,10 +294,8 @@ def check_report(pairs: int, maps: int) -> None:
 def _model(name: str, device: str, compile: bool) -> Generator:
     if not isinstance(name, str | Path):
         raise TypeError(f"model must be digits or a folder, got {name!r:.80}. For a model of your own use generate.")
-    device = local_device(present(device))
-    if name == "digits":
-        return digit_generator(device, compile)
-    return from_pretrained(name, device=device, compile=compile)
+    options: dict[str, Any] = {"device": local_device(present(device)), "compile": compile}
+    return digit_generator(**options) if name == "digits" else from_pretrained(name, **options)
 
 
 def _features(name: str) -> Any:
@@ -315,16 +312,9 @@ def _features(name: str) -> Any:
 
 
 def _chosen(
-    model="digits",
-    features="digits",
-    points_per_axis=64,
-    lower=0.0,
-    upper=1.0,
-    seed=0,
-    device="cpu",
-    compile=False,
+    model="digits", features="digits", points_per_axis=64, lower=0.0, upper=1.0, seed=0, device="cpu", compile=False,
     **settings,
-) -> tuple[Generator, Any, SlicePlan, dict[str, Any]]:
+) -> tuple[Generator, Any, SlicePlan, dict[str, Any]]:  # fmt: skip
     """Model, features and plan of the arguments of `begin`, and what stands for them in a folder."""
     known = {field.name for field in dataclasses.fields(SlicePlan)} - {"anchors", "points"}
     if settings.keys() - known:
@@ -339,7 +329,7 @@ def _chosen(
     grid = Grid((lower,) * 2, (upper,) * 2, (points_per_axis,) * 2)
     plan = SlicePlan(random_anchors(generator.latent_shape, seed=seed), grid, seed=seed, **settings)
     command = _absolute(model, features) | {"device": device_kind(device), "plan": plan.to_dict()}
-    if compile:
+    if compile:  # folders that were begun before there was a choice do not say
         command["compile"] = True
     return generator, described, plan, command
 

@@ -6,24 +6,22 @@ constexpr u64 HASH_CHILD = 1ull << 63;
 
 constexpr int MOST_BITS = 64;
 
-// One bit of A_0 .. A_4: spread over a half word each, and as steps from one to the next.
+// A bit for each j: bit k of the thresholds A_j, or [V < D_j].
 struct alignas(16) CodeBit {
-    u32 step[4];             // A_{j + 1} less A_j: 0, 1 or 2^32 - 1
-    u32 first;               // of A_0: 0 or all ones, like all below
-    u32 decides, unused[2];  // whether a site whose random bit at this place is 1 does not escape
-    u32 rest[4];             // of A_1 .. A_4
+    u32 step[4];  // of j + 1 less that of j: 0, 1, or -1 as 2^32 - 1
+    u32 decides;  // bit k of 2^B - E, the first u that escapes; not set for [V < D_j]
+    u32 mask[5];  // 0 or all ones, as is `decides`
 
     DEVICE_MEMBER static CodeBit of(const bool (&bits)[5]) {
         CodeBit bit;
-        bit.first = 0 - (u32)bits[0];
+        for (int j = 0; j < 5; ++j) bit.mask[j] = 0 - (u32)bits[j];
         for (int j = 0; j < 4; ++j) bit.step[j] = (u32)bits[j + 1] - (u32)bits[j];
-        for (int j = 0; j < 4; ++j) bit.rest[j] = 0 - (u32)bits[j + 1];
         return bit;
     }
 };
 
-DEVICE u64 twice(u32 x) { return (u64)x << 32 | x; }
-DEVICE u64 select(u64 which, u64 yes, u64 no) { return (which & yes) | (~which & no); }  // one LOP3 a half word
+DEVICE u64 both_halves(u32 x) { return (u64)x << 32 | x; }
+DEVICE u64 choose(u64 which, u64 yes, u64 no) { return (which & yes) | (~which & no); }  // one LOP3 a half word
 DEVICE u64 majority(u64 x, u64 y, u64 z) { return (x & (y | z)) | (y & z); }             // one, too
 
 // more_than[j] has the sites of a word with more than j up neighbours.
@@ -38,10 +36,10 @@ struct UpNeighbours {
         more_than[2] = (x & q) | (p & y);
         more_than[3] = x & y;
     }
-    // The bit of A_j for the j of each site: a sum of products, without carries, for a multiprocessor makes products
-    // beside its logical operations, for which these kernels wait.
-    DEVICE_MEMBER u64 select_bit(const CodeBit& bit) const {
-        u32 low = bit.first, high = bit.first;
+    // The bit of the j of each site, as a sum of products, without carries: a multiprocessor makes products in a unit
+    // of their own, and its unit of logical operations has enough to do.
+    DEVICE_MEMBER u64 select(const CodeBit& bit) const {
+        u32 low = bit.mask[0], high = bit.mask[0];
         UNROLL
         for (int j = 0; j < 4; ++j) {
             low += bit.step[j] * (u32)more_than[j];
@@ -50,10 +48,10 @@ struct UpNeighbours {
         return (u64)high << 32 | low;
     }
     // f_j for the j of each site.
-    DEVICE_MEMBER u64 select_map(const u64 (&f)[5]) const {
+    DEVICE_MEMBER u64 apply(const u64 (&f)[5]) const {
         u64 chosen = f[0];
         UNROLL
-        for (int j = 0; j < 4; ++j) chosen = select(more_than[j], f[j + 1], chosen);
+        for (int j = 0; j < 4; ++j) chosen = choose(more_than[j], f[j + 1], chosen);
         return chosen;
     }
 };
@@ -63,7 +61,7 @@ template <bool MONOTONE>
 struct Thresholds {
     static constexpr int LOG2_ESCAPES = MONOTONE ? 2 : 0;
     static constexpr int MIN_BITS = MONOTONE ? 12 : 10;
-    static constexpr int BITS_AT_ONCE = MONOTONE ? 1 : 3;  // as measured; couplings have more code to fetch already
+    static constexpr int UNROLLED_BITS = MONOTONE ? 1 : 3;  // fastest on an H200; see bench/device/NOTES.md
     int num_bits = MIN_BITS;
     u64 codes[5], hashes[5];
     CodeBit* code_bits;  // num_bits of them, least significant first, once write_code_bit was called for each
@@ -116,50 +114,45 @@ DEVICE void write_code_bits_by_block(const Thresholds<MONOTONE>& t) {
     barrier();
 }
 
-// What `draw` finds for WORDS words: either the new spins of one lattice, whose neighbours are known, so that a site
-// needs one comparison; or f_0 .. f_4 for two lattices, five comparisons that both share.
+// What is drawn for WORDS words: the new spins of one lattice whose neighbours are known, with one comparison a site;
+// or the random maps f_0 .. f_4, with five, which two lattices share. each(word, bit, visit) calls visit(result, its bit).
 template <int WORDS>
 struct NewSpins {
     UpNeighbours up[WORDS];
     u64 spins[WORDS] = {};
 
-    DEVICE_MEMBER void compare(int w, u64 random, const CodeBit& bit) {
-        spins[w] = majority(spins[w], random, up[w].select_bit(bit));
+    template <class Visit>
+    DEVICE_MEMBER void each(int w, const CodeBit& bit, Visit visit) {
+        visit(spins[w], up[w].select(bit));
     }
-    DEVICE_MEMBER void settle(int w, u64 sites, const CodeBit& bit) { spins[w] |= sites & up[w].select_bit(bit); }
 };
 
 template <int WORDS>
 struct RandomMaps {
     u64 f[WORDS][5] = {};
 
-    DEVICE_MEMBER void compare(int w, u64 random, const CodeBit& bit) {
-        f[w][0] = majority(f[w][0], random, twice(bit.first));
+    template <class Visit>
+    DEVICE_MEMBER void each(int w, const CodeBit& bit, Visit visit) {
         UNROLL
-        for (int j = 0; j < 4; ++j) f[w][j + 1] = majority(f[w][j + 1], random, twice(bit.rest[j]));
-    }
-    DEVICE_MEMBER void settle(int w, u64 sites, const CodeBit& bit) {
-        f[w][0] |= sites & twice(bit.first);
-        UNROLL
-        for (int j = 0; j < 4; ++j) f[w][j + 1] |= sites & twice(bit.rest[j]);
+        for (int j = 0; j < 5; ++j) visit(f[w][j], both_halves(bit.mask[j]));
     }
 };
 
-// `found` for words number `word` and on, of whose 64 sites `used` exist. Bit k of u is the complement of the k-th
-// random word, least significant first, so that the majority of what was found so far, the random word and the bit of
-// A_j compares one bit more.
+// Fills `found`, NewSpins or RandomMaps, of words number `word` and on, of whose 64 sites `used` exist. Bit k of u is
+// the complement of the k-th random word, least significant first, so that the majority of what was found so far, the
+// random word and the bit of A_j compares one bit more.
 template <int WORDS, bool MONOTONE, class Found>
 DEVICE void draw(Sfc64* const (&streams)[WORDS], u64 counter, const Thresholds<MONOTONE>& t, u64 hash_key, u64 word,
                  u64 used, Found& found) {
     u64 decided[WORDS] = {};
-    UNROLL_BY(Thresholds<MONOTONE>::BITS_AT_ONCE)
+    UNROLL_BY(Thresholds<MONOTONE>::UNROLLED_BITS)
     for (int k = 0; k < t.num_bits; ++k, ++counter) {
         const CodeBit bit = t.code_bits[k];
         UNROLL
         for (int w = 0; w < WORDS; ++w) {
             const u64 random = streams[w]->next(counter);
-            found.compare(w, random, bit);
-            decided[w] |= MONOTONE ? random & twice(bit.decides) : random;
+            found.each(w, bit, [&](u64& below, u64 a) { below = majority(below, random, a); });
+            decided[w] |= MONOTONE ? random & both_halves(bit.decides) : random;
         }
     }
     u32 escaped[2 * WORDS], all = 0;  // in half words
@@ -180,13 +173,14 @@ DEVICE void draw(Sfc64* const (&streams)[WORDS], u64 counter, const Thresholds<M
                 half = h;
             }
         const u32 site = from & (0 - from);
-        const CodeBit below = t.below_hashes(mix(site_0 + GOLDEN * (u32)(32 * half + place_of(site))));
+        const CodeBit bit = t.below_hashes(mix(site_0 + GOLDEN * (u32)(32 * half + place_of(site))));
         all = 0;
         UNROLL
         for (int w = 0; w < WORDS; ++w) {
             const u32 low = half == 2 * w ? site : 0, high = half == 2 * w + 1 ? site : 0;
             all |= (escaped[2 * w] ^= low) | (escaped[2 * w + 1] ^= high);
-            found.settle(w, (u64)high << 32 | low, below);
+            const u64 sites = (u64)high << 32 | low;
+            found.each(w, bit, [&](u64& below, u64 d) { below |= sites & d; });
         }
     }
 }
@@ -234,7 +228,7 @@ struct Warp128 {
     }
 
     template <int PLANE>
-    DEVICE_MEMBER UpNeighbours neighbours(int n, int r, int i, int lane) const {
+    DEVICE_MEMBER UpNeighbours up_neighbours(int n, int r, int i, int lane) const {
         constexpr int ODD = PLANE & 1, COLOUR = PLANE >> 1;
         const auto& other = spins[n][PLANE ^ 3];
         const u64 same = spins[n][PLANE ^ 2][r][i];
@@ -253,7 +247,7 @@ struct Warp128 {
             if constexpr (DRIVEN == 1) {
                 NewSpins<2> now;
                 UNROLL
-                for (int r = 0; r < 2; ++r) now.up[r] = neighbours<PLANE>(0, r, i, lane);
+                for (int r = 0; r < 2; ++r) now.up[r] = up_neighbours<PLANE>(0, r, i, lane);
                 draw(own, counter, t, hash_key, word, ~0ull, now);
                 UNROLL
                 for (int r = 0; r < 2; ++r) spins[0][PLANE][r][i] = now.spins[r];
@@ -264,7 +258,7 @@ struct Warp128 {
                 for (int r = 0; r < 2; ++r) {
                     UNROLL
                     for (int n = 0; n < DRIVEN; ++n)
-                        spins[n][PLANE][r][i] = neighbours<PLANE>(n, r, i, lane).select_map(maps.f[r]);
+                        spins[n][PLANE][r][i] = up_neighbours<PLANE>(n, r, i, lane).apply(maps.f[r]);
                 }
             }
         }
@@ -310,7 +304,7 @@ DEVICE void sweep_block(u64* const* lattices, Sfc64* streams, const Thresholds<M
         const int odd = plane & 1, colour = plane >> 1, same = plane ^ 2, other = plane ^ 3;
         FOR_THREADS(w, s.words) {
             const i64 far = odd ? (w + s.row) % s.words : (w + s.words - s.row) % s.words;
-            const auto neighbours = [&](int n) -> UpNeighbours {
+            const auto up_neighbours = [&](int n) -> UpNeighbours {
                 const u64* own = lattices[n] + same * s.words;
                 const u64* across = lattices[n] + other * s.words;
                 return {own[w], beside(own, w, s, odd == colour), across[w], across[far]};
@@ -319,7 +313,7 @@ DEVICE void sweep_block(u64* const* lattices, Sfc64* streams, const Thresholds<M
             const u64 counter = 1 + WARM_UP + step * t.num_bits, word = step * s.words + w;
             if constexpr (CHAINS == 1) {
                 NewSpins<1> now;
-                now.up[0] = neighbours(0);
+                now.up[0] = up_neighbours(0);
                 draw(own, counter, t, hash_key, word, s.used(w), now);
                 lattices[0][plane * s.words + w] = now.spins[0] & s.used(w);
             } else {
@@ -327,7 +321,7 @@ DEVICE void sweep_block(u64* const* lattices, Sfc64* streams, const Thresholds<M
                 draw(own, counter, t, hash_key, word, s.used(w), maps);
                 UNROLL
                 for (int n = 0; n < CHAINS; ++n)
-                    lattices[n][plane * s.words + w] = neighbours(n).select_map(maps.f[0]) & s.used(w);
+                    lattices[n][plane * s.words + w] = up_neighbours(n).apply(maps.f[0]) & s.used(w);
             }
         }
         if (plane & 1) barrier();  // a colour reads only the other

@@ -16,28 +16,30 @@ void ising_cftp_128(u64* words, i64* rungs, const u64* thresholds, const u64* sa
         write_code_bits_by_warp(t);
         const u64 key = derive(root, sample_ids[n]);
         Warp128<2, true> warp;
-        int first = (int)rungs[n], rung;
-        i64 left;  // sweeps of the rung
-        for (bool met = false;; first += 2) {
+        i64 first = rungs[n], rung, left;  // sweeps that are left of the rung
+        const auto enter = [&] {
+            left = num_sweeps(rung);
+            warp.start(derive(key, rung));
+        };
+        const auto meet = [&] {  // whether the chains do, from rung `first` on
             warp.each_word([](u64& top, u64& bottom, int) {
                 top = ~0ull;
                 bottom = 0;
             });
             for (rung = first; rung >= 0; --rung) {
-                warp.start(derive(key, rung));
-                for (left = num_sweeps(rung); left > 0 && !met; --left) {
+                enter();
+                while (left-- > 0) {
                     warp.sweep(t);
-                    met = !warp.chains_differ();
+                    if (!warp.chains_differ()) return true;
                 }
-                if (met) break;
             }
-            if (met) break;
-        }
-        while (true) {  // one chain from here on, whose registers are fewer
-            for (; left > 0; --left) warp.sweep<1>(t);
+            return false;
+        };
+        while (!meet()) first += 2;
+        while (true) {  // one chain is left, to time 0
+            while (left-- > 0) warp.sweep<1>(t);
             if (--rung < 0) break;
-            warp.start(derive(key, rung));
-            left = num_sweeps(rung);
+            enter();
         }
         u64* planes = words + n * 256;
         warp.each_word([&](u64& top, u64&, int place) { planes[place] = top; });
