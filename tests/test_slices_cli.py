@@ -180,6 +180,35 @@ def test_report_needs_a_fit(tmp_path):
     assert not (tmp_path / "demo").exists()
 
 
+def test_networks_are_compiled_on_demand(tmp_path, monkeypatch):
+    """Before the trial of a forecast, which it must not lengthen, and before the folder is touched: it may fail."""
+    options = ["--points", 3, "--steps", 1, "--compile"]
+    slow = [0.7]
+
+    def compile(function, **_):
+        return lambda *args, **kwargs: (time.sleep(slow.pop() if slow else 0), function(*args, **kwargs))[1]
+
+    monkeypatch.setattr("torch.compile", compile)
+    told = re.search(r"\(9 took (\S+) s\)", run("generate", tmp_path / "compiled", *options, "--dry-run").stdout)
+    assert told and float(told[1]) < 0.7 and not slow
+    assert run("generate", tmp_path / "compiled", *options).exit_code == 0
+    assert json.loads((tmp_path / "compiled" / "command.json").read_text())["compile"] is True
+
+    def broken(function, **_):
+        def run(*args, **kwargs):
+            raise TorchDynamoException("no compiler\nin sight")
+
+        return run
+
+    from torch._dynamo.exc import TorchDynamoException
+
+    monkeypatch.setattr("torch.compile", broken)
+    result = run("generate", tmp_path / "new", *options)
+    expected = "hessfast: compile must be False here: torch.compile failed, no compiler.\n"
+    assert (result.exit_code, result.stderr) == (1, expected)
+    assert not (tmp_path / "new").exists()
+
+
 def test_dry_run_writes_nothing(tmp_path):
     result = run("generate", tmp_path / "slice", "--points", 20, "--steps", 3, "--dry-run")
     assert result.exit_code == 0, result.output

@@ -22,6 +22,7 @@ from hessfast.slices import (
     noise_floor,
     random_anchors,
 )
+from hessfast.slices.diffusion import _channels_last
 from hessfast.slices.loops import own_steps
 from tests import tiny_diffusion
 
@@ -472,11 +473,58 @@ def test_pipelines_that_do_not_fit(folder, generator):
 # --------------------------------------------------------------------------------------------------- compiled, captured
 
 
+def test_what_is_compiled_is_what_is_called(generator, monkeypatch):
+    from torch._dynamo import config
+
+    compiled, called = [], []
+
+    def compile(function, *, dynamic):
+        assert dynamic is False
+        compiled.append(function)
+
+        def run(*args, **kwargs):
+            assert config.recompile_limit > 1000  # else torch goes on without compiling after eight shapes
+            called.append(function)
+            return function(*args, **kwargs)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile)
+    given, plan = from_pipeline(generator.pipeline, compile=True), text_plan(num_steps=3)
+    assert given.identity["compile"] == ["decoder", "unet"] and generator.identity["compile"] is False
+    assert all(torch.equal(*pair) for pair in zip(made(given, plan), made(generator, plan), strict=True))
+    networks = generator.pipeline.unet, generator.pipeline.vae.decode
+    assert compiled == [*networks] and called == [networks[0]] * 3 + [networks[1]]
+    together = _channels_last(networks[0])
+    assert together.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert networks[0].conv_in.weight.is_contiguous() and torch.equal(
+        together.conv_in.weight, networks[0].conv_in.weight
+    )
+    assert together.time_embedding.linear_1.weight is networks[0].time_embedding.linear_1.weight
+    given.prepare(plan).warm_up()
+    assert len(compiled) == 2 and called[4:] == [networks[0]]
+    assert generator.prepare(plan).warm_up is None and given.plain().prepare(plan).warm_up is None
+
+
+@pytest.mark.gpu
+def test_channels_lie_together_in_compiled_networks_alone(folder, monkeypatch):
+    functions = []
+    monkeypatch.setattr(torch, "compile", lambda function, **_: functions.append(function) or function)
+    eager = from_pretrained(folder, device="cuda")
+    expected = made(eager, text_plan())[0]
+    compiled = from_pipeline(eager.pipeline, device="cuda", compile=True)
+    torch.testing.assert_close(made(compiled, text_plan())[0], expected, atol=2e-2, rtol=0)
+    assert [each.identity["layout"] for each in (eager, compiled)] == ["channels first", "channels last"]
+    weights = [network.conv_in.weight for network in (functions[0], eager.pipeline.unet)]
+    assert [w.is_contiguous(memory_format=torch.channels_last) for w in weights] == [True, False]
+    assert functions[0].time_embedding.linear_1.weight is eager.pipeline.unet.time_embedding.linear_1.weight
+    assert torch.equal(made(eager, text_plan())[0], expected)
+
+
 @pytest.mark.slow
 def test_compiled_networks_give_the_same_images(folder, generator, tmp_path):
     """Also from two threads; and bit for bit again after other shapes."""
     plan, compiled = text_plan(num_steps=3), from_pretrained(folder, compile=True)
-    assert compiled.identity["compile"] == ["decoder", "unet"] and generator.identity["compile"] is False
     first, eager = made(compiled, plan), made(generator, plan)
     torch.testing.assert_close(first, eager, atol=1e-3, rtol=0)
     assert compiled.plain().compile is False and compiled.compile is True

@@ -62,32 +62,30 @@ class DiffusionGenerator(Generator):
         encoders = [] if pipeline is None else [getattr(pipeline, f"text_encoder{k}", None) for k in ("", "_2")]
         parts = {"unet": unet, "decoder": decoder, **{f"text{k}": encoder for k, encoder in enumerate(encoders)}}
         found = {name: module for name, module in parts.items() if module is not None}
-        # Tensor cores want the channels of a pixel beside each other. Compiled group norms leave them so, torch's own
-        # do not, and the copies between them cost more than the order saves.
-        channels_last = self.compile and self.device.type == "cuda"
-        layout = torch.channels_last if channels_last else torch.contiguous_format
         self.identity = {
             "weights": {name: fingerprint(module) for name, module in found.items()},
             "scheduler": loops.configuration(scheduler),
             "compile": sorted({"unet", "decoder"} & found.keys()) if self.compile else False,
             "device": self.device.type,
         }
-        if self.device.type == "cuda":  # so that nothing is continued that was made with another
-            self.identity["layout"] = str(layout)
+        if self.device.type == "cuda":  # so that nothing is continued that was made with the other
+            self.identity["layout"] = "channels last" if self.compile else "channels first"
         for module in found.values():
             module.eval().requires_grad_(False).to(self.device)
+            if self.device.type == "cuda":
+                nn.Module.to(module, memory_format=torch.contiguous_format)
         side = config.sample_size
         rows, columns = side if isinstance(side, (tuple, list)) else (side, side)
         self.latent_shape = None if rows is None else (config.in_channels, rows, columns)
-        self._unet: dict[torch.dtype | None, Any] = {dtype_of(unet): unet.to(memory_format=layout)}
-        self._decoder = None if decoder is None else {dtype_of(decoder): decoder.to(memory_format=layout)}
-        self._compilations: dict[tuple[str, torch.dtype], Callable[..., Any]] = {}
+        self._unet: dict[torch.dtype | None, Any] = {dtype_of(unet): unet}
+        self._decoder = None if decoder is None else {dtype_of(decoder): decoder}
+        self._compiled: dict[nn.Module, Callable[..., Any]] = {}
 
     def prepare(self, plan: SlicePlan) -> Prepared:
         dtype = getattr(torch, plan.dtype)
         unet = _cast(self._unet, dtype)
         self._fits(plan, unet.config)
-        unet = self._maybe_compiled("unet", unet, dtype)
+        network = self._maybe_compiled(unet)
         text = self._text(plan, dtype)
         # Half-precision networks, but x is summed up in float32: fifty roundings less.
         state = torch.float64 if dtype == torch.float64 else torch.float32
@@ -101,22 +99,29 @@ class DiffusionGenerator(Generator):
             own = plan.scheduler == "pipeline"
             scheduler = loops.steppable(scheduler) if own else loops.scheduler_of(plan.scheduler, scheduler)
 
+        def predict_for(num: int) -> loops.Predict:
+            return _guided(network, _repeated(text, num), plan.guidance, dtype)
+
+        def warm_up() -> None:
+            x = torch.zeros((plan.micro_batch, *plan.latent_shape), device=self.device, dtype=state)
+            predict_for(plan.micro_batch)(x, torch.zeros((), dtype=torch.int64, device=self.device))
+
         def loop(x: Tensor, *noise: Tensor) -> Tensor:
             assert schedule is not None
-            return schedule.run(_guided(unet, _repeated(text, len(x)), plan.guidance, dtype), x, *noise)
+            return schedule.run(predict_for(len(x)), x, *noise)
 
         run: Callable[..., Tensor] = loops.Captured(loop) if self.graph else loop
 
         def latents(z: Tensor, ids: Sequence[int]) -> Tensor:
             x = z.to(self.device, state)
             if schedule is None:
-                predict = _guided(unet, _repeated(text, len(x)), plan.guidance, dtype)
                 generators = [plan.generator(point) for point in ids]
-                return loops.own_steps(scheduler, plan.num_steps, predict, x, plan.eta, generators)
+                return loops.own_steps(scheduler, plan.num_steps, predict_for(len(x)), x, plan.eta, generators)
             noise = plan.noise(ids)
             return run(x) if noise is None else run(x, noise.to(self.device, state))
 
-        return Prepared(latents, self._decode(dtype), self.device, plan.latent_shape)
+        needed = warm_up if self.compile else None
+        return Prepared(latents, self._decode(dtype), self.device, plan.latent_shape, needed)
 
     def plain(self) -> "DiffusionGenerator":
         other = copy.copy(self)
@@ -167,7 +172,7 @@ class DiffusionGenerator(Generator):
         decoder = _cast(self._decoder, dtype)
         shift = getattr(config, "shift_factor", None) or 0.0
 
-        to_images = self._maybe_compiled("decoder", decoder.decode, dtype)
+        to_images = self._maybe_compiled(decoder, "decode")
 
         def decode(latents: Tensor) -> Tensor:
             x = (latents / config.scaling_factor + shift).to(dtype)
@@ -175,23 +180,41 @@ class DiffusionGenerator(Generator):
 
         return decode
 
-    def _maybe_compiled(self, name: str, function: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
+    def _maybe_compiled(self, network: nn.Module, method: str | None = None) -> Callable[..., Any]:
+        """The network, or a method of it."""
         if not self.compile:
-            return function
-        if (name, dtype) not in self._compilations:
-            self._compilations[name, dtype] = _compiled(function)
-        return self._compilations[name, dtype]
+            return _called(network, method)
+        if network not in self._compiled:
+            # Tensor cores want the channels of a pixel beside each other. Compiled group norms leave them so, those of
+            # torch do not, and the copies between them cost more than the order saves.
+            fast = _channels_last(network) if self.device.type == "cuda" else network
+            self._compiled[network] = _compiled(_called(fast, method))
+        return self._compiled[network]
+
+
+def _called(network: nn.Module, method: str | None) -> Callable[..., Any]:
+    return network if method is None else getattr(network, method)
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    """The same with copies of the weights of convolutions, which lie otherwise in memory."""
+    shared = {id(t): t for t in (*network.parameters(), *network.buffers()) if t.ndim != 4}
+    return nn.Module.to(copy.deepcopy(network, shared), memory_format=torch.channels_last)
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """By torch.compile, once for each shape, so that no bit depends on shapes seen before (torch's limit is eight)."""
-    from torch._dynamo.exc import TorchDynamoException  # a second of imports
+    """By torch.compile, once for each shape, so that no bit depends on shapes seen before."""
+    from torch._dynamo import config  # a second of imports
+    from torch._dynamo.exc import TorchDynamoException
 
     compiled = torch.compile(function, dynamic=False)
+    # Of a piece of code, which all networks of a class share; beyond eight torch would go on without compiling.
+    unlimited = {"recompile_limit": 2**20, "accumulated_recompile_limit": 2**20}
 
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            return compiled(*args, **kwargs)
+            with config.patch(unlimited):
+                return compiled(*args, **kwargs)
         except TorchDynamoException as error:
             reason = str(error).strip().split("\n")[0]
             raise RuntimeError(f"compile must be False here: torch.compile failed, {reason:.200}") from error

@@ -131,6 +131,8 @@ class Compute:
         """dtype and shape of what a point gives, tried on latents of zeros, or on the first points."""
         shape, size = self.prepared.latent_shape, self.plan.micro_batch
         with computing(self.prepared.device), torch.no_grad():
+            if self.prepared.warm_up is not None:
+                self.prepared.warm_up()
             if shape is None:
                 first = np.minimum(np.arange(size), self.plan.num - 1)
                 latents = self.prepared.latents(self.plan.z(self.plan.parameters[first]), first.tolist())

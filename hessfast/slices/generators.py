@@ -29,12 +29,14 @@ class Prepared:
         decode: latents -> images `[batch, channels, rows, columns]`, in [-1, 1] or about.
         device: where both compute.
         latent_shape: of one point's latents, if it is known beforehand; otherwise a batch is made to see.
+        warm_up: calls the network once, where the first call takes long or may fail as others do not.
     """
 
     latents: Callable[[Tensor, Sequence[int]], Tensor]
     decode: Callable[[Tensor], Tensor]
     device: torch.device
     latent_shape: tuple[int, ...] | None = None
+    warm_up: Callable[[], None] | None = None
 
 
 class Generator(ABC):
