@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.config
 from torch import nn
 
 import hessfast
@@ -77,6 +78,18 @@ def test_potentials_of_the_package_are_fused(kind):
     got = derivatives(potential, x, form="fused")
     for mine, right in zip(got, exact(potential, x), strict=True):
         assert (mine - right).abs().max() <= 1e-5 * right.abs().max()
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
+@torch._dynamo.config.patch(recompile_limit=1)  # torch's own is eight
+def test_compiled_takes_any_number_of_shapes():
+    def potential(x):
+        return x.sin().prod(-1)
+
+    for num in (3, 4):
+        x = points(num)
+        got, right = (derivatives(potential, x, form=form) for form in ("compiled", "eager"))
+        torch.testing.assert_close(tuple(got), tuple(right))
 
 
 def test_compiled_says_where_torch_has_no_rule():

@@ -536,14 +536,15 @@ def test_compiled_networks_give_the_same_images(folder, generator, tmp_path):
 
 
 @pytest.mark.slow
-def test_compile_is_refused_where_the_compiler_fails(generator, monkeypatch):
+def test_compile_is_refused_where_the_compiler_fails(generator):
     from torch._inductor import config
 
-    monkeypatch.setattr(config.cpp, "cxx", (None, "/nowhere"))
-    monkeypatch.setattr(torch.compiler.config, "force_disable_caches", True)
     torch.compiler.reset()
     compiled = from_pipeline(generator.pipeline, compile=True)
-    with pytest.raises(RuntimeError, match=r"compile must be False here: torch.compile failed, .*/nowhere"):
+    with (
+        config.patch({"cpp.cxx": (None, "/nowhere"), "force_disable_caches": True}),
+        pytest.raises(RuntimeError, match=r"compile must be False here: torch.compile failed, .*/nowhere"),
+    ):
         made(compiled, text_plan(num_steps=1))
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hessfast import _checks
+from hessfast._compile import compiled, refusal
 from hessfast._dispatch import kernel
 from hessfast.potentials._double import in_double
 
@@ -42,16 +43,16 @@ def form_of(potential: Potential, flat: Tensor, form: str | None) -> Callable[[T
 
 
 def _compiled(potential: Potential) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    compiled = torch.compile(lambda x: _functional(potential, x), dynamic=False, fullgraph=True)
+    fast = compiled(lambda x: _functional(potential, x), fullgraph=True)
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
         try:
-            return compiled(x)
+            return fast(x)
         except Exception as error:  # of a dozen classes
-            reason = str(error).strip().split("\n")[0]
+            refused = refusal('form must be "eager"', error)
         # Its frames hold open transforms: collected amid a later compilation they would close that one's.
         gc.collect()
-        raise RuntimeError(f'form must be "eager" here: torch.compile failed, {reason:.200}')
+        raise refused
 
     return run
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hessfast._compile import compiled, refusal
 from hessfast._modules import dtype_of
 
 from . import loops
@@ -32,6 +33,7 @@ class DiffusionGenerator(Generator):
 
     Raises:
         ValueError: for a graph elsewhere than on a GPU, or a U-Net that wants text without a pipeline, or class labels.
+        RuntimeError: for `compile`, once the networks are called, where torch.compile fails.
     """
 
     def __init__(
@@ -171,7 +173,6 @@ class DiffusionGenerator(Generator):
             dtype = torch.float32
         decoder = _cast(self._decoder, dtype)
         shift = getattr(config, "shift_factor", None) or 0.0
-
         to_images = self._maybe_compiled(decoder, "decode")
 
         def decode(latents: Tensor) -> Tensor:
@@ -203,21 +204,15 @@ def _channels_last(network: nn.Module) -> nn.Module:
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """By torch.compile, once for each shape, so that no bit depends on shapes seen before."""
-    from torch._dynamo import config  # a second of imports
-    from torch._dynamo.exc import TorchDynamoException
+    from torch._dynamo.exc import TorchDynamoException  # a second of imports
 
-    compiled = torch.compile(function, dynamic=False)
-    # Of a piece of code, which all networks of a class share; beyond eight torch would go on without compiling.
-    unlimited = {"recompile_limit": 2**20, "accumulated_recompile_limit": 2**20}
+    fast = compiled(function)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            with config.patch(unlimited):
-                return compiled(*args, **kwargs)
+            return fast(*args, **kwargs)
         except TorchDynamoException as error:
-            reason = str(error).strip().split("\n")[0]
-            raise RuntimeError(f"compile must be False here: torch.compile failed, {reason:.200}") from error
+            raise refusal("compile must be False", error) from error
 
     return run
 
