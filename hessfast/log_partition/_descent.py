@@ -1,12 +1,17 @@
-"""Fitting a potential's weights: Adam on random rows from far off, then L-BFGS on all of them, which converges."""
+"""Fitting a potential's weights: Adam on random rows from far off, then L-BFGS on all, short of their noise."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hessfast._training import cosine, descend, finite
+
+_PARTS = 5  # of the rows, each held out once
+_FEW = 1000  # rows; of more, one part held out tells enough
+_STRIDE = 5  # steps between looks at the rows held out
 
 Loss = Callable[[Tensor], Tensor]  # mean over the rows of these numbers
 
@@ -25,29 +30,73 @@ def adam(
     return losses
 
 
-def polish(potential: nn.Module, loss_of: Loss, num_rows: int, num_steps: int, most_rows: int) -> None:
-    """L-BFGS of so many steps at most on all rows, `most_rows` at a time; the weights stay if it does not help."""
+def polish(potential: nn.Module, loss_of: Loss, num_rows: int, num_steps: int, most_rows: int, seed: int) -> int:
+    """L-BFGS on all rows, `most_rows` at a time, for as many steps as help rows held out, `num_steps` at most.
+
+    Returns:
+        the number of steps; 0 where they do not help, and the weights are as they were.
+    """
     if not num_steps:
-        return
-    parts = torch.arange(num_rows).split(most_rows)
-    optimiser = torch.optim.LBFGS(
+        return 0
+    weights = list(potential.parameters())
+    start = copy.deepcopy(potential.state_dict())
+    order = torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed % 2**63))
+    looks = [*range(0, num_steps, _STRIDE), num_steps]
+    curves = []
+    for held_out in order.chunk(_PARTS)[: _PARTS if num_rows <= _FEW else 1]:
+        others = order[~torch.isin(order, held_out)]
+        if len(others):
+            curves.append(_held_out_curve(potential, loss_of, others, held_out, looks, most_rows))
+            potential.load_state_dict(start)
+    steps = looks[first_good(np.array(curves))] if curves else 0
+    if not steps:
+        return 0
+    rows = torch.arange(num_rows)
+    before = _mean(loss_of, rows, most_rows)
+    _lbfgs(potential, steps).step(lambda: _mean(loss_of, rows, most_rows, weights))
+    if not _mean(loss_of, rows, most_rows) <= before:
+        potential.load_state_dict(start)
+        return 0
+    return steps
+
+
+def _held_out_curve(
+    potential: nn.Module, loss_of: Loss, rows: Tensor, held_out: Tensor, looks: list[int], most_rows: int
+) -> list[float]:
+    """Losses of `held_out` after so many steps on `rows`."""
+    weights = list(potential.parameters())
+    optimiser = _lbfgs(potential, _STRIDE)
+    curve = [_mean(loss_of, held_out, most_rows)]
+    for steps in np.diff(looks):
+        optimiser.param_groups[0]["max_iter"] = int(steps)
+        optimiser.step(lambda: _mean(loss_of, rows, most_rows, weights))
+        curve.append(_mean(loss_of, held_out, most_rows))
+    return curve
+
+
+def first_good(curves: np.ndarray) -> int:
+    """Where the mean of curves is first within a standard error of its lowest: noise helps by chance, and later on."""
+    mean = np.nan_to_num(curves.mean(axis=0), nan=np.inf)
+    excess = curves - curves[:, mean.argmin(), None]
+    error = excess.std(axis=0, ddof=1) / len(curves) ** 0.5 if len(curves) > 1 else 0.0
+    return int((mean <= mean.min() + error).argmax())
+
+
+def _lbfgs(potential: nn.Module, num_steps: int) -> torch.optim.LBFGS:
+    return torch.optim.LBFGS(
         potential.parameters(), max_iter=num_steps, max_eval=2 * num_steps, tolerance_grad=0, tolerance_change=0,
         history_size=20, line_search_fn="strong_wolfe",
     )  # fmt: skip
 
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        total = torch.zeros(())
-        for rows in parts:
-            part = loss_of(rows) * (len(rows) / num_rows)
-            part.backward()
-            total += part.detach()
-        return total
 
-    before = [weights.detach().clone() for weights in potential.parameters()]
-    start = float(loss())
-    optimiser.step(loss)
-    if not float(loss()) <= start:
-        with torch.no_grad():
-            for weights, old in zip(potential.parameters(), before, strict=True):
-                weights.copy_(old)
+def _mean(loss_of: Loss, rows: Tensor, most_rows: int, weights: Sequence[Tensor] = ()) -> float:
+    """The loss of `rows`, `most_rows` at a time, and its gradient to `weights`."""
+    for each in weights:
+        each.grad = None
+    total = 0.0
+    for part in rows.split(most_rows):
+        loss = loss_of(part) * (len(part) / len(rows))
+        if weights:
+            loss.backward()
+        total += float(loss.detach())
+    return total
