@@ -291,6 +291,14 @@ def test_pairs_that_are_counted_twice_are_one():
     assert found.sem == pytest.approx(float(own.abs().std()) / 10, rel=0.01)
 
 
+def test_directions_are_independent_of_data_of_the_same_seed():
+    """E = |x| bends only across x: directions drawn as the samples were would find it flat."""
+    x = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    one, other = (encoder_penalties(lambda x: x.norm(dim=1, keepdim=True), x, 2, seed=s).metric_change for s in (0, 1))
+    assert one.mean == pytest.approx(other.mean, abs=4 * np.hypot(one.sem, other.sem))
+    assert other.mean > 0.5
+
+
 def test_encoders_that_draw_numbers_are_refused():
     with pytest.raises(ValueError, match=r"encoder must give the same answer twice.* Of a VAE pass the mean"):
         encoder_penalties(lambda x: x + 0.1 * torch.randn_like(x), plane(), 2)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hessfast import _random
+
 _PER_UNKNOWN = 3  # neighbours for each coefficient of a quadric
 _FITS = 3  # the first on principal axes, which tilt as the surface curves; the others on tangents of the last
 _RESOLVED = 1e-3  # least over greatest diagonal of the triangular factor: neighbours that determine all coefficients
@@ -53,7 +55,7 @@ def quadrics(x: Tensor, m: int, frames: Tensor | None, seed: int) -> Quadrics:
     if n <= k:
         return found
     nearest = _Nearest(x, k)
-    generator = torch.Generator().manual_seed(seed)
+    generator = _random.generator(seed, *_random.DATA_TANGENTS)
     v = torch.randn(n, m, generator=generator, dtype=torch.float64).to(x.device)
     v = v / v.norm(dim=1, keepdim=True)
     for rows in torch.arange(n, device=x.device).split(max(_NUMBERS_AT_ONCE // max(n, k * wide), 1)):

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from hessfast import _random
 from hessfast._autograd import plain_attention
 
 from . import _samples
@@ -35,7 +36,7 @@ class Surface:
     def second_differences(self, step: float, seed: int) -> tuple[Tensor, Tensor]:
         """Sizes of (E(x + h v) + E(x - h v) - 2 E(x)) / h^2 for a random unit tangent v: normal to J U, and along."""
         x, h = self.x, step
-        generator = torch.Generator().manual_seed(seed)
+        generator = _random.generator(seed, *_random.ENCODER_TANGENTS)
         v = torch.randn(len(x), self.tangents.shape[2], generator=generator, dtype=torch.float64).to(x)
         v = (self.tangents @ (v / v.norm(dim=1, keepdim=True))[..., None])[..., 0]
         with torch.no_grad():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hessfast import _arrays, _checks
+from hessfast import _arrays, _checks, _random
 from hessfast._autograd import recording
 from hessfast._modules import dtype_of, refuse_training
 
@@ -231,7 +231,7 @@ def _given(frames: Any, x: Tensor, m: int) -> Tensor:
 
 def _pairs(n: int, num: int, seed: int) -> tuple[Tensor, Tensor]:
     """Random pairs of different numbers."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = _random.generator(seed, *_random.PAIRS)
     first = torch.randint(n, (num,), generator=generator)
     return first, (first + torch.randint(1, n, (num,), generator=generator)) % n
 
