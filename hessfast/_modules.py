@@ -1,4 +1,4 @@
-"""Networks among what is called: their weights, and whether they are in evaluation mode."""
+"""The networks behind a function: their weights, and whether they are in evaluation mode."""
 
 import contextlib
 import functools

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hessfast._checks import start_of_slice
+from hessfast import _checks
 from hessfast.ising import IsingBatch
 from hessfast.shards import Store
 from hessfast.tasep import TasepBatch
@@ -35,11 +35,12 @@ def batch(store: Store, part: slice = slice(None)) -> IsingBatch | TasepBatch:
     plan = store.plan
     if plan.name not in ("ising", "tasep"):
         raise ValueError(f"store must hold one of the data sets ising, tasep, got {plan.name!r}.")
-    first_id, seed = start_of_slice(part, plan.num), plan.parameters["seed"]
+    first_id, seed = _checks.start_of_slice(part, plan.num), plan.parameters["seed"]
     columns = {name: np.asarray(store[name][part]) for name in plan.arrays}
     if plan.name == "tasep":
+        certificate = np.full(len(columns["words"]), "exact")
         return TasepBatch(
-            num_sites=plan.parameters["num_sites"], certificate="exact", seed=seed, first_id=first_id, **columns
+            num_sites=plan.parameters["num_sites"], certificate=certificate, seed=seed, first_id=first_id, **columns
         )
     certificate = np.array(CERTIFICATES)[columns.pop("certificate")]
     return IsingBatch(certificate=certificate, size=plan.parameters["size"], seed=seed, first_id=first_id, **columns)

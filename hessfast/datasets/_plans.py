@@ -5,12 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _checks, _random
-from hessfast._checks import choice, even, to_numpy
-from hessfast._checks import seed as checked_seed
+from hessfast import _arrays, _checks, _random
 from hessfast._dispatch import kernel, present
 from hessfast.shards import Plan
-from hessfast.tasep.log_partition import check
+from hessfast.tasep._rates import checked_rates
 
 CERTIFICATES = ("cftp", "fk-cftp", "mcmc")
 # Raise it when equal seeds begin to give other samples: folders begun before are then refused, never mixed.
@@ -44,8 +42,8 @@ def ising_plan(
     Raises:
         TypeError, ValueError: for values outside those ranges.
     """
-    size = even("size", size)
-    choice("method", method, ("auto", *CERTIFICATES))
+    size = _checks.even("size", size)
+    _checks.choice("method", method, ("auto", *CERTIFICATES))
     low, high = _checks.interval("temperature", temperature, point=True)
     if low <= 0:
         raise ValueError(f"temperature must be > 0, got {low}.")
@@ -59,7 +57,7 @@ def ising_plan(
         "temperature": (low, high),
         "field": _checks.interval("field", field, point=True),
         "size": size,
-        "seed": checked_seed(seed),
+        "seed": _checks.seed(seed),
         "method": method,
         "certificate": CERTIFICATES,
         "revision": REVISION,
@@ -98,9 +96,9 @@ def tasep_plan(
             raise ValueError(f"{name} must be within (0, 1], got {low:g} to {high:g}.")
     # What the sampler would refuse while a shard is made is refused now.
     entries, exits = (_from_high(ends, 1 - 2.0**-53) for ends in ranges.values())
-    *_, num_sites = check(entries, exits, num_sites)
+    *_, num_sites = checked_rates(entries, exits, num_sites)
     arrays = {"words": ("uint64", (-(-num_sites // 64),)), "entry_rate": ("float64", ()), "exit_rate": ("float64", ())}
-    parameters = ranges | {"num_sites": num_sites, "seed": checked_seed(seed), "revision": REVISION}
+    parameters = ranges | {"num_sites": num_sites, "seed": _checks.seed(seed), "revision": REVISION}
     return Plan("tasep", num, shard_size, arrays, parameters)
 
 
@@ -127,7 +125,12 @@ def _make_ising(parameters: Any, start: int, stop: int, device: str) -> dict[str
     size, seed, method = (parameters[name] for name in ("size", "seed", "method"))
     batch = sample(temperature, field, size, seed, method=method, device=device, first_id=start)
     certificate = np.array([CERTIFICATES.index(name) for name in batch.certificate], np.uint8)
-    return {"words": to_numpy(batch.words), "temperature": temperature, "field": field, "certificate": certificate}
+    return {
+        "words": _arrays.to_numpy(batch.words),
+        "temperature": temperature,
+        "field": field,
+        "certificate": certificate,
+    }
 
 
 def _make_tasep(parameters: Any, start: int, stop: int, device: str) -> dict[str, np.ndarray]:
@@ -138,7 +141,7 @@ def _make_tasep(parameters: Any, start: int, stop: int, device: str) -> dict[str
     exit_rate = _from_high(parameters["exit_rate"], second)
     num_sites, seed = parameters["num_sites"], parameters["seed"]
     batch = sample(entry_rate, exit_rate, num_sites, seed, device=device, first_id=start)
-    return {"words": to_numpy(batch.words), "entry_rate": entry_rate, "exit_rate": exit_rate}
+    return {"words": _arrays.to_numpy(batch.words), "entry_rate": entry_rate, "exit_rate": exit_rate}
 
 
 _MAKERS = {"ising": _make_ising, "tasep": _make_tasep}

@@ -12,13 +12,11 @@ By default the first that can.
 """
 
 from ._forms import FORMS
-from ._points import CHUNK
 from .products import directional_third, gradient, hessian_along, hvp
 from .pullback import pullback_metric
 from .second_order import Derivatives, derivatives, fisher_metric
 
 __all__ = [
-    "CHUNK",
     "FORMS",
     "Derivatives",
     "derivatives",

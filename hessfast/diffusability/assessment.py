@@ -44,7 +44,7 @@ def assess(
 
     Steps are kept in the folder `out` as they are done: a run that was interrupted goes on there, and one that is done
     is read. The folder then holds report.json (what is returned), table.txt, curves.npz, samples and, with matplotlib,
-    figures. Images run where `train` is.
+    figures. Computed on the device of `train`.
 
     The report's `intrinsic_dimension` is m of the data; its `spaces` are "data" and the names in `encoders`. Each has
     `curve`, on held-out samples; `empirical`, of the training samples alone from the tau on where those suffice;

@@ -142,7 +142,7 @@ class GaussianMixture:
 
     def sample(self, num: int, seed: int = 0) -> Tensor:
         """float64 `[num, dim]`."""
-        generator = torch.Generator().manual_seed(seed)
+        num, generator = _checks.integer("num", num, 1), torch.Generator().manual_seed(_checks.seed(seed))
         which = torch.multinomial(self.log_weights.exp(), num, replacement=True, generator=generator)
         normal = standard_normal((num, self.dim), generator) * self.variances[which].sqrt()
         rotated = normal if self.axes is None else torch.einsum("bi,bji->bj", normal, self.axes[which])
@@ -259,5 +259,6 @@ class TransformedNormal:
 
 def standard_normal(shape: tuple[int, ...], seed: int | torch.Generator) -> Tensor:
     """Independent N(0, 1), float64."""
-    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    _checks.integer("num", shape[0], 1)
+    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(_checks.seed(seed))
     return torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -87,7 +87,7 @@ def encoder_penalties(
     Args:
         encoder: maps `[n, ...]` to `[n, ...]`, each sample for itself, differentiable by torch; of a VAE the mean.
         samples: `[n, ...]`, n > num_neighbours; brought to the dtype of the encoder's weights, if it is a network.
-        intrinsic_dimension: m of the surface that the data lie near; see `FisherCurve.intrinsic_dimension`.
+        intrinsic_dimension: m of the surface that the data lie near; see `intrinsic_dimension`.
         frames: orthonormal tangents U, `[n, D, m]`; None: those of the quadrics of `data_curvature`, where
             `num_neighbours` is None, n is twenty times their neighbours or more, and a sample's neighbours determine
             its quadric and lie nearer to it than the nearest do to a plane; elsewhere the m first principal axes of the

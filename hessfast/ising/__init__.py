@@ -7,7 +7,7 @@ Samples have sums over the lattice; log_partition, mean_bond_energy and mean_mag
 from .enumeration import DensityOfStates, density_of_states
 from .log_partition import TEMPERATURE_CRITICAL, log_partition
 from .log_partition_table import LogPartitionTable
-from .moments import mean_bond_energy, mean_magnetization, moments
+from .moments import Moments, mean_bond_energy, mean_magnetization, moments
 from .sampling import IsingBatch, pack, sample, sweep
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "DensityOfStates",
     "IsingBatch",
     "LogPartitionTable",
+    "Moments",
     "density_of_states",
     "log_partition",
     "mean_bond_energy",

@@ -1,7 +1,6 @@
 """log Z learned from posteriors, and with it the means and the Fisher metric: its gradient and its Hessian."""
 
-from ._rows import LOSSES
 from .affine import affine_fit, align
 from .learned import LogPartition
 
-__all__ = ["LOSSES", "LogPartition", "affine_fit", "align"]
+__all__ = ["LogPartition", "affine_fit", "align"]

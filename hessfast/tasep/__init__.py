@@ -1,4 +1,7 @@
-"""The open TASEP in continuous time: entry rate alpha, bulk rate 1, exit rate beta; exact samples and references."""
+"""The open TASEP in continuous time: entry rate alpha, bulk rate 1, exit rate beta; exact samples and references.
+
+log_partition and its derivatives are those of the whole chain, not per site as those of `hessfast.ising`.
+"""
 
 from .enumeration import stationary_law
 from .likelihood import log_likelihood, log_likelihood_grid

@@ -6,8 +6,10 @@ import numpy as np
 
 from hessfast import _arrays, _checks
 from hessfast._dispatch import kernel
-from hessfast.tasep.log_partition import check, log_partition
-from hessfast.tasep.sampling import TasepBatch, pack
+
+from ._rates import checked_rates
+from .log_partition import log_partition
+from .sampling import TasepBatch, pack
 
 _TOLERANCE = 1e-10
 _THRESHOLDS = (1e-60, 1e-250, 0.0)  # shares of the mass that may be dropped; the first is nearly always enough
@@ -47,7 +49,7 @@ def log_likelihood(configurations: Any, entry_rate: Any, exit_rate: Any, *, back
         Derrida, Evans, Hakim, Pasquier, J. Phys. A 26, 1493 (1993), section 2.
     """
     batch = _batch(configurations)
-    alpha, beta, num_sites = check(entry_rate, exit_rate, batch.num_sites)
+    alpha, beta, num_sites = checked_rates(entry_rate, exit_rate, batch.num_sites)
     log_z = log_partition(alpha, beta, num_sites)
     which, alpha, beta = _checks.broadcast(configurations=np.arange(len(batch)), entry_rate=alpha, exit_rate=beta)
     words, rates = _arrays.to_numpy(batch.words)[which.ravel()], [rate.reshape(-1, 1) for rate in (alpha, beta)]
@@ -86,7 +88,7 @@ def log_likelihood_grid(configurations: Any, entry_rates: Any, exit_rates: Any, 
     for name, axis in zip(("entry_rates", "exit_rates"), axes, strict=True):
         if axis.ndim != 1:
             raise ValueError(f"{name} must have one axis, got shape {axis.shape}. log_likelihood takes pairs of rates.")
-    alpha, beta, num_sites = check(axes[0][:, None], axes[1], batch.num_sites)
+    alpha, beta, num_sites = checked_rates(axes[0][:, None], axes[1], batch.num_sites)
     rows = [np.broadcast_to(rates, (len(batch), len(rates))) for rates in axes]
     log_weight = _log_weight(_arrays.to_numpy(batch.words), num_sites, rows, backend)
     return _arrays.back(log_weight - log_partition(alpha, beta, num_sites), batch.words, entry_rates, exit_rates)

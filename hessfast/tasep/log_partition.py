@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from hessfast import _arrays, _checks
-from hessfast.tasep._exponents import cumulants, laws, log_fugacities
 
-_MAX_SITES = 2**30
-_LOWEST_RATE = float(np.finfo(np.float64).tiny)
+from ._exponents import cumulants, laws, log_fugacities
+from ._rates import checked_rates
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +55,7 @@ def log_partition(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:
     References:
         Derrida, Evans, Hakim, Pasquier, J. Phys. A 26, 1493 (1993), section 3.
     """
-    alpha, beta, num_sites = check(entry_rate, exit_rate, num_sites)
+    alpha, beta, num_sites = checked_rates(entry_rate, exit_rate, num_sites)
     result = np.empty(alpha.shape)
     for at, _, _, log_z in laws(alpha, beta, num_sites):
         result.flat[at] = log_z
@@ -89,7 +88,7 @@ def log_partition_derivatives(
         array([-1., -1.])
     """
     coordinates = _checks.choice("with_respect_to", with_respect_to, ("log_fugacities", "rates"))
-    alpha, beta, num_sites = check(entry_rate, exit_rate, num_sites)
+    alpha, beta, num_sites = checked_rates(entry_rate, exit_rate, num_sites)
     value = np.empty(alpha.shape)
     gradient, hessian = np.empty((*alpha.shape, 2)), np.empty((*alpha.shape, 2, 2))
     flat_gradient, flat_hessian = gradient.reshape(-1, 2), hessian.reshape(-1, 2, 2)
@@ -123,7 +122,7 @@ def phase(entry_rate: Any, exit_rate: Any) -> np.ndarray:
         >>> print(phase(0.2, 0.7), phase(0.7, 0.7))
         low density maximal current
     """
-    alpha, beta, _ = check(entry_rate, exit_rate, 1)
+    alpha, beta, _ = checked_rates(entry_rate, exit_rate, 1)
     low, high = (alpha < 0.5) & (alpha < beta), (beta < 0.5) & (beta < alpha)
     names = ["low density", "high density", "coexistence"]
     return np.select([low, high, (alpha == beta) & (alpha < 0.5)], names, "maximal current")[()]
@@ -136,25 +135,6 @@ def current_limit(entry_rate: Any, exit_rate: Any) -> Any:
         >>> float(current_limit(0.9, 0.8))
         0.25
     """
-    alpha, beta, _ = check(entry_rate, exit_rate, 1)
+    alpha, beta, _ = checked_rates(entry_rate, exit_rate, 1)
     slowest = np.minimum(np.minimum(alpha, beta), 0.5)
     return _arrays.back((slowest * (1 - slowest))[()], entry_rate, exit_rate)
-
-
-def check(entry_rate: Any, exit_rate: Any, num_sites: Any) -> tuple[np.ndarray, np.ndarray, int]:
-    """The two rates, float64 of one shape and in (0, 1], not subnormal, and the number of sites; or a refusal."""
-    rates = {"entry_rate": entry_rate, "exit_rate": exit_rate}
-    arrays = {name: _checks.float_array(name, value) for name, value in rates.items()}
-    for (name, rate), reason in zip(
-        arrays.items(), ("no particle ever enters", "no particle ever leaves"), strict=True
-    ):
-        outside = rate[~((rate >= _LOWEST_RATE) & (rate <= 1))]
-        if outside.size:
-            because = ""
-            if (outside == 0).any():
-                because = f" At rate 0 {reason} and the stationary state is frozen."
-            elif 0 < outside[0] < _LOWEST_RATE:
-                because = f" Below {_LOWEST_RATE:.1e} numbers lose digits and (1 - rate) / rate overflows."
-            raise ValueError(f"{name} must be in (0, 1], got {outside[0]}.{because}")
-    alpha, beta = _checks.broadcast(**arrays)
-    return alpha, beta, _checks.integer("num_sites", num_sites, 1, _MAX_SITES)

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from hessfast import _arrays
-from hessfast.tasep._exponents import laws
-from hessfast.tasep.log_partition import check, current_limit, log_partition
+
+from ._exponents import laws
+from ._rates import checked_rates
+from .log_partition import current_limit, log_partition
 
 
 def current(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:
@@ -36,7 +38,7 @@ def current(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:
     References:
         Derrida, Evans, Hakim, Pasquier, J. Phys. A 26, 1493 (1993), section 4.
     """
-    alpha, beta, m = check(entry_rate, exit_rate, num_sites)
+    alpha, beta, m = checked_rates(entry_rate, exit_rate, num_sites)
     result = np.empty(alpha.shape)
     for at, s, weight, _ in laws(alpha, beta, m):
         result.flat[at] = (weight * ((m - s) * (m + s + 2.0))).sum(axis=1) / (2.0 * m * (2 * m + 1))
@@ -74,7 +76,7 @@ def density_profile(entry_rate: Any, exit_rate: Any, num_sites: int) -> Any:
         Derrida, Evans, Hakim, Pasquier, J. Phys. A 26, 1493 (1993), for the profile as a double sum. Its inner sum
         and the recursions here follow from sum_M Z_M x^M = (1+t)^2 / ((1-at)(1-bt)), x = t/(1+t)^2.
     """
-    alpha, beta, m = check(entry_rate, exit_rate, num_sites)
+    alpha, beta, m = checked_rates(entry_rate, exit_rate, num_sites)
     rates = np.stack([alpha, beta, log_partition(alpha, beta, m), log_partition(1.0, beta, m)], axis=-1)
     profiles = np.empty((*alpha.shape, m))
     for index in np.ndindex(alpha.shape):

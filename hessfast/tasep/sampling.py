@@ -7,7 +7,8 @@ import numpy as np
 
 from hessfast import _arrays, _checks
 from hessfast._dispatch import kernel
-from hessfast.tasep.log_partition import check
+
+from ._rates import checked_rates
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +19,8 @@ class TasepBatch:
         words: uint64 [n, ceil(num_sites / 64)]; site j (0 at the entry) is bit j % 64 of word j // 64, the padding
             bits are zero. A NumPy array or a torch tensor.
         num_sites: M.
-        certificate: "exact" (independent of any dynamics, drawn from the stationary law), "evolved" or "packed".
+        certificate: str [n]: "exact" (independent of any dynamics, drawn from the stationary law), "evolved" or
+            "packed".
         entry_rate: float64 [n], the rates the configurations were last drawn or evolved with; None if packed.
         exit_rate: float64 [n], likewise.
         exponents: int64 [n, 2], only if exact: the powers (e, f) of a = (1 - entry_rate) / entry_rate and
@@ -30,7 +32,7 @@ class TasepBatch:
 
     words: Any
     num_sites: int
-    certificate: str
+    certificate: np.ndarray
     entry_rate: np.ndarray | None = None
     exit_rate: np.ndarray | None = None
     exponents: Any = None
@@ -43,7 +45,7 @@ class TasepBatch:
     def __getitem__(self, part: slice) -> "TasepBatch":
         """The configurations of a slice of step 1, still numbered as they were."""
         start = _checks.start_of_slice(part, len(self))
-        each = {name: getattr(self, name) for name in ("words", "entry_rate", "exit_rate", "exponents")}
+        each = {name: getattr(self, name) for name in ("words", "certificate", "entry_rate", "exit_rate", "exponents")}
         rows = {name: None if array is None else array[part] for name, array in each.items()}
         return replace(self, **rows, first_id=self.first_id + start)
 
@@ -117,7 +119,7 @@ def sample(
         >>> abs(int(chain.num_particles()[0]) - 250_000) < 5 * 433
         True
     """
-    alpha, beta, num_sites = check(entry_rate, exit_rate, num_sites)
+    alpha, beta, num_sites = checked_rates(entry_rate, exit_rate, num_sites)
     if num is not None:
         shape = (_checks.integer("num", num, 0),)
         alpha, beta = (_checks.broadcast_to(*each, shape) for each in (("entry_rate", alpha), ("exit_rate", beta)))
@@ -129,7 +131,7 @@ def sample(
     words = _arrays.empty((len(alpha), -(-num_sites // 64)), "uint64", on)
     exponents = _arrays.empty((len(alpha), 2), "int64", on)
     run(_arrays.native(words), _arrays.native(exponents), alpha, beta, num_sites, seed, first_id)
-    return TasepBatch(words, num_sites, "exact", alpha, beta, exponents, seed, first_id)
+    return TasepBatch(words, num_sites, np.full(len(alpha), "exact"), alpha, beta, exponents, seed, first_id)
 
 
 def evolve(
@@ -172,7 +174,7 @@ def evolve(
     """
     if not isinstance(batch, TasepBatch):
         raise TypeError(f"batch must be a TasepBatch, got {type(batch).__name__}. Make one with tasep.pack.")
-    alpha, beta, _ = check(entry_rate, exit_rate, batch.num_sites)
+    alpha, beta, _ = checked_rates(entry_rate, exit_rate, batch.num_sites)
     alpha, beta = _one_axis(alpha, beta)
     if len(alpha) not in (1, len(batch)):
         raise ValueError(
@@ -189,7 +191,7 @@ def evolve(
     run = kernel("tasep_evolve", _arrays.device_of(batch.words), backend)
     words = _arrays.copy(batch.words)
     run(_arrays.native(words), alpha, beta, batch.num_sites, time, seed, batch.first_id)
-    return TasepBatch(words, batch.num_sites, "evolved", alpha, beta, None, seed, batch.first_id)
+    return TasepBatch(words, batch.num_sites, np.full(len(batch), "evolved"), alpha, beta, None, seed, batch.first_id)
 
 
 def pack(occupations: Any, *, first_id: int = 0) -> TasepBatch:
@@ -214,7 +216,8 @@ def pack(occupations: Any, *, first_id: int = 0) -> TasepBatch:
     bits = np.packbits(sites.astype(np.uint8), axis=1, bitorder="little")
     octets[:, : bits.shape[1]] = bits
     words = _arrays.like(octets.view("<u8").astype(np.uint64, copy=False), occupations)
-    return TasepBatch(words, num_sites, "packed", first_id=_checks.integer("first_id", first_id, 0, 2**64 - 1 - n))
+    first_id = _checks.integer("first_id", first_id, 0, 2**64 - 1 - n)
+    return TasepBatch(words, num_sites, np.full(n, "packed"), first_id=first_id)
 
 
 def _one_axis(alpha: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
