@@ -49,6 +49,19 @@ def test_normal_family_has_a_constant_metric():
     np.testing.assert_allclose(posterior.directions_[2:], 0, atol=0.1)
 
 
+@pytest.mark.parametrize("unit", [1e-9, 3e6])
+def test_units_of_features_and_of_parameters_change_nothing_but_noise(unit):
+    """x ~ N(t, I), one of both in another unit: the metric in the first one is I."""
+    rng = np.random.default_rng(0)
+    t = rng.uniform(-1, 1, (2000, 2))
+    x = t + rng.normal(size=t.shape)
+    for features, parameters in (([1, unit], [1, 1]), ([1, 1], [1, unit]), ([1, 1], [unit, unit])):
+        fitted = ExponentialFamilyPosterior().fit(x * features, t * parameters)
+        metric = fitted.fisher_metric(np.zeros(2)) * np.outer(parameters, parameters)
+        np.testing.assert_allclose(metric, np.eye(2), atol=0.15)
+        assert fitted.convexity_ == 1
+
+
 def test_mean_is_the_gradient_of_phi_and_the_metric_its_derivative():
     z, theta, _ = normal_family(1000)
     posterior = ExponentialFamilyPosterior().fit(z, theta)

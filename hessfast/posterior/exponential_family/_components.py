@@ -6,6 +6,7 @@ import numpy as np
 
 _SAMPLES_A_FEATURE = 20  # at least, for predictions of the parameters without a penalty
 _NOISY = 0.15  # share of the metric that is lost to noise of such a prediction
+_LEAST_SPREAD = 1e-4  # of a feature, as a share of the largest: those of smaller units are brought there
 _FEWEST_SAMPLES = 30  # that have a feature; the weight of a rarer one may be infinite
 
 
@@ -17,7 +18,8 @@ def chosen_components(centred: np.ndarray, theta: np.ndarray, most: int) -> tupl
     predictions that leave the sample itself out, and not centred @ axes.
     """
     common = _common(centred)
-    x = centred[:, common]
+    unit = np.minimum(centred.std(axis=0)[common] / (_LEAST_SPREAD * centred.std(axis=0).max()), 1)
+    x = centred[:, common] / unit
     principal = _principal(x)
     components = x @ principal
     varied = components.std(axis=0) > 1e-6 * components.std(axis=0).max()  # along others a combination is constant
@@ -45,7 +47,7 @@ def chosen_components(centred: np.ndarray, theta: np.ndarray, most: int) -> tupl
                 )
             components[:, : theta.shape[1]] = held_out @ np.linalg.pinv(triangle)
     axes = np.zeros((len(common), principal.shape[1]))
-    axes[common] = principal
+    axes[common] = principal / unit[:, None]
     return axes, components
 
 

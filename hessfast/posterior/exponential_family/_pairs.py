@@ -148,8 +148,9 @@ def logistic(z, theta, pairs, start, trust: np.ndarray | None = None, curved: in
     value, slope = _likelihood(z, theta, S, *weighted)
     for _ in range(_STEPS):
         curvature = _curvature(z, theta, S, *some) / some[2].sum()
-        ridge = 1e-10 * np.trace(curvature) / len(curvature)
-        change = linalg.solve(curvature + ridge * np.eye(len(curvature)), slope.T.ravel(), assume_a="pos")
+        size = np.sqrt(np.diag(curvature))
+        curvature = curvature / (size * size[:, None]) + 1e-10 * np.eye(len(size))
+        change = linalg.solve(curvature, slope.T.ravel() / size, assume_a="pos") / size
         change = change.reshape(S.T.shape).T
         for _ in range(20):
             after = _likelihood(z, theta, S + change, *weighted)

@@ -1,11 +1,14 @@
 """The potential phi whose gradient is the mean of the statistics, and the mixing of statistics that makes it one."""
 
+import math
+
 import numpy as np
 from scipy import sparse
 
 from ._basis import penalized_least_squares, weighted_gram
 
 _HUBER = 2.5
+_APART = 1024.0  # the units in which parameters are measured here are powers of it
 
 
 def mixings(dim: int) -> np.ndarray:
@@ -24,12 +27,13 @@ def fit_potential(basis, theta, statistics, means, error, robust=False) -> tuple
     beyond _HUBER deviations count linearly, which biases means of skewed noise, and keeps outliers from the others.
     """
     num, dim = theta.shape
-    unit = statistics.std()
-    statistics = statistics / unit
-    designs = [basis.gradient(theta, a) for a in range(dim)]
+    unit = _APART ** np.rint(np.log(theta.std(axis=0)) / math.log(_APART))
+    scale = (statistics * unit).std()
+    statistics = statistics * unit / scale
+    designs = [basis.gradient(theta, a) * unit[a] for a in range(dim)]
     directions, prior = np.zeros((0, dim, dim)), np.zeros(0)
     if means is not None:
-        means, directions = means / unit, mixings(dim)
+        means, directions = means * unit / scale, mixings(dim)
         mixed = [sparse.csr_array(-(means @ directions[:, a].T)) for a in range(dim)]
         designs = [sparse.csr_array(sparse.hstack(both)) for both in zip(designs, mixed, strict=True)]
         ranges = means.std(axis=0)
@@ -46,6 +50,7 @@ def fit_potential(basis, theta, statistics, means, error, robust=False) -> tuple
         (solution,) = penalized_least_squares(gram, moment[:, None], square, num * dim, roughness).T
         if robust:
             rest = statistics - np.stack([A @ solution for A in designs], axis=1)
-            scale = np.median(np.abs(rest), axis=0) / 0.6745
-            weights = np.minimum(1, _HUBER * scale / np.maximum(np.abs(rest), 1e-300))
-    return unit * solution[: basis.size], np.tensordot(solution[basis.size :], directions, 1)
+            spread = np.median(np.abs(rest), axis=0) / 0.6745
+            weights = np.minimum(1, _HUBER * spread / np.maximum(np.abs(rest), 1e-300))
+    B = np.tensordot(solution[basis.size :], directions, 1)
+    return scale * solution[: basis.size], B * unit / unit[:, None]

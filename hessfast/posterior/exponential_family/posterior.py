@@ -111,7 +111,8 @@ class ExponentialFamilyPosterior:
         """Learn from samples x_i of p(x | t_i).
 
         Args:
-            samples: features `[n, num_features]` (`[n]` for one), or what `features` maps to them.
+            samples: features `[n, num_features]` (`[n]` for one), or what `features` maps to them; independent: copies,
+                as of a bootstrap, are taken for so many samples, and their noise for signal.
             parameters: `[n, dim]` (`[n]` for dim = 1), spread over the region of interest: of few different values, as
                 five on a line, the metric is right to some ten percent only.
 
