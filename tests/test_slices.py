@@ -439,7 +439,7 @@ def test_a_derivative_that_is_lost_is_not_taken_for_zero():
 def test_points_without_a_derivative_are_named(method, point):
     """Half way between z and -z there is nothing to divide by its spread; differences look there from point 0."""
     plan = SlicePlan(torch.stack([ANCHORS[0], -ANCHORS[0]]), [[0.2], [0.5]], dtype="float64")
-    message = rf"images must have a finite derivative, got none at point {point}\. Look at z there"
+    message = rf"images must have a finite derivative, got none at point {point}\. Look at its z"
     with pytest.raises(ArithmeticError, match=message):
         lipschitz(plan, from_callable(lambda z: z, "identity"), method=method, step=0.3)
 
@@ -485,6 +485,14 @@ def test_errors_of_the_model_are_not_taken_for_a_lack_of_forward_mode():
 def test_lipschitz_refuses(more, message):
     with pytest.raises(ValueError, match=message):
         lipschitz(SlicePlan(ANCHORS, [[0.1, 0.2]]), from_callable(lambda z: z, "identity"), **more)
+
+
+@pytest.mark.parametrize("scheduler", ["EulerAncestralDiscreteScheduler", "DDPMScheduler"])
+def test_noise_that_schedulers_draw_is_no_rounding(generator, scheduler):
+    """torch draws other numbers in float64 than in float32."""
+    anchors = random_anchors((1, 8, 8))
+    plan = SlicePlan(anchors, Grid((0.4, 0.4), (0.41, 0.41), (3, 3)), scheduler=scheduler, num_steps=4, micro_batch=4)
+    assert noise_floor(plan, generator, "digits", num_repeats=1).precision.max() < 1e-4
 
 
 def test_the_noise_floor_of_digits_lies_far_below_its_boundaries(generator):

@@ -14,6 +14,7 @@ import torch
 pytest.importorskip("diffusers")
 
 from hessfast import shards
+from hessfast._fingerprint import fingerprint
 from hessfast.posterior import Grid
 from hessfast.slices import (
     SlicePlan,
@@ -30,7 +31,6 @@ from hessfast.slices import (
     zoom,
 )
 from hessfast.slices.digits import digit_unet
-from hessfast.slices.generators import fingerprint
 
 slices_worker = pytest.importorskip("tests.slices_worker")
 plan = slices_worker.plan
@@ -271,8 +271,34 @@ def test_another_configuration_of_the_same_weights_has_another_identity():
 def test_images_that_are_not_finite_are_refused(tmp_path):
     blank = from_callable(lambda z: z, "blank", decode=lambda z: z * torch.nan)
     this = SlicePlan(random_anchors((1, 2, 2)), np.zeros((5, 2)), micro_batch=4)
-    with pytest.raises(ArithmeticError, match=r"images must be finite, got NaN or infinity at point [04]\. Look at z"):
+    with pytest.raises(
+        ArithmeticError, match=r"images must be finite, got NaN or infinity at point [04]\. Look at its z"
+    ):
         generate(this, blank, tmp_path, keep=["latents", "images"])
+
+
+def test_latents_beyond_what_stores_them_are_refused(tmp_path):
+    """bfloat16 is stored as float16, which ends at 65,504."""
+    this = SlicePlan(random_anchors((1, 2, 2)), [[0.5, 0.5]], dtype="bfloat16", micro_batch=1)
+    with pytest.raises(ArithmeticError, match="latents must be finite, got NaN or infinity at point 0"):
+        generate(this, from_callable(lambda z: z * 1e6, "large"), tmp_path, keep=["latents"])
+
+
+def test_a_complete_store_is_read_without_a_call(tmp_path):
+    calls = []
+
+    def double(z):
+        calls.append(len(z))
+        return 2 * z
+
+    this = SlicePlan(random_anchors((1, 2, 2)), np.zeros((5, 2)), micro_batch=4)
+    first = generate(this, from_callable(double, "double"), tmp_path, keep=["latents"])["latents"][:]
+    calls.clear()
+    again = generate(this, from_callable(double, "double"), tmp_path, keep=["latents"])["latents"][:]
+    assert not calls and (first == again).all()
+    (tmp_path / "00000.safetensors").unlink()
+    assert (generate(this, from_callable(double, "double"), tmp_path, keep=["latents"])["latents"][:] == first).all()
+    assert calls == [4, 4]
 
 
 def test_what_is_not_finite_is_refused_and_what_is_sealed_stays(tmp_path):
@@ -282,7 +308,7 @@ def test_what_is_not_finite_is_refused_and_what_is_sealed_stays(tmp_path):
     anchors = torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)])
     this = SlicePlan(anchors, np.linspace(0, 1, 8)[:, None], normalise=False, micro_batch=2)
     with pytest.raises(
-        ArithmeticError, match=r"latents must be finite, got NaN or infinity at point 7\. Look at z there"
+        ArithmeticError, match=r"latents must be finite, got NaN or infinity at point 7\. Look at its z"
     ):
         generate(this, from_callable(overflows, "overflows"), tmp_path, shard_size=2)
     assert shards.open(tmp_path, partial=True).shards == [0, 1, 2]

@@ -46,6 +46,33 @@ def test_interrupted_training_is_like_any_other(tmp_path, monkeypatch):
         train_denoiser(x, checkpoint=file, **options | {"num_steps": 11})
 
 
+class Small(torch.nn.Module):
+    def __init__(self, activation, dropout=0.0):
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(2, 8), torch.nn.Linear(8, 1)
+        self.activation, self.dropout = activation, torch.nn.Dropout(dropout)
+
+    def forward(self, y, noise):
+        return self.last(self.dropout(self.activation(self.first(torch.cat([y, noise[:, None]], dim=1)))))
+
+
+def test_a_checkpoint_is_of_one_structure(tmp_path):
+    x, options = torch.randn(50, 1), {"num_steps": 4, "batch_size": 8, "checkpoint": tmp_path / "kept"}
+    train_denoiser(x, Small(torch.tanh), **options)
+    train_denoiser(x, Small(torch.tanh), **options)
+    with pytest.raises(ValueError, match="checkpoint must be of the same training"):
+        train_denoiser(x, Small(torch.cos), **options)
+
+
+def test_dropout_is_a_function_of_seed_and_step():
+    x, network, y = torch.linspace(-1, 1, 50)[:, None], Small(torch.tanh, 0.5), torch.ones(1, 1)
+    answers = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        answers.append(float(train_denoiser(x, network, num_steps=4, batch_size=8)(y, 1.0)))
+    assert answers[0] == answers[1]
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_training_has_gradients_wherever_it_is_called(mode):
     x, options = torch.randn((50, 2), generator=torch.Generator().manual_seed(0)), {"num_steps": 5, "batch_size": 16}

@@ -1,6 +1,7 @@
 """Denoisers trained on samples, as Karras et al. (2022) precondition them, with noise as wide as Fisher curves need."""
 
 import copy
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from hessfast import _arrays, _checks, _distributed, _random
 from hessfast._autograd import recording
+from hessfast._fingerprint import structure
 from hessfast._training import cosine, descend, steps
 
 from . import _samples
@@ -41,8 +43,8 @@ def train_denoiser(
     """A denoiser of the samples' distribution, with what it was trained for; its `save` keeps it in a file.
 
     The noise of a sample is log-uniform over `tau_range`: EDM's usual noise hardly covers what Fisher curves ask for.
-    Every step's batch and noise are a function of (seed, step) alone, so that training goes on where it was stopped; in
-    a process group (torchrun) ranks share the batch.
+    Every step's batch, noise and, on a CPU, dropout are a function of (seed, step) alone, so that training goes on
+    where it was stopped; in a process group (torchrun) ranks share the batch.
 
     Args:
         samples: `[n, dim]` or images `[n, channels, rows, columns]`.
@@ -89,7 +91,9 @@ def train_denoiser(
     network = copy.deepcopy(network).to(device)
     plan = {"tau_range": [low, high], "num_steps": num_steps, "batch_size": batch_size, "learning_rate": learning_rate}
     plan |= {"ema_decay": ema_decay, "seed": seed, "samples": _arrays.digest(x.numpy())}
-    plan["network"] = f"{type(network).__name__}, {sum(weight.numel() for weight in network.parameters())} weights"
+    built = hashlib.sha256(structure(network).encode()).hexdigest()[:16]
+    weights = sum(weight.numel() for weight in network.parameters())
+    plan["network"] = f"{type(network).__name__} {built}, {weights} weights"
     trained = _train(network, (x - centre).to(device), sigma_data, plan, checkpoint, progress)
     return TrainedDenoiser.of(trained, centre.to(device), sigma_data, (low, high))
 
@@ -114,7 +118,8 @@ def _train(
         tau, variance = levels.reshape(-1, *[1] * (x.ndim - 1)), sigma_data**2
         y = clean + tau.sqrt() * noise
         skip, out, _ = edm_coefficients(tau, variance)
-        predicted = model(y / (tau + variance).sqrt(), levels.log() / 8)
+        with _random.seeded(int(_random.derive(plan["seed"], *_random.DROPOUT, step, rank)[0])):
+            predicted = model(y / (tau + variance).sqrt(), levels.log() / 8)
         loss = (predicted - (clean - skip * y) / out).square().mean()
         share = cosine(step / num_steps) * min((step + 1) / warm_up, 1)
         descend(optimiser, loss, plan["learning_rate"] * share)

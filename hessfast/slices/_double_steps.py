@@ -11,10 +11,13 @@ _CASTS = (torch.Tensor.to, torch.Tensor.float, torch.Tensor.type)
 
 
 class _Kept(TorchFunctionMode):
-    """Casts of float64 to fewer digits give back what they were given."""
+    """Casts of float64 to fewer digits give back what they were given, and noise is that of float32."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func is torch.randn and kwargs.get("dtype") == torch.float64:  # from one generator each dtype draws its own
+            return torch.randn(*args, **kwargs | {"dtype": torch.float32}).double()
+        result = func(*args, **kwargs)
         if func in _CASTS and args[0].dtype == torch.float64 and result.is_floating_point():
             return args[0].to(result.device)
         return result

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from hessfast._compile import compiled, refusal
+from hessfast._fingerprint import fingerprint
 from hessfast._modules import dtype_of
 
 from . import loops
 from ._extra import diffusers
 from .digits import SCHEDULER, digit_unet
-from .generators import Generator, Prepared, fingerprint
+from .generators import Generator, Prepared
 from .plan import SlicePlan
 
 DECODE_AT_ONCE = 16  # a VAE's decoder at 512 x 512 overflows 32-bit offsets with twice as many images

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hessfast._fingerprint import fingerprint
 from hessfast._modules import refuse_training
 
 from . import _extra
 from .digits import digit_classifier
-from .generators import fingerprint
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def generate(
         >>> store["latents"][:].ravel().tolist()
         [2.0, 4.0, 4.0, 4.0]
     """
-    job, make = shard_job(plan, generator, features, keep=keep, shard_size=shard_size)
+    job, make = shard_job(plan, generator, features, keep=keep, shard_size=shard_size, begun=out)
     folder, (rank, world_size) = Path(out), _distributed.workers()
     shards.check(folder, job)
     _write_plan(folder, plan)
@@ -83,8 +83,11 @@ def shard_job(
     *,
     keep: Sequence[str] = ("latents", "features"),
     shard_size: int | None = None,
+    begun: str | Path | None = None,
 ) -> tuple[shards.Plan, Callable[[int, int], dict[str, np.ndarray]]]:
     """The sharded job that a slice is, and the function ``make(start, stop)`` that fills a shard of it.
+
+    The networks are tried for what they make, unless the folder `begun` holds this job and says so.
 
     Example:
         >>> from .generators import from_callable
@@ -107,16 +110,22 @@ def shard_job(
     if shard_size % size:
         raise ValueError(f"shard_size must be a multiple of the micro-batch, {size}, got {shard_size}.")
     compute = Compute(plan, generator, described, kept)
-    arrays: dict[str, tuple[str, tuple[int, ...]]] = {"parameters": ("float64", (plan.dim,))} | compute.arrays()
-    missing = [name for name in kept if name not in arrays]
-    if missing:
-        raise ValueError(f"keep must not name {missing[0]} for this generator, got {kept}. It makes no such arrays.")
     parameters = {"slice": plan.to_dict(), "generator": generator.identity, "revision": REVISION}
     parameters |= {"features": None if described is None else described.identity}
 
     def make(start: int, stop: int) -> dict[str, np.ndarray]:
         return {"parameters": plan.parameters[start:stop]} | compute(np.arange(start, stop))
 
+    if begun is not None:
+        with contextlib.suppress(FileNotFoundError, ValueError):  # without a plan, or with a damaged one
+            theirs = shards.read_plan(begun)
+            job = shards.Plan("slice", plan.num, shard_size, theirs.arrays, parameters)
+            if job.hash == theirs.hash and set(job.arrays) == {"parameters", *kept}:
+                return job, make
+    arrays: dict[str, tuple[str, tuple[int, ...]]] = {"parameters": ("float64", (plan.dim,))} | compute.arrays()
+    missing = [name for name in kept if name not in arrays]
+    if missing:
+        raise ValueError(f"keep must not name {missing[0]} for this generator, got {kept}. It makes no such arrays.")
     return shards.Plan("slice", plan.num, shard_size, arrays, parameters), make
 
 
@@ -126,13 +135,13 @@ class Compute:
     def __init__(self, plan: SlicePlan, generator: Generator, features: Features | None, kept: Sequence[str]):
         self.plan, self.prepared, self.kept = plan, known(generator).prepare(plan), kept
         self.features = None if features is None else features.prepare(plan.dtype, self.prepared.device)
+        self._cold = self.prepared.warm_up is not None
 
     def arrays(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """dtype and shape of what a point gives, tried on latents of zeros, or on the first points."""
         shape, size = self.prepared.latent_shape, self.plan.micro_batch
         with computing(self.prepared.device), torch.no_grad():
-            if self.prepared.warm_up is not None:
-                self.prepared.warm_up()
+            self._warm_up()
             if shape is None:
                 first = np.minimum(np.arange(size), self.plan.num - 1)
                 latents = self.prepared.latents(self.plan.z(self.plan.parameters[first]), first.tolist())
@@ -148,12 +157,19 @@ class Compute:
         coordinates = self.plan.parameters[ids] if points is None else points
         batches = [slice(start, start + size) for start in range(0, len(ids), size)]
         with computing(device) as workers:
+            self._warm_up()
             if workers == 1 or len(batches) == 1:
                 made = [self._batch(ids[batch], coordinates[batch]) for batch in batches]
             else:
                 with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                     made = list(pool.map(lambda batch: self._batch(ids[batch], coordinates[batch]), batches))
         return {name: np.concatenate([each[name] for each in made]) for name in made[0]}
+
+    def _warm_up(self) -> None:
+        """Before threads ask for it."""
+        if self.prepared.warm_up is not None and self._cold:
+            self.prepared.warm_up()
+            self._cold = False
 
     def _batch(self, ids: np.ndarray, coordinates: np.ndarray) -> dict[str, np.ndarray]:
         """One micro-batch, padded with its last point to the full size."""
@@ -163,14 +179,11 @@ class Compute:
             latents = self.prepared.latents(self.plan.z(coordinates[padded]), ids[padded].tolist())
             made = self._outputs(latents, self.prepared.decode(latents))
         for name, values in made.items():
-            bad = ~torch.isfinite(values[:num]).flatten(1).all(dim=1)
-            if bad.any():
-                point = int(ids[int(bad.nonzero()[0])])
-                raise ArithmeticError(
-                    f"{name} must be finite, got NaN or infinity at point {point}. "
-                    "Look at z there, or choose a dtype of more range, such as float32."
-                )
-        return {name: self._stored(name, values)[:num] for name, values in made.items()}
+            _check_finite(name, _arrays.to_numpy(torch.isfinite(values[:num])), ids)
+        stored = {name: self._stored(name, values)[:num] for name, values in made.items()}
+        for name, array in stored.items():
+            _check_finite(name, np.isfinite(array), ids)
+        return stored
 
     def _outputs(self, latents: Tensor, images: Tensor) -> dict[str, Tensor]:
         made = {"latents": latents}
@@ -190,7 +203,8 @@ class Compute:
             _check_images(values)
             return _arrays.to_numpy(((values.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
         if name == "latents":
-            return _arrays.to_numpy(values).astype(_STORED[self.plan.dtype])
+            with np.errstate(over="ignore"):  # bfloat16 reaches farther than what it is stored as
+                return _arrays.to_numpy(values).astype(_STORED[self.plan.dtype])
         return _arrays.to_numpy(values).astype(np.float64 if self.plan.dtype == "float64" else np.float32)
 
 
@@ -227,6 +241,15 @@ def _write_plan(folder: Path, plan: SlicePlan) -> None:
         if error.errno not in _atomic.UNWRITABLE:
             raise
         raise OSError(error.errno, f"{folder} must be a folder that can be written; choose another") from None
+
+
+def _check_finite(name: str, finite: np.ndarray, ids: np.ndarray) -> None:
+    good = finite.reshape(len(finite), -1).all(axis=1)
+    if not good.all():
+        raise ArithmeticError(
+            f"{name} must be finite, got NaN or infinity at point {int(ids[good.argmin()])}. "
+            "Look at its z, or choose a dtype of more range, such as float32."
+        )
 
 
 def _check_images(images: Tensor) -> None:

@@ -1,23 +1,19 @@
 """What carries out a plan, z -> latents -> image: the interface, and any function behind it."""
 
 import copy
-import hashlib
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hessfast import _arrays, _checks
+from hessfast import _checks
+from hessfast._fingerprint import fingerprint
 from hessfast._modules import refuse_training
 
 from .plan import SlicePlan
-
-_CONFIGURED = "torch", "diffusers", "transformers", "open_clip", "hessfast"  # print or configure what they are
 
 
 @dataclass(frozen=True)
@@ -153,38 +149,3 @@ def _rows(name: str, function: Callable[[Tensor], Any], x: Tensor) -> Tensor:
     if value.ndim < 2 or len(value) != len(x):
         raise ValueError(f"{name} must return a row for each of {len(x)}, got shape {tuple(value.shape)}.")
     return value
-
-
-def fingerprint(module: nn.Module) -> str:
-    """SHA-256 of a module's structure, as it prints it and as its libraries configure it, of what classes of users keep
-    in attributes (numbers, words and tuples of them), and of its weights.
-    """
-    config: Any = getattr(module, "config", {})  # a dict of diffusers, an object of transformers, anything of others
-    config = config.to_dict() if hasattr(config, "to_dict") else config
-    config = config if isinstance(config, Mapping) else getattr(config, "__dict__", {"": repr(config)})
-    said = {str(key): _plain(value) for key, value in config.items() if _is_said(str(key))}
-    for name, part in module.named_modules():
-        if type(part).__module__.partition(".")[0] not in _CONFIGURED:
-            said |= {f"{name}.{key}": _plain(value) for key, value in vars(part).items() if _is_said(key)}
-    digest = hashlib.sha256(f"{module!r} {json.dumps(said, sort_keys=True)}".encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(_arrays.to_numpy(tensor.contiguous().flatten().view(torch.uint8)).tobytes())
-    return digest.hexdigest()
-
-
-def _is_said(key: str) -> bool:
-    return key[:1] != "_" and key not in ("training", "transformers_version")
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold of a value: arrays by their digest, of other objects the class alone."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, np.ndarray | np.generic | Tensor):
-        return _arrays.digest(_arrays.to_numpy(value))
-    return type(value).__qualname__

@@ -111,9 +111,7 @@ def lipschitz(
             bad = ~torch.isfinite(jacobian).flatten(1).all(dim=1)
             if bad.any():
                 point = ids[int(bad.nonzero()[0])]
-                raise ArithmeticError(
-                    f"{of} must have a finite derivative, got none at point {point}. Look at z there."
-                )
+                raise ArithmeticError(f"{of} must have a finite derivative, got none at point {point}. Look at its z.")
             values.append(torch.linalg.svdvals(jacobian.double()).cpu().numpy())
     return Lipschitz(np.concatenate(values), method, step if method == "differences" else None, of)
 

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from hessfast import _checks
+from hessfast._fingerprint import fingerprint
 from hessfast._modules import dtype_of
 
 from . import loops
 from ._double_steps import stepping
 from ._extra import diffusers, transformers
 from .diffusion import DiffusionGenerator
-from .generators import Generator, Prepared, fingerprint
+from .generators import Generator, Prepared
 from .plan import DTYPES, SlicePlan
 
 

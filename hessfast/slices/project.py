@@ -130,7 +130,8 @@ class SliceProject:
         )
         steps = Steps(folder)
         if not _is_whole(steps.folder):
-            shards.check(steps.folder / "slice", shard_job(plan, generator, described, keep=KEPT)[0])
+            store = steps.folder / "slice"
+            shards.check(store, shard_job(plan, generator, described, keep=KEPT, begun=store)[0])
             # A slice whose command is lost or damaged: its store says whose it is. A new one's plan comes after it.
             if (steps.folder / PLAN).exists() and not _is_whole(steps.folder):
                 steps.share(COMMAND, _atomic.json_bytes(command))
