@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from hessfast._training import cosine, descend, finite
 
-_PARTS = 5  # of the rows, each held out once
-_FEW = 1000  # rows; of more, one part held out tells enough
+_FEW = 1000  # rows, of which the metric may follow the noise
+_PARTS = 5  # of them, each held out once
 _STRIDE = 5  # steps between looks at the rows held out
 
 Loss = Callable[[Tensor], Tensor]  # mean over the rows of these numbers
@@ -31,33 +31,40 @@ def adam(
 
 
 def polish(potential: nn.Module, loss_of: Loss, num_rows: int, num_steps: int, most_rows: int, seed: int) -> int:
-    """L-BFGS on all rows, `most_rows` at a time, for as many steps as help rows held out, `num_steps` at most.
+    """L-BFGS on all rows, `most_rows` at a time: `num_steps` of many rows, of few as many as help rows held out.
 
     Returns:
         the number of steps; 0 where they do not help, and the weights are as they were.
     """
+    start = copy.deepcopy(potential.state_dict())
+    if num_steps and num_rows <= _FEW:
+        num_steps = _helpful_steps(potential, loss_of, num_rows, num_steps, most_rows, seed)
     if not num_steps:
         return 0
-    weights = list(potential.parameters())
+    rows, weights = torch.arange(num_rows), list(potential.parameters())
+    before = _mean(loss_of, rows, most_rows)
+    _lbfgs(potential, num_steps).step(lambda: _mean(loss_of, rows, most_rows, weights))
+    if not _mean(loss_of, rows, most_rows) <= before:
+        potential.load_state_dict(start)
+        return 0
+    return num_steps
+
+
+def _helpful_steps(
+    potential: nn.Module, loss_of: Loss, num_rows: int, num_steps: int, most_rows: int, seed: int
+) -> int:
+    """How many steps lower the loss of rows that are held out, a part of them after the other."""
+    if num_rows < 2:
+        return 0
     start = copy.deepcopy(potential.state_dict())
     order = torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed % 2**63))
     looks = [*range(0, num_steps, _STRIDE), num_steps]
     curves = []
-    for held_out in order.chunk(_PARTS)[: _PARTS if num_rows <= _FEW else 1]:
+    for held_out in order.chunk(_PARTS):
         others = order[~torch.isin(order, held_out)]
-        if len(others):
-            curves.append(_held_out_curve(potential, loss_of, others, held_out, looks, most_rows))
-            potential.load_state_dict(start)
-    steps = looks[first_good(np.array(curves))] if curves else 0
-    if not steps:
-        return 0
-    rows = torch.arange(num_rows)
-    before = _mean(loss_of, rows, most_rows)
-    _lbfgs(potential, steps).step(lambda: _mean(loss_of, rows, most_rows, weights))
-    if not _mean(loss_of, rows, most_rows) <= before:
+        curves.append(_held_out_curve(potential, loss_of, others, held_out, looks, most_rows))
         potential.load_state_dict(start)
-        return 0
-    return steps
+    return looks[first_good(np.array(curves))]
 
 
 def _held_out_curve(
@@ -78,7 +85,7 @@ def first_good(curves: np.ndarray) -> int:
     """Where the mean of curves is first within a standard error of its lowest: noise helps by chance, and later on."""
     mean = np.nan_to_num(curves.mean(axis=0), nan=np.inf)
     excess = curves - curves[:, mean.argmin(), None]
-    error = excess.std(axis=0, ddof=1) / len(curves) ** 0.5 if len(curves) > 1 else 0.0
+    error = excess.std(axis=0, ddof=1) / len(curves) ** 0.5
     return int((mean <= mean.min() + error).argmax())
 
 

@@ -58,18 +58,17 @@ class LogPartition:
         loss: "jensen-shannon" or "mse" between the rows.
         to_natural: maps grid points and parameters, arrays `[..., dim]`, to theta; None: they are natural.
         num_steps, batch_size, learning_rate: of Adam, with a cosine decay to zero.
-        num_polish: steps of L-BFGS that follow, at most; each is one or two passes over all rows. Without them the
-            metric is often tens of percent off; a hundred bring it to a few, as far as the rows determine it. They end
-            where the loss of rows held out does not fall any more: a fifth of the rows, in turn each if there are 1,000
-            or fewer, which takes six times as long as all steps on all rows, else 1.8 times. Rows that share samples
-            hide their noise from one another.
+        num_polish: steps of L-BFGS that follow, each of one or two passes over all rows. Without them the metric is
+            often tens of percent off; a hundred bring it to a few, as far as the rows determine it. Up to 1,000 rows
+            are held out in turn, a fifth at a time, and the steps end where these do not gain any more, or the metric
+            would follow their noise; it takes six times as long. Rows that share samples hide it from one another.
         width, depth: of the potential; None: its own.
         seed: of the initial weights and of the order of rows.
 
     Attributes:
         potential_: the fitted module, of theta.
         losses_: float `[num_steps]`, of Adam's batches.
-        num_polish_: steps of L-BFGS taken, a multiple of five or `num_polish`.
+        num_polish_: steps of L-BFGS taken.
 
     References:
         Lobashev et al., "Hessian Geometry of Latent Space in Generative Models", ICML 2025, section 3.
