@@ -1,6 +1,8 @@
 """U-Nets of diffusers through this package's loop: guided by text, decoded by an autoencoder, or neither."""
 
 import copy
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,6 +63,12 @@ class DiffusionGenerator(Generator):
             raise ValueError(
                 "pipeline must be given for a UNet2DConditionModel, got None: its text encoders are needed."
             )
+        if getattr(config, "time_cond_proj_dim", None) is not None:
+            raise ValueError(
+                "unet must do without an embedding of the guidance, got one distilled for it. Use PipelineGenerator."
+            )
+        if type(decoder).__name__ == "ConsistencyDecoderVAE":
+            raise ValueError("decoder must give one image for a latent, got ConsistencyDecoderVAE, which draws noise.")
         self.scheduler, self.pipeline = scheduler, pipeline
         encoders = [] if pipeline is None else [getattr(pipeline, f"text_encoder{k}", None) for k in ("", "_2")]
         parts = {"unet": unet, "decoder": decoder, **{f"text{k}": encoder for k, encoder in enumerate(encoders)}}
@@ -71,6 +79,7 @@ class DiffusionGenerator(Generator):
             "compile": sorted({"unet", "decoder"} & found.keys()) if self.compile else False,
             "device": self.device.type,
         }
+        self.identity |= loops.defaults_of(scheduler) | text_identity(pipeline)
         if self.device.type == "cuda":  # so that nothing is continued that was made with the other
             self.identity["layout"] = "channels last" if self.compile else "channels first"
         for module in found.values():
@@ -101,6 +110,7 @@ class DiffusionGenerator(Generator):
         else:
             own = plan.scheduler == "pipeline"
             scheduler = loops.steppable(scheduler) if own else loops.scheduler_of(plan.scheduler, scheduler)
+            loops.refuse_eta(scheduler, plan.eta)
 
         def predict_for(num: int) -> loops.Predict:
             return _guided(network, _repeated(text, num), plan.guidance, dtype)
@@ -173,14 +183,24 @@ class DiffusionGenerator(Generator):
         if getattr(config, "force_upcast", False) and dtype == torch.float16:
             dtype = torch.float32
         decoder = _cast(self._decoder, dtype)
-        shift = getattr(config, "shift_factor", None) or 0.0
+        units = self._units(config)
         to_images = self._maybe_compiled(decoder, "decode")
 
         def decode(latents: Tensor) -> Tensor:
-            x = (latents / config.scaling_factor + shift).to(dtype)
+            x = units(latents).to(dtype)
             return torch.cat([to_images(part, return_dict=False)[0] for part in x.split(DECODE_AT_ONCE)])
 
         return decode
+
+    def _units(self, config: Any) -> Callable[[Tensor], Tensor]:
+        """Latents as the decoder takes them; of what its configuration tells, pipelines of diffusers use a part."""
+        xl = hasattr(self.pipeline, "text_encoder_2")
+        moments = [getattr(config, name, None) for name in ("latents_mean", "latents_std")]
+        if None not in moments and (xl or self.pipeline is None):
+            mean, std = (torch.tensor(each, device=self.device)[:, None, None] for each in moments)
+            return lambda x: x * std.to(x) / config.scaling_factor + mean.to(x)
+        shift = getattr(config, "shift_factor", None) if self.pipeline is None else None
+        return lambda x: x / config.scaling_factor + (shift or 0.0)
 
     def _maybe_compiled(self, network: nn.Module, method: str | None = None) -> Callable[..., Any]:
         """The network, or a method of it."""
@@ -256,6 +276,21 @@ def _guided(
         return negative + guidance * (positive - negative)
 
     return predict
+
+
+def text_identity(pipeline: Any) -> dict[str, Any]:
+    """What a pipeline makes of words, beside its networks: its tokenizers' vocabularies, and settings of its own."""
+    found = getattr(pipeline, "components", {}).items()
+    vocabularies = {
+        name: hashlib.sha256(json.dumps(part.get_vocab(), sort_keys=True).encode()).hexdigest()
+        for name, part in sorted(found)
+        if hasattr(part, "get_vocab")
+    }
+    config = {} if pipeline is None else pipeline.config
+    settings = {key: value for key, value in config.items() if isinstance(value, bool | int | float | str)}
+    settings = {key: value for key, value in settings.items() if key[:1] != "_" and "safety" not in key}
+    named = {"vocabularies": vocabularies, "settings": settings}
+    return {key: value for key, value in named.items() if value}
 
 
 def _repeated(told: list[dict[str, Any]], num: int) -> list[dict[str, Any]]:

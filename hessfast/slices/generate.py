@@ -20,7 +20,7 @@ from .plan import FILE, SlicePlan
 
 KEPT = ("latents", "features", "images")
 # Raise it when equal plans begin to give other bytes: folders begun before are then refused, never mixed.
-REVISION = 2
+REVISION = 3
 _WIDEST = 10  # size beyond which numbers meant to be in [-1, 1] are of another scale
 _STORED = {"float16": np.float16, "bfloat16": np.float16, "float32": np.float32, "float64": np.float64}
 

@@ -10,7 +10,7 @@ two numbers a step, made in float64 beforehand and put on the device: nothing in
 import inspect
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,11 @@ from hessfast import _checks
 from ._double_steps import stepping
 from ._extra import diffusers
 
+_OF_THE_MODEL = {  # of a scheduler's settings
+    "beta_end", "beta_schedule", "beta_start", "clip_sample", "clip_sample_range", "dynamic_thresholding_ratio",
+    "num_train_timesteps", "prediction_type", "rescale_betas_zero_snr", "sample_max_value", "thresholding",
+    "trained_betas",
+}  # fmt: skip
 _INFINITE = math.inf, -math.inf  # JSON has no such numbers
 Predict = Callable[[Tensor, Tensor], Tensor]
 
@@ -98,8 +103,7 @@ def ddim(scheduler: Any, num_steps: int, eta: float = 0.0, *, released: bool = F
         raise ValueError(
             f"scheduler must have alphas_cumprod for DDIM, got {type(scheduler).__name__}. Name that class instead."
         )
-    unsaid = {} if "clip_sample" in config else {"clip_sample": False}  # the default clips latents to those of images
-    scheduler = diffusers().DDIMScheduler.from_config(config, **unsaid)
+    scheduler = diffusers().DDIMScheduler.from_config(_carried(config))
     if scheduler.config.thresholding:
         raise ValueError('scheduler must not threshold for DDIM, got thresholding=True. Use "DDIMScheduler".')
     length = scheduler.config.num_train_timesteps
@@ -196,7 +200,7 @@ def scheduler_of(description: str | dict[str, Any], trained: Any) -> Any:
             f"EulerDiscreteScheduler, got {name!r}."
         )
     try:
-        scheduler = found.from_config(_finite_or_not(description) if own else trained.config)
+        scheduler = found.from_config(_finite_or_not(description) if own else _carried(trained.config))
     except (TypeError, ValueError) as error:
         raise ValueError(f"scheduler must be made of the model's configuration, got {name}: {error}.") from None
     kinds = _kind(trained), _kind(scheduler)
@@ -209,6 +213,24 @@ def scheduler_of(description: str | dict[str, Any], trained: Any) -> Any:
     if not own and not _same(getattr(trained, "alphas_cumprod", None), getattr(scheduler, "alphas_cumprod", None)):
         raise ValueError(f"scheduler must keep the model's noise levels, got {name}, which makes its own.")
     return steppable(scheduler)
+
+
+def _carried(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration for another class: of what its file left unsaid, which diffusers takes from that class, the noise
+    and the clipping stay those that the model has.
+    """
+    return {"clip_sample": False} | dict(config) | {"_use_default_values": unsaid(config)}
+
+
+def unsaid(config: Mapping[str, Any]) -> list[str]:
+    """What another class of scheduler would take from its own defaults."""
+    return sorted(set(config.get("_use_default_values", ())) - _OF_THE_MODEL)
+
+
+def defaults_of(scheduler: Any) -> dict[str, list[str]]:
+    """For the identity of what another class of scheduler may be made of."""
+    names = unsaid(getattr(scheduler, "config", {}))
+    return {"scheduler's defaults": names} if names else {}
 
 
 def _same(before: Tensor | None, after: Tensor | None) -> bool:
@@ -227,6 +249,12 @@ def steppable(scheduler: Any) -> Any:
     if "Inverse" in name:
         raise ValueError(f"scheduler must go from noise to images, got {name}, which goes back.")
     return scheduler
+
+
+def refuse_eta(scheduler: Any, eta: float) -> None:
+    """An eta that a scheduler's step() would not see."""
+    if eta and "eta" not in inspect.signature(scheduler.step).parameters:
+        raise ValueError(f"eta must be 0 for {type(scheduler).__name__}, which takes none, got {eta}.")
 
 
 def _kind(scheduler: Any) -> str:

@@ -1,10 +1,12 @@
 """Pipelines of diffusers, from a local folder or file."""
 
+import contextlib
+import copy
 import importlib.util
 import inspect
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from hessfast._modules import dtype_of
 from . import loops
 from ._double_steps import stepping
 from ._extra import diffusers, transformers
-from .diffusion import DiffusionGenerator
+from .diffusion import DiffusionGenerator, text_identity
 from .generators import Generator, Prepared
 from .plan import DTYPES, SlicePlan
 
@@ -84,7 +86,7 @@ def from_pretrained(
     unet = nn.Module.to(package.UNet2DModel.from_pretrained(str(path), **loading), weights)
     named = path / "scheduler_config.json"
     settings = json.loads(named.read_text()) if named.exists() else {}
-    scheduler = package.DDIMScheduler.from_config(settings)
+    scheduler = getattr(package, settings.get("_class_name", "DDIMScheduler")).from_config(settings)
     return DiffusionGenerator(unet, scheduler, device=device, compile=compile, graph=graph)
 
 
@@ -120,33 +122,47 @@ def from_pipeline(pipeline: Any, *, device: Any = "cpu", compile: bool = False, 
     if type(unet).__name__ == "UNet2DModel":
         return DiffusionGenerator(unet, pipeline.scheduler, **options)
     text = type(pipeline).__name__ in ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-    if text and unet.config.in_channels == decoder.config.latent_channels:
+    distilled = text and getattr(unet.config, "time_cond_proj_dim", None) is not None
+    if text and not distilled and unet.config.in_channels == decoder.config.latent_channels:
         return DiffusionGenerator(unet, pipeline.scheduler, pipeline=pipeline, **options)
     if compile or graph:
         raise ValueError(f"compile and graph must be False for {type(pipeline).__name__}, got True.")
     return PipelineGenerator(pipeline, device)
 
 
+@contextlib.contextmanager
+def _stepped_by(pipeline: Any, scheduler: Any) -> Iterator[None]:
+    """With another scheduler, of which a pipeline has one, that counts its steps; afterwards with its own."""
+    own, pipeline.scheduler = pipeline.scheduler, scheduler
+    try:
+        yield
+    finally:
+        pipeline.scheduler = own
+
+
 class PipelineGenerator(Generator):
     """Any pipeline of diffusers that takes `latents`, through its own loop (SD3, Flux, ...); its images are kept.
 
     Anchors have the shape in which the pipeline takes latents, without the batch. Text is encoded once a micro-batch.
+    A plan's guidance is the pipeline's guidance_scale, in its own meaning: mostly 1 and less is none.
     """
 
     def __init__(self, pipeline: Any, device: Any = "cpu"):
         self.device, self._one_at_a_time = torch.device(device), threading.Lock()
         self.pipeline = pipeline.to(self.device)
         self.pipeline.set_progress_bar_config(disable=True)
+        self.scheduler = copy.deepcopy(pipeline.scheduler)
         self.accepts = set(inspect.signature(pipeline.__call__).parameters)
         if "latents" not in self.accepts:
             raise ValueError(f"pipeline must take latents, got {type(pipeline).__name__}, which does not.")
-        modules = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+        modules = {name: part.eval() for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
         self.identity = {
             "pipeline": type(pipeline).__name__,
             "weights": {name: fingerprint(module) for name, module in sorted(modules.items())},
             "scheduler": loops.configuration(pipeline.scheduler),
             "device": self.device.type,
         }
+        self.identity |= loops.defaults_of(pipeline.scheduler) | text_identity(pipeline)
 
     def prepare(self, plan: SlicePlan) -> Prepared:
         if plan.scheduler in ("ddim", "released"):
@@ -158,20 +174,32 @@ class PipelineGenerator(Generator):
         dtype = getattr(torch, plan.dtype)
         if any(dtype_of(module) != dtype for module in modules):
             raise ValueError(f"dtype must be the pipeline's, got {plan.dtype}. Load the pipeline with that dtype.")
-        scheduler = self.pipeline.scheduler
+        scheduler = self.scheduler
         if plan.scheduler != "pipeline":
             scheduler = loops.scheduler_of(plan.scheduler, scheduler)
-        settings = {"guidance_scale": plan.guidance, "num_inference_steps": plan.num_steps, "output_type": "pt"}
-        settings |= {"prompt": plan.prompt, "eta": plan.eta}
-        settings |= {"negative_prompt": plan.negative_prompt} if plan.negative_prompt else {}
-        settings = {name: value for name, value in settings.items() if name in self.accepts}
+        settings = self._settings(plan)
 
         def latents(z: Tensor, ids: Sequence[int]) -> Tensor:
             per_point = {"num_images_per_prompt": len(z), "generator": [plan.generator(point) for point in ids]}
             if "num_images_per_prompt" not in self.accepts:
                 per_point.pop("num_images_per_prompt")
-            with self._one_at_a_time:  # a pipeline has one scheduler, which counts its steps
-                self.pipeline.scheduler = stepping(scheduler, dtype)
+            with self._one_at_a_time, _stepped_by(self.pipeline, stepping(scheduler, dtype)):
                 return 2 * self.pipeline(latents=z.to(self.device, dtype), **settings, **per_point).images - 1
 
         return Prepared(latents, lambda x: x, self.device)
+
+    def _settings(self, plan: SlicePlan) -> dict[str, Any]:
+        """What a plan says, as arguments of the pipeline's call."""
+        kind = type(self.pipeline).__name__
+        for name, value, default in (
+            ("eta", plan.eta, 0), ("prompt", plan.prompt, ""), ("negative_prompt", plan.negative_prompt, ""),
+        ):  # fmt: skip
+            if value != default and name not in self.accepts:
+                raise ValueError(f"{name} must be {default!r} for {kind}, which takes none, got {value!r}.")
+        settings = {"guidance_scale": plan.guidance, "num_inference_steps": plan.num_steps, "output_type": "pt"}
+        settings |= {"prompt": plan.prompt, "eta": plan.eta, "use_resolution_binning": False}
+        settings |= {"negative_prompt": plan.negative_prompt} if plan.negative_prompt else {}
+        side = getattr(self.pipeline, "vae_scale_factor", None)
+        if side and len(plan.latent_shape) == 3:  # else some resize images to the model's own size
+            settings |= {"height": side * plan.latent_shape[1], "width": side * plan.latent_shape[2]}
+        return {name: value for name, value in settings.items() if name in self.accepts}
