@@ -67,7 +67,7 @@ def test_values_and_derivatives_are_those_of_minus_the_network(tmp_path, name, d
 def test_it_is_a_perceptron_whose_weights_are_the_files(tmp_path):
     net = network(width=16)
     phi = potentials.load_released(str(write(net.state_dict(), tmp_path / "net.pt")))
-    hidden, last, activation = perceptrons.layers(phi)
+    hidden, last, activation, _ = perceptrons.layers(phi)
     assert len(hidden) == 4 and activation == "relu"
     assert torch.equal(hidden[2][0], net.get_parameter("fc3.weight"))
     assert torch.equal(hidden[2][3][0], net.get_parameter("norm3.weight"))

@@ -61,8 +61,9 @@ class Fused(NamedTuple):
     perceptron: Perceptron
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        *network, centre = self.perceptron
         with torch.no_grad():
-            return kernel("mlp_hessian", str(x.device))(x, *self.perceptron)
+            return kernel("mlp_hessian", str(x.device))(x if centre is None else x - centre, *network)
 
 
 def _functional(potential: Potential, x: Tensor) -> tuple[Tensor, ...]:

@@ -14,8 +14,9 @@ from ._points import Potential
 _ACTIVATIONS = {nn.ReLU: "relu", nn.Softplus: "softplus", nn.SiLU: "silu", nn.Tanh: "tanh", nn.GELU: "gelu"}
 _SEQUENCES = nn.Sequential, potentials.SoftplusPotential, potentials.LayerNormPotential
 
-# weight, skip, bias, norm of every hidden layer and of the last, as in hessfast.kernels.mlp_hessian.Layer
-Perceptron = tuple[list[tuple], tuple, str]
+# weight, skip, bias, norm of every hidden layer and of the last, as in hessfast.kernels.mlp_hessian.Layer; the
+# activation's name; what is subtracted from points before, or None
+Perceptron = tuple[list[tuple], tuple, str, Tensor | None]
 
 
 def known_perceptron(potential: Potential) -> Perceptron | None:
@@ -27,7 +28,7 @@ def known_perceptron(potential: Potential) -> Perceptron | None:
 
 
 def layers(module: nn.Module) -> Perceptron | None:
-    """Hidden layers, the last one, and the activation's name; None if the module is something else.
+    """Hidden layers, the last one, the activation's name and the centre; None if the module is something else.
 
     Subclasses and modules with hooks are something else, too: what they compute may be.
     """
@@ -71,7 +72,7 @@ def _sequence(modules: list[nn.Module]) -> Perceptron | None:
     weights = [first for first, *_ in hidden[1:]] + [last.weight]
     if any(weight.shape[1] != len(bias) for weight, (_, _, bias, _) in zip(weights, hidden, strict=True)):
         return None
-    return hidden, (last.weight, None, _bias(last), None), names.pop()
+    return hidden, (last.weight, None, _bias(last), None), names.pop(), None
 
 
 def _is_linear(module: nn.Module | None) -> TypeGuard[nn.Linear]:
@@ -98,18 +99,22 @@ def _convex(module: potentials.ConvexPotential) -> Perceptron:
     mixing = [None, *(functional.softplus(weight) for weight in module.mixing)]
     hidden = [(weight, skip.weight, skip.bias, None) for weight, skip in zip(mixing, module.skips, strict=True)]
     last = functional.softplus(module.out)[None], module.linear.weight, module.linear.bias, None
-    return hidden, last, "softplus"
+    return hidden, last, "softplus", None
 
 
-def _standardised(module: potentials.Standardised, hidden: list[tuple], last: tuple, activation: str) -> Perceptron:
-    """height f((x - centre) / width): into what meets x, and into the last layer."""
-    folded = [_in_units_of(module, *layer) for layer in (*hidden, last)]
+def _standardised(
+    module: potentials.Standardised, hidden: list[tuple], last: tuple, activation: str, inside: Tensor | None
+) -> Perceptron:
+    """height f((x - centre) / width): width into what meets x, height into the last layer.
+
+    The centre stays outside: in a bias it would take the digits of points far from the origin.
+    """
+    folded = [_in_units_of(module, inside, *layer) for layer in (*hidden, last)]
     weight, skip, bias, _ = (None if x is None else module.height * x for x in folded[-1])
-    return folded[:-1], (weight, skip, bias, None), activation
+    return folded[:-1], (weight, skip, bias, None), activation, module.centre
 
 
-def _in_units_of(module: potentials.Standardised, weight, skip, bias, norm) -> tuple:
+def _in_units_of(module: potentials.Standardised, inside: Tensor | None, weight, skip, bias, norm) -> tuple:
     if skip is None:
         return weight, None, bias, norm
-    skip = skip / module.width
-    return weight, skip, bias - skip @ module.centre, norm
+    return weight, skip / module.width, bias if inside is None else bias - skip @ inside, norm
