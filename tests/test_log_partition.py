@@ -317,6 +317,23 @@ def test_means_in_any_units(a, b):
     np.testing.assert_allclose(metric, np.broadcast_to(COVARIANCE, metric.shape), atol=0.3)
 
 
+@pytest.mark.parametrize(("centre", "a", "b"), [(1e7, 1, 1), (0, 1e-20, 1e-20), (0, 1e25, 1e25), (1e-15, 1e-20, 1)])
+def test_means_far_from_the_origin_and_in_units_beyond_float32(centre, a, b):
+    """log Z = b exp(theta / a - centre) summed: in float32 nothing is left of theta, of the metric or of log Z."""
+    theta = np.random.default_rng(0).uniform(-1, 1, (500, 2))
+    far = fit_mean("convex", centre + theta * a, np.exp(theta) * b)
+    near = fit_mean("convex", theta, np.exp(theta))
+    points = inner(50) / 1.5
+    there = centre + points * a
+    np.testing.assert_allclose(far.log_z(there) / (a * b), near.log_z(points), atol=0.02)
+    np.testing.assert_allclose(far.mean(there) / b, near.mean(points), atol=0.05)
+    np.testing.assert_allclose(far.fisher_metric(there) * a / b, near.fisher_metric(points), atol=0.3)
+
+
+def fit_mean(potential, theta, mean):
+    return LogPartition(potential, num_steps=200, num_polish=20).fit_mean(theta, mean)
+
+
 def test_a_module_is_not_shared_between_fits():
     posterior, theta = gaussian(40)
     module = Quadratic()

@@ -63,7 +63,7 @@ class Fused(NamedTuple):
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         *network, centre = self.perceptron
         with torch.no_grad():
-            return kernel("mlp_hessian", str(x.device))(x if centre is None else x - centre, *network)
+            return kernel("mlp_hessian", str(x.device))(x if centre is None else (x - centre).to(x), *network)
 
 
 def _functional(potential: Potential, x: Tensor) -> tuple[Tensor, ...]:

@@ -117,4 +117,4 @@ def _standardised(
 def _in_units_of(module: potentials.Standardised, inside: Tensor | None, weight, skip, bias, norm) -> tuple:
     if skip is None:
         return weight, None, bias, norm
-    return weight, skip / module.width, bias if inside is None else bias - skip @ inside, norm
+    return weight, (skip / module.width).to(skip), bias if inside is None else bias - skip @ inside.to(skip), norm

@@ -4,7 +4,6 @@ import copy
 import json
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +135,11 @@ class LogPartition:
             raise ValueError("posterior must have rows, got none.")
         posterior.grid.inside(parameters)  # rows of samples from elsewhere say nothing of log Z there
         with recording():
-            nodes = self._natural(posterior.grid.points.reshape(-1, dim))
-            truth = self._natural(parameters)
+            theta = self._natural(posterior.grid.points.reshape(-1, dim))
+            potential = self._initial(theta)
+            nodes, truth = (_in_units(potential, x) for x in (theta, self._natural(parameters)))
             target = torch.as_tensor(posterior.log_mass.reshape(len(posterior), -1), dtype=torch.float32)
-            potential = self._initial(nodes)
-            variance = median_variance(self.power * target, nodes)
+            variance = float(median_variance(self.power * target, nodes))
             if not variance > 0:
                 raise ValueError(
                     "posterior must be wider than a cell of its grid, got a median variance of 0. Refine it."
@@ -148,8 +147,8 @@ class LogPartition:
             potential.height.fill_(1 / (variance * self.power * self.scale))
 
             def loss(rows: Tensor) -> Tensor:
-                log_ratio = _gradient(potential, truth[rows]) @ nodes.T - potential(nodes)
-                log_model = torch.log_softmax(self.power * self.scale * log_ratio, dim=1)
+                log_ratio = _gradient(potential.potential, truth[rows]) @ nodes.T - potential.potential(nodes)
+                log_model = torch.log_softmax(log_ratio / variance, dim=1)
                 return divergence(self.loss, torch.softmax(self.power * target[rows], dim=1), log_model)
 
             return self._descend(potential, len(truth), max(_MOST_NUMBERS // len(nodes), 1), loss)
@@ -177,12 +176,14 @@ class LogPartition:
             raise ValueError(f"mean must have the shape of theta, {theta.shape}, got {mean.shape}.")
         spread = np.where(np.ptp(mean, axis=0) > 0, mean.std(axis=0), 1)
         with recording():
-            points, target, units = (torch.as_tensor(x, dtype=torch.float32) for x in (theta, mean, spread))
-            potential = self._initial(points)
+            potential = self._initial(theta)
             potential.height.fill_(float(np.median(spread * np.ptp(theta, axis=0) / 2)))
+            slope = potential.height.numpy() / potential.width.numpy() / spread
+            target, slope = (torch.as_tensor(x, dtype=torch.float32) for x in (mean / spread, slope))
+            points = _in_units(potential, theta)
 
             def loss(rows: Tensor) -> Tensor:
-                return (((_gradient(potential, points[rows]) - target[rows]) / units) ** 2).sum(dim=1).mean()
+                return ((_gradient(potential.potential, points[rows]) * slope - target[rows]) ** 2).sum(dim=1).mean()
 
             return self._descend(potential, len(points), _MOST_NUMBERS // 64, loss)
 
@@ -206,16 +207,16 @@ class LogPartition:
         fitted.potential_ = _in_own_units(posterior.potential(), posterior.box_.shape[1])
         return fitted
 
-    def _initial(self, nodes: Tensor) -> potentials.Standardised:
-        low, high = nodes.amin(dim=0), nodes.amax(dim=0)
+    def _initial(self, theta: np.ndarray) -> potentials.Standardised:
+        low, high = theta.min(axis=0), theta.max(axis=0)
         if not (low < high).all():
-            column = int((low >= high).nonzero()[0])
+            column = int((low >= high).argmax())
             raise ValueError(f"theta must vary in every column, got {low[column]:g} throughout column {column}.")
         with _random.seeded(self.seed):
             network = copy.deepcopy(self.potential)
             if isinstance(network, str):
-                network = potentials.build(network, nodes.shape[1], self.width, self.depth)
-            return potentials.Standardised(network, ((low + high) / 2).tolist(), ((high - low) / 2).tolist()).float()
+                network = potentials.build(network, theta.shape[1], self.width, self.depth)
+            return potentials.Standardised(network.float(), ((low + high) / 2).tolist(), ((high - low) / 2).tolist())
 
     def _descend(self, potential: nn.Module, num_rows: int, most_rows: int, loss_of: Loss) -> "LogPartition":
         """Only then is the potential the fitted one. `most_rows` are taken at a time."""
@@ -228,18 +229,18 @@ class LogPartition:
 
     def log_z(self, theta: Any) -> Any:
         """phi at natural parameters `[*batch, dim]`, `[*batch]`: log Z / scale up to an affine function of theta."""
-        return self._map(lambda x: self._fitted()(x), theta)
+        return self._map(lambda network, x: network(x), theta, 0)
 
     def mean(self, theta: Any) -> Any:
         """grad phi, `[*batch, dim]`: the mean of the sufficient statistics up to a constant, over scale."""
-        return self._map(partial(derivatives.gradient, self._fitted()), theta)
+        return self._map(derivatives.gradient, theta, 1)
 
     def fisher_metric(self, theta: Any) -> Any:
         """Hessian of phi, `[*batch, dim, dim]`; times scale it is the Fisher metric of the whole.
 
         Warns if the metric is not positive definite somewhere, with the fraction of points and the smallest eigenvalue.
         """
-        metric = self._map(partial(derivatives.fisher_metric, self._fitted()), theta)
+        metric = self._map(derivatives.fisher_metric, theta, 2)
         smallest = np.linalg.eigvalsh(_arrays.to_numpy(metric).astype(np.float64))[..., 0]
         if (smallest <= 0).any():
             share = float((smallest <= 0).mean())
@@ -295,33 +296,34 @@ class LogPartition:
         fitted.potential_.load_state_dict(weights)
         return fitted
 
-    def _fitted(self) -> nn.Module:
+    def _fitted(self) -> potentials.Standardised:
         return _checks.fitted(self, "potential_")
 
-    def _natural(self, points: np.ndarray) -> Tensor:
+    def _natural(self, points: np.ndarray) -> np.ndarray:
         theta = points if self.to_natural is None else _checks.float_array("to_natural", self.to_natural(points))
         if theta.ndim != 2 or len(theta) != len(points):
             raise ValueError(f"to_natural must map {points.shape} to [{len(points)}, dim], got {theta.shape}.")
-        return torch.as_tensor(theta, dtype=torch.float32)
+        return theta
 
-    def _map(self, function: Callable[[Tensor], Tensor], theta: Any) -> Any:
-        """`function` of a flat batch of points, in the shape and the kind of array that came in."""
-        points = _checks.float_array("theta", theta)
-        centre = self._fitted().get_buffer("centre")
-        dim = len(centre)
+    def _map(self, function: Callable[[nn.Module, Tensor], Tensor], theta: Any, order: int) -> Any:
+        """The derivative of that order, `function` of the network and a flat batch, in the shape and kind of theta."""
+        points, potential = _checks.float_array("theta", theta), self._fitted()
+        dim = len(potential.centre)
         if points.ndim < 1 or points.shape[-1] != dim:
             raise ValueError(f"theta must have shape [..., {dim}], got {points.shape}.")
         self._warn_far(points)
-        flat = torch.as_tensor(points.reshape(-1, dim), dtype=centre.dtype)
-        result = function(flat).detach()
-        result = result.reshape((*points.shape[:-1], *result.shape[1:])).double()
+        flat = _in_units(potential, points.reshape(-1, dim))
+        result = function(potential.potential, flat).detach().double() * potential.height
+        for axis in range(order):
+            result = result / potential.width.reshape(-1, *(1,) * axis)
+        result = result.reshape((*points.shape[:-1], *result.shape[1:]))
         return _arrays.as_given(result, theta)
 
     def _warn_far(self, theta: np.ndarray) -> None:
         """Of theta that look as if they were no natural parameters; closed forms do not know where they were fitted."""
         if isinstance(self.potential, potentials.CLOSED_FORMS):
             return
-        centre, width = (_arrays.to_numpy(self._fitted().get_buffer(name)) for name in ("centre", "width"))
+        centre, width = self._fitted().centre.numpy(), self._fitted().width.numpy()
         far = (np.abs(theta - centre) > _FAR * width).any(axis=-1)
         if far.any():
             low, high = ((centre + sign * width).round(6).tolist() for sign in (-1, 1))
@@ -333,7 +335,13 @@ class LogPartition:
 
 
 def _in_own_units(potential: nn.Module, dim: int) -> potentials.Standardised:
-    return potentials.Standardised(potential, [0.0] * dim, [1.0] * dim).to(dtype_of(potential))
+    return potentials.Standardised(potential, [0.0] * dim, [1.0] * dim)
+
+
+def _in_units(potential: potentials.Standardised, theta: np.ndarray) -> Tensor:
+    """What its network is given."""
+    units = (torch.as_tensor(theta) - potential.centre) / potential.width
+    return units.to(dtype_of(potential.potential) or torch.float32)
 
 
 def _gradient(potential: nn.Module, theta: Tensor) -> Tensor:

@@ -64,7 +64,10 @@ class LayerNormPotential(_Perceptron):
 
 
 class Standardised(nn.Module):
-    """height potential((x - centre) / width): a network sees and gives numbers of order one, whatever the units."""
+    """height potential((x - centre) / width): a network sees and gives numbers of order one, whatever the units.
+
+    The units are kept in float64: boxes may be far from the origin.
+    """
 
     centre: Tensor
     width: Tensor
@@ -73,12 +76,12 @@ class Standardised(nn.Module):
     def __init__(self, potential: nn.Module, centre: Sequence[float], width: Sequence[float]):
         super().__init__()
         self.potential = potential
-        self.register_buffer("centre", torch.tensor(centre, dtype=torch.float32))
-        self.register_buffer("width", torch.tensor(width, dtype=torch.float32))
-        self.register_buffer("height", torch.tensor(1.0))
+        self.register_buffer("centre", torch.tensor(centre, dtype=torch.float64))
+        self.register_buffer("width", torch.tensor(width, dtype=torch.float64))
+        self.register_buffer("height", torch.tensor(1.0, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.height * self.potential((x - self.centre) / self.width)
+        return self.height * self.potential(((x - self.centre) / self.width).to(x.dtype))
 
 
 def build(kind: str, dim: int, width: int | None = None, depth: int | None = None) -> nn.Module:
