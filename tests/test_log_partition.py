@@ -454,6 +454,14 @@ def test_what_cannot_be_aligned(shapes):
         log_partition.align(*map(np.zeros, shapes))
 
 
+@pytest.mark.parametrize(("centre", "width"), [(1e9, 1.0), (0.0, 1e-17), (1e7, 1e-3)])
+def test_aligned_far_from_the_origin_and_in_small_units(centre, width):
+    theta = centre + width * np.random.default_rng(0).uniform(-1, 1, (50, 2))
+    bend = ((theta - centre) ** 2).sum(axis=1) / width**2
+    tilted = bend + 3 + (theta - centre) @ [5.0, -7.0] / width
+    np.testing.assert_allclose(log_partition.align(bend, theta, tilted), tilted, atol=1e-9)
+
+
 def test_every_setting_is_saved(tmp_path):
     options = {"scale": 3.0, "power": 0.5, "loss": "mse", "num_steps": 2, "batch_size": 7, "learning_rate": 1e-3}
     options |= {"width": 5, "depth": 2, "seed": 11}

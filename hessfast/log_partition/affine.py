@@ -29,6 +29,7 @@ def align(values: Any, theta: Any, reference: Any) -> Any:
             "values, theta and reference must have shapes [n], [n, dim] and [n], "
             f"got {values.shape}, {theta.shape} and {reference.shape}."
         )
+    theta = theta - theta.mean(axis=0) if len(theta) else theta
     constant, slope = affine_fit(reference - values, theta)
     return _arrays.as_given(values + constant + theta @ slope, given)
 
@@ -41,5 +42,12 @@ def affine_fit(values: np.ndarray, theta: np.ndarray) -> tuple[float, np.ndarray
         >>> round(constant, 9), slope.round(9).tolist()
         (1.0, [2.0])
     """
-    coefficients = np.linalg.lstsq(np.column_stack([np.ones(len(theta)), theta]), values, rcond=None)[0]
-    return float(coefficients[0]), coefficients[1:]
+    if not len(theta):
+        return 0.0, np.zeros(theta.shape[1])
+    # Else a slope far from the origin, or in small units, would be cut as if the rank were deficient.
+    centre, width = theta.mean(axis=0), np.ptp(theta, axis=0)
+    width = np.where(width > 0, width, 1)
+    columns = np.column_stack([np.ones(len(theta)), (theta - centre) / width])
+    constant, *slope = np.linalg.lstsq(columns, values, rcond=None)[0]
+    slope = np.array(slope) / width
+    return float(constant - centre @ slope), slope
