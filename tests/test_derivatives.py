@@ -307,6 +307,12 @@ def test_a_decoder_may_give_one_number_a_point():
     assert pullback_metric(lambda x: x[:, 0] + 2 * x[:, 1], np.zeros((1, 2))).tolist() == [[[1.0, 2.0], [2.0, 4.0]]]
 
 
+def test_a_complex_decoder_has_the_metric_of_its_parts():
+    """Of exp(i x), a circle; J J^T of complex numbers is cos 2 x."""
+    metric = pullback_metric(lambda x: torch.exp(1j * x), np.array([[0.571]]))
+    np.testing.assert_allclose(metric, [[[1.0]]])
+
+
 def test_nothing_is_known_beyond_the_domain():
     """autograd makes -1 / x of the slope of log(-x), whatever the sign of x, and zeros of what is masked."""
 

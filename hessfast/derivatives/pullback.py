@@ -12,6 +12,8 @@ from ._points import each, flattened
 def pullback_metric(decoder: Callable[[Tensor], Tensor], points: Any, *, chunk: int = 256) -> Any:
     """J^T J of a decoder `[n, dim]` to `[n, ...]`, each point for itself: `[*batch, dim, dim]`.
 
+    Complex outputs count as pairs of real ones.
+
     The metric of the decoder's outputs, which geodesics of the Fisher metric are compared with. It costs dim passes in
     forward mode; the length of a curve under it is sum |f(x_k+1) - f(x_k)|, without any derivative.
 
@@ -28,6 +30,7 @@ def pullback_metric(decoder: Callable[[Tensor], Tensor], points: Any, *, chunk: 
         if columns[0].shape[:1] != x.shape[:1]:
             shape = tuple(columns[0].shape)
             raise ValueError(f"decoder must map points {list(x.shape)} to [{len(x)}, ...], got {shape}.")
+        columns = [torch.view_as_real(column) if column.is_complex() else column for column in columns]
         jacobian = torch.stack([column[..., None].flatten(1) for column in columns], dim=1)  # [n, dim, outputs]
         return (jacobian @ jacobian.mT,)
 
