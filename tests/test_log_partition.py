@@ -334,6 +334,13 @@ def fit_mean(potential, theta, mean):
     return LogPartition(potential, num_steps=200, num_polish=20).fit_mean(theta, mean)
 
 
+@pytest.mark.parametrize("batch_size", [3, 625])  # with 625 nodes [n, 1] would be broadcast
+def test_a_module_that_gives_columns_is_refused(batch_size):
+    network = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Softplus(), torch.nn.Linear(8, 1))
+    with pytest.raises(ValueError, match=r"must map \[3, 2\] to \[3\], got \(3, 1\)\. Add torch\.nn\.Flatten"):
+        LogPartition(network, num_steps=1, batch_size=batch_size).fit(*gaussian(10))
+
+
 def test_a_module_is_not_shared_between_fits():
     posterior, theta = gaussian(40)
     module = Quadratic()

@@ -216,7 +216,9 @@ class LogPartition:
             network = copy.deepcopy(self.potential)
             if isinstance(network, str):
                 network = potentials.build(network, theta.shape[1], self.width, self.depth)
-            return potentials.Standardised(network.float(), ((low + high) / 2).tolist(), ((high - low) / 2).tolist())
+            network = network.float()
+            _refuse_columns(network, theta.shape[1])
+            return potentials.Standardised(network, ((low + high) / 2).tolist(), ((high - low) / 2).tolist())
 
     def _descend(self, potential: nn.Module, num_rows: int, most_rows: int, loss_of: Loss) -> "LogPartition":
         """Only then is the potential the fitted one. `most_rows` are taken at a time."""
@@ -336,6 +338,13 @@ class LogPartition:
 
 def _in_own_units(potential: nn.Module, dim: int) -> potentials.Standardised:
     return potentials.Standardised(potential, [0.0] * dim, [1.0] * dim)
+
+
+def _refuse_columns(network: nn.Module, dim: int) -> None:
+    with torch.no_grad():
+        shape = tuple(network(torch.zeros(3, dim, dtype=torch.float32)).shape)
+    if shape != (3,):
+        raise ValueError(f"potential must map [3, {dim}] to [3], got {shape}. Add torch.nn.Flatten(-2) to [n, 1].")
 
 
 def _in_units(potential: potentials.Standardised, theta: np.ndarray) -> Tensor:
