@@ -1,6 +1,7 @@
 """The networks behind a function: their weights, and whether they are in evaluation mode."""
 
 import contextlib
+import copy
 import functools
 import inspect
 import itertools
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from hessfast import _checks
 
 _LIBRARIES = "torch", "numpy", "scipy", "diffusers", "transformers"  # whose functions refer to no network of a user
 _MOST = 100  # of what one thing refers to
@@ -28,6 +31,27 @@ def dtype_of(function: Any) -> torch.dtype | None:
     """That of the weights, if there are any."""
     weight = weight_of(function)
     return None if weight is None else weight.dtype
+
+
+def in_double(potential: Any) -> Any:
+    """A copy of a module in float64, and any other function itself."""
+    potential = uncompiled(_checks.potential(potential))
+    if not isinstance(potential, nn.Module):
+        return potential
+    try:
+        return copy.deepcopy(potential).double()
+    except RuntimeError as error:
+        if "deepcopy" not in str(error):
+            raise
+        raise TypeError(
+            f"potential must be a module that can be copied, got {type(potential).__name__}. If it has "
+            "torch.nn.utils.weight_norm, use torch.nn.utils.parametrizations.weight_norm."
+        ) from error
+
+
+def uncompiled(function: Any) -> Any:
+    """The module that torch.compile was given, whose derivatives are not limited to the first; others themselves."""
+    return getattr(function, "_orig_mod", function) if isinstance(function, nn.Module) else function
 
 
 def refuse_training(name: str, *functions: Any) -> None:

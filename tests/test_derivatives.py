@@ -104,6 +104,13 @@ def test_compiled_takes_any_number_of_shapes():
         torch.testing.assert_close(tuple(got), tuple(right))
 
 
+def test_modules_that_were_compiled_have_all_derivatives():
+    net, x = network(), points(4)
+    fast = torch.compile(net)
+    for f in (gradient, fisher_metric, lambda f, x: fisher_metric(f, x, form="eager"), lambda f, x: hvp(f, x, x)):
+        assert torch.equal(f(fast, x), f(net, x))
+
+
 def test_compiled_says_where_torch_has_no_rule():
     with pytest.raises(RuntimeError, match=r'form must be "eager" here: torch\.compile failed'):
         derivatives(lambda x: (x**4).sum(-1) if x.sum().item() > 0 else x.sum(-1), points(64), form="compiled")
@@ -272,6 +279,13 @@ def test_functions_of_another_dtype_are_told_what_to_do():
         with pytest.raises(TypeError, match=r"potential must take points of torch\.float64, got .* lambda x: -network"):
             call(np.zeros((5, 2)))
     assert derivatives(lambda y: -net(y.float()), np.zeros((5, 2))).hessian.shape == (5, 2, 2)
+
+
+def test_networks_that_cannot_be_copied_are_told_the_remedy():
+    layer = torch.nn.utils.weight_norm(nn.Linear(2, 4))
+    net = nn.Sequential(layer, nn.Tanh(), nn.Linear(4, 1))
+    with pytest.raises(TypeError, match=r"a module that can be copied, .* use torch\.nn\.utils\.parametrizations"):
+        derivatives(net, points(), verify=True)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor
 from hessfast import _checks
 from hessfast._compile import compiled, refusal
 from hessfast._dispatch import kernel
-from hessfast.potentials._double import in_double
+from hessfast._modules import in_double
 
 from ._points import Potential, each
 from ._reverse import eager

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hessfast import _arrays, _checks
+from hessfast._modules import uncompiled
 
 from ._norms import PlainNorms
 from ._points import Potential
@@ -21,7 +22,7 @@ def eager(potential: Potential, x: Tensor) -> tuple[Tensor, ...]:
 def values(potential: Potential, x: Tensor) -> Tensor:
     # With as many points as coordinates one is repeated: sums over points would have the shape of values.
     given = torch.cat([x, x[:1]]) if len(x) == x.shape[1] > 1 else x
-    value = _checks.called(potential, given)
+    value = _checks.called(uncompiled(potential), given)
     if not _arrays.is_tensor(value) or value.shape not in ((len(given),), (len(given), 1)):
         shape = tuple(value.shape) if _arrays.is_tensor(value) else type(value).__name__
         raise ValueError(f"potential must map points [{len(given)}, {x.shape[1]}] to [{len(given)}], got {shape}.")
@@ -54,7 +55,8 @@ def grad(total: Tensor, x: Tensor, create: bool = False, keep: bool = False) -> 
         (gradient,) = torch.autograd.grad(total, x, create_graph=create, retain_graph=create or keep, allow_unused=True)
     except RuntimeError as error:  # so it is of InstanceNorm at the third derivative, of fused attention at the second
         if not re.search(
-            "is not implemented|does not (currently )?support (.*derivatives|double backward)", str(error)
+            "is not implemented|does not (currently )?support (.*derivatives|double backward)|donated buffers",
+            str(error),
         ):
             raise
         raise ValueError(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hessfast import potentials
-from hessfast._modules import weight_of
+from hessfast._modules import uncompiled, weight_of
 
 from ._points import Potential
 
@@ -21,6 +21,7 @@ Perceptron = tuple[list[tuple], tuple, str, Tensor | None]
 
 def known_perceptron(potential: Potential) -> Perceptron | None:
     """Its layers, if it is one that the kernel takes, in float32."""
+    potential = uncompiled(potential)
     like = weight_of(potential)
     if like is None or like.dtype != torch.float32 or not isinstance(potential, nn.Module):
         return None

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hessfast import _checks
+from hessfast._modules import in_double
 from hessfast.derivatives import fisher_metric, gradient, hessian_along
 from hessfast.derivatives.perceptrons import known_perceptron
 from hessfast.potentials import Table
-from hessfast.potentials._double import in_double
 
 ROUNDING = 1024 * np.finfo(float).eps  # of eta, relative to the largest of a curve: splines lose three digits
 _FLAT = 1e-6  # of eta

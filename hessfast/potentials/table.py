@@ -7,9 +7,7 @@ import torch
 from scipy.interpolate import RectBivariateSpline
 
 from hessfast import _arrays, _checks
-from hessfast._modules import weight_of
-
-from ._double import in_double
+from hessfast._modules import in_double, weight_of
 
 _CHUNK = 4096  # nodes at a time
 
