@@ -156,6 +156,19 @@ def test_expmap_and_logmap_invert_each_other(dim):
     np.testing.assert_allclose(speed, sphere(a, b), rtol=1e-6)
 
 
+def test_shots_arrive_far_from_the_origin():
+    """Rounding of x, 1e-8 a step, is more than the tolerance, 1e-9."""
+    a, b = pairs(4, 2)
+    a, b = a + 1e8, b + 1e8
+
+    def far(x):
+        return softmax(x - 1e8)
+
+    right = logmap(softmax, a - 1e8, b - 1e8)
+    np.testing.assert_allclose(logmap(far, a, b), right, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(expmap(far, a, right), b, rtol=0, atol=5e-8)
+
+
 def test_table_and_distance_map():
     table = Table(softmax, [-3, -3], [3, 3], (64, 64))
     a, b = np.clip(pairs(50, 2), -2.9, 2.9)

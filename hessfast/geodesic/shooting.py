@@ -31,17 +31,18 @@ def expmap(potential: Any, start: Any, velocity: Any, *, num_steps: int = 50) ->
     if x.ndim < 1 or not x.shape[-1]:
         raise ValueError(f"start must have shape [*batch, dim], got {x.shape}.")
     field, dim = field_of(potential, None, x.shape[-1], exact=True), x.shape[-1]
-    end = _shot(field, x.reshape(-1, dim), v.reshape(-1, dim), num_steps)
-    return _arrays.as_given(end.reshape(x.shape), start)
+    way = _shot(field, x.reshape(-1, dim), v.reshape(-1, dim), num_steps)
+    return _arrays.as_given(x + way.reshape(x.shape), start)
 
 
-def _shot(field: Field, x: np.ndarray, v: np.ndarray, num_steps: int) -> np.ndarray:
-    """`expmap` of `[n, dim]`."""
+def _shot(field: Field, start: np.ndarray, v: np.ndarray, num_steps: int) -> np.ndarray:
+    """`expmap` of `[n, dim]` less the start, where rounding does not add up however far the origin is."""
     bend, h = field.metric_along, 1 / num_steps
     assert bend is not None
-    x, v = x.copy(), v.copy()
+    x, v = np.zeros_like(start), v.copy()
 
-    def acceleration(x: np.ndarray, v: np.ndarray) -> np.ndarray:
+    def acceleration(way: np.ndarray, v: np.ndarray) -> np.ndarray:
+        x = start + way
         result = np.full_like(x, np.nan)
         known = np.asarray(np.isfinite(x).all(axis=1) & np.isfinite(v).all(axis=1))
         known[known] = field.inside(x[known])
@@ -115,7 +116,7 @@ def _aimed(
         h = 1e-5 * np.abs(now / one).max(axis=1, keepdims=True)
         aims = np.stack([now, *(now + h * one * e for e in np.eye(dim))])
         ends = shoot(np.tile(x[open_ones], (dim + 1, 1)), aims.reshape(-1, dim)).reshape(aims.shape)
-        miss, columns = (ends[0] - goal[open_ones]) / one, (ends[1:] - ends[0]) / one / h
+        miss, columns = (ends[0] - (goal - x)[open_ones]) / one, (ends[1:] - ends[0]) / one / h
         arrived = np.abs(miss).max(axis=1) <= tolerance * size[open_ones]
         lost = ~np.isfinite(ends).all(axis=(0, 2))
         v[open_ones[lost & ~arrived]] = np.nan
