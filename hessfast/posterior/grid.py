@@ -81,7 +81,7 @@ class Grid:
             offsets: flat index of each corner less that of the lowest, int64 `[2^dim]`.
 
         Raises:
-            ValueError: for a point outside the box, with its place in `parameters`.
+            ValueError: for a point farther than half a cell beyond the box, with its place in `parameters`.
 
         Example:
             >>> cells, weights, offsets = Grid((0.0, 0.0), (1.0, 1.0), (2, 2)).corners([[0.25, 0.5]])
@@ -124,6 +124,6 @@ class Grid:
             first = int(np.flatnonzero(outside)[0])
             raise ValueError(
                 f"parameters must lie in the box of the grid, {self.lower} to {self.upper}, "
-                f"got {points[first]} at {first}."
+                f"got {points[first]} at {first}, farther than half a cell beyond."
             )
         return points
