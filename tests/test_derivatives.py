@@ -1,5 +1,6 @@
 """Derivatives of networks and of closed forms: every form against float64, and against formulas."""
 
+import copy
 import shutil
 
 import numpy as np
@@ -281,6 +282,26 @@ def test_functions_of_another_dtype_are_told_what_to_do():
     assert derivatives(lambda y: -net(y.float()), np.zeros((5, 2))).hessian.shape == (5, 2, 2)
 
 
+def test_weights_of_inference_mode_are_told_the_remedy():
+    with torch.inference_mode():
+        net = network()
+    for f in (gradient, lambda net, x: fisher_metric(net, x, form="eager"), lambda net, x: hessian_along(net, x, x)):
+        with pytest.raises(ValueError, match=r"weights that autograd can record, .* Pass copy\.deepcopy\(potential\)"):
+            f(net, points())
+        f(copy.deepcopy(net), points())
+    derivatives(net, points(), verify=True)
+
+
+def test_attention_pulls_its_metric_back():
+    def attention(x):
+        q = torch.stack([x, x.sin()], dim=1)[:, None]
+        return torch.nn.functional.scaled_dot_product_attention(q, q, q).flatten(1)
+
+    x = points(4)
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda y: attention(y[None])[0]))(x)
+    torch.testing.assert_close(pullback_metric(attention, x), jacobian.mT @ jacobian)
+
+
 def test_networks_that_cannot_be_copied_are_told_the_remedy():
     layer = torch.nn.utils.weight_norm(nn.Linear(2, 4))
     net = nn.Sequential(layer, nn.Tanh(), nn.Linear(4, 1))
@@ -310,6 +331,10 @@ def test_networks_that_cannot_be_copied_are_told_the_remedy():
             lambda net: pullback_metric(lambda x: x.sum(), points()),
             r"decoder must map points \[100, 2\] to \[100, ...\], got \(\)",
         ),
+        (lambda net: pullback_metric(lambda x: (x, x), points()), r"decoder must map .*, got tuple"),
+        (lambda net: derivatives(net, points(dim=3), form="eager"), "many coordinates as the potential takes, got 3: "),
+        (lambda net: gradient(net, points(dim=3)), "points must have as many coordinates as the potential takes, got"),
+        (lambda net: pullback_metric(net, points(dim=3)), "points must have as many coordinates"),
     ],
 )
 def test_bad_input_is_refused(call, message):

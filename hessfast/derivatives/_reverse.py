@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hessfast import _arrays, _checks
-from hessfast._modules import uncompiled
+from hessfast._modules import uncompiled, weight_of
 
 from ._norms import PlainNorms
 from ._points import Potential
@@ -20,6 +20,12 @@ def eager(potential: Potential, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def values(potential: Potential, x: Tensor) -> Tensor:
+    weight = weight_of(potential)
+    if weight is not None and weight.is_inference():
+        raise ValueError(
+            "potential must have weights that autograd can record, got some of torch.inference_mode(). "
+            "Pass copy.deepcopy(potential)."
+        )
     # With as many points as coordinates one is repeated: sums over points would have the shape of values.
     given = torch.cat([x, x[:1]]) if len(x) == x.shape[1] > 1 else x
     value = _checks.called(uncompiled(potential), given)

@@ -1,10 +1,14 @@
 """The metric that a decoder pulls back from its outputs."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from hessfast import _arrays, _checks
+from hessfast._autograd import plain_attention
 
 from ._points import each, flattened
 
@@ -23,12 +27,14 @@ def pullback_metric(decoder: Callable[[Tensor], Tensor], points: Any, *, chunk: 
         [[[1.0, 0.0], [0.0, 1.0]]]
     """
     flat, back = flattened(decoder, points)
+    called = partial(_checks.called, decoder)
 
     def products(x: Tensor) -> tuple[Tensor, ...]:
         axes = torch.eye(x.shape[1]).to(x)
-        columns = [torch.func.jvp(decoder, (x,), (axis.expand_as(x),))[1] for axis in axes]
-        if columns[0].shape[:1] != x.shape[:1]:
-            shape = tuple(columns[0].shape)
+        with plain_attention():
+            columns = [torch.func.jvp(called, (x,), (axis.expand_as(x),))[1] for axis in axes]
+        if not _arrays.is_tensor(columns[0]) or columns[0].shape[:1] != x.shape[:1]:
+            shape = tuple(columns[0].shape) if _arrays.is_tensor(columns[0]) else type(columns[0]).__name__
             raise ValueError(f"decoder must map points {list(x.shape)} to [{len(x)}, ...], got {shape}.")
         columns = [torch.view_as_real(column) if column.is_complex() else column for column in columns]
         jacobian = torch.stack([column[..., None].flatten(1) for column in columns], dim=1)  # [n, dim, outputs]
