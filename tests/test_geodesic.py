@@ -169,6 +169,13 @@ def test_shots_arrive_far_from_the_origin():
     np.testing.assert_allclose(expmap(far, a, right), b, rtol=0, atol=5e-8)
 
 
+def test_lengths_lost_to_rounding_are_not_converged():
+    """eta is 1e7 and more, and changes by 1e-7: the length of the first curve comes out 12 % off."""
+    a = np.array([[0.3, 0.7]] * 2)
+    curves = connecting_geodesic(lambda x: x.exp().sum(-1) + 1e7 * x.sum(-1), a, a + np.array([[1e-7], [1e-2]]))
+    assert curves.converged.tolist() == [False, True]
+
+
 def test_table_and_distance_map():
     table = Table(softmax, [-3, -3], [3, 3], (64, 64))
     a, b = np.clip(pairs(50, 2), -2.9, 2.9)

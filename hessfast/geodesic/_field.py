@@ -13,6 +13,7 @@ from hessfast.potentials import Table
 
 ROUNDING = 1024 * np.finfo(float).eps  # of eta, relative to the largest of a curve: splines lose three digits
 _FLAT = 1e-6  # of eta
+_LOST = 0.1  # of the squared length
 
 
 class Field(NamedTuple):
@@ -76,6 +77,17 @@ def squared_lengths(points: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, 
     dx = np.diff(points, axis=-2)
     size = np.abs(means).max(axis=-2, initial=0, keepdims=True)
     return (dx * np.diff(means, axis=-2)).sum(axis=-1), ROUNDING * (np.abs(dx) * size).sum(axis=-1)
+
+
+def lost(field: Field, points: np.ndarray, steps: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Curves `[pairs, n + 1, dim]` too short for differences of eta, where the metric is no rounding, `[pairs]`."""
+    result = noise.sum(axis=1) > _LOST * np.abs(steps).sum(axis=1)
+    if result.any():
+        short = points[result]
+        dx, metric = np.diff(short, axis=1), at(field.metric, short[:, 1:])
+        squared = np.einsum("pki,pkij,pkj->p", dx, metric, dx)
+        result[result] = squared > 4 * (units(field, short).least * dx**2).sum(axis=(1, 2))
+    return result
 
 
 class Units(NamedTuple):
