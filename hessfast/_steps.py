@@ -23,7 +23,7 @@ class Steps:
     """Makes a step once: later it is read, unless its file is damaged."""
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()
 
     def claim(
         self,

@@ -131,6 +131,25 @@ def test_comparisons_are_numpys(filled):
         hash(words)
 
 
+def test_a_relative_path_is_the_same_from_everywhere(tmp_path, monkeypatch):
+    """A store that is opened there, and one that is filled by what leaves for elsewhere."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def leaving(start, stop):
+        os.chdir(tmp_path / "elsewhere")
+        return make(start, stop)
+
+    made = shards.fill("x", PLAN, leaving)
+    monkeypatch.chdir(tmp_path)
+    store = shards.open("x")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert contents(tmp_path / "elsewhere") == {}
+    for each in (made, store):
+        np.testing.assert_array_equal(each["words"][:], WHOLE["words"])
+        assert each.broken() == []
+
+
 def test_scalars_and_writable_copies(filled):
     store = shards.open(filled)
     assert store["label"][7] == 1.0 and isinstance(store["label"][7], np.float64)

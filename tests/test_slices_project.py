@@ -297,3 +297,12 @@ def test_a_model_by_a_relative_path_is_the_same_from_everywhere(tmp_path, monkey
     again = SliceProject(tmp_path / "slice")
     assert again.options["model"] == str(tmp_path / "here" / "model")
     assert again.generator.latent_shape == (1, 8, 8)
+
+
+def test_a_folder_by_a_relative_path_is_the_same_from_everywhere(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(made.parent)
+    this, steps = SliceProject(made.name), Steps("steps")
+    monkeypatch.chdir(tmp_path)
+    assert len(this.store["images"]) == 400
+    steps.record("one", lambda: {"made": 1})
+    assert contents(tmp_path) == {}

@@ -50,7 +50,7 @@ def fill(
         >>> int(np.asarray(store["square"]).sum())
         285
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # `make` may change the working directory
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, got {type(plan).__name__}.")
     integer("world_size", world_size, 1)

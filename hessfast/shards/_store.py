@@ -16,7 +16,7 @@ class Store(Mapping[str, ShardedArray]):
     """An opened folder: a mapping from the names of the plan's arrays to `ShardedArray`.
 
     Attributes:
-        folder: where it lies.
+        folder: where it lies, as an absolute path.
         plan: what it holds.
         shards: numbers of the shards that can be read: all, unless it was opened with ``partial=True``.
     """
@@ -104,7 +104,7 @@ def open(folder: str | Path, *, partial: bool = False, verify: bool = False) -> 
         >>> shards.open(folder)["square"][[1, -1]]
         array([ 1, 81])
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     plan = read_plan(folder)
     every = range(plan.num_shards)
     shards = [shard for shard in every if _files.is_sealed(folder, plan, shard, thorough=verify)]

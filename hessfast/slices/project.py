@@ -70,7 +70,7 @@ class SliceProject:
     """
 
     def __init__(self, folder: str | Path, *, device: str | None = None, say: Callable[[str], None] | None = None):
-        self.folder, read = Path(folder), []
+        self.folder, read = Path(folder).absolute(), []
         for path, reader in ((self.folder / COMMAND, _options), (self.folder / PLAN, SlicePlan.load)):
             try:
                 read.append(reader(path))
