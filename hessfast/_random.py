@@ -1,6 +1,8 @@
 """Random numbers for the API: the key tree of the kernels (SplitMix64, hessfast.kernels._random) on NumPy arrays."""
 
 import contextlib
+import os
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +15,8 @@ DENOISER_BATCHES, AUTOENCODER_BATCHES, GENERATED, RANDOM_AXES, RANDOM_GAINS, STR
 )
 PAIRS, ENCODER_TANGENTS, DATA_TANGENTS, DROPOUT = ((DIFFUSABILITY, 2**63 + k) for k in range(6, 10))
 NOISE, ANCHORS, SHIPPED_MODEL, ORDERS, LAST_BITS, HALVES, ENDS = ((SLICES, k) for k in (0, 1, 2, 3, 4, 6, 7))
+_SEEDING = threading.RLock()
+os.register_at_fork(before=_SEEDING.acquire, after_in_parent=_SEEDING.release, after_in_child=_SEEDING.release)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -40,10 +44,13 @@ def generator(seed: int, *path: int):
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's numbers on the host begin at a seed, for weights; afterwards, and on GPUs, they go on as before."""
+    """torch's numbers on the host begin at a seed, for weights; afterwards, and on GPUs, they go on as before.
+
+    The process has them but once: other threads wait, so nothing long belongs in here.
+    """
     import torch
 
-    with torch.random.fork_rng(devices=[]):
+    with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed % 2**63)
         yield
 

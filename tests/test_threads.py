@@ -1,9 +1,11 @@
 """One thread and two give the same words: a sample is a function of its number, not of who computes it."""
 
+import threading
+
 import numpy as np
 import pytest
 
-from hessfast import ising, tasep
+from hessfast import _random, ising, tasep
 
 from .threads import threads
 
@@ -45,3 +47,31 @@ def test_same_words(draw):
 
 def test_auto_needs_both_exact_methods():
     assert set(ising.sample(TEMPERATURE, FIELD, size=2).certificate) == {"cftp", "fk-cftp"}
+
+
+def test_seeds_of_threads_are_their_own():
+    """One begins between two draws of another, if it may."""
+    import torch
+
+    done = threading.Event()
+
+    def two(between):
+        with _random.seeded(0):
+            first = torch.rand(())
+            between()
+            return [float(first), float(torch.rand(()))]
+
+    def draw():
+        with _random.seeded(1):
+            done.wait(60)
+
+    other = threading.Thread(target=draw)
+
+    def meanwhile():
+        other.start()
+        other.join(0.3)
+
+    beside = two(meanwhile)
+    done.set()
+    other.join()
+    assert beside == two(lambda: None)

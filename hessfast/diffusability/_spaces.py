@@ -47,12 +47,13 @@ class Space:
     def denoiser(self, tau_range: tuple[float, float], checkpoint: Path | None, progress: bool) -> Denoiser:
         preset = self.preset
         settings = {"tau_range": tau_range, "checkpoint": checkpoint, "progress": progress, "seed": self.seed}
-        with _random.seeded(self.seed):
-            if not self.as_image:
+        if not self.as_image:
+            with _random.seeded(self.seed):
                 network: nn.Module = MLP(self.numbers, preset.mlp_width)
-                return train_denoiser(self.train, network, num_steps=preset.mlp_steps, **settings)
-            channels, side = self.train.shape[1:3]
-            levels = max(k for k in (1, 2, 3) if side % 2 ** (k - 1) == 0)
+            return train_denoiser(self.train, network, num_steps=preset.mlp_steps, **settings)
+        channels, side = self.train.shape[1:3]
+        levels = max(k for k in (1, 2, 3) if side % 2 ** (k - 1) == 0)
+        with _random.seeded(self.seed):
             network = UNet(channels, preset.unet_width, levels)
         settings |= {"ema_decay": 0.999, "batch_size": 64}
         return train_denoiser(self.train, network, num_steps=preset.unet_steps, **settings)
