@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -39,6 +40,30 @@ def write(path: Path, chunks: Iterable[bytes]) -> None:
 def json_bytes(value: Any) -> bytes:
     """JSON as files hold it."""
     return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def sealed_json(value: Any) -> bytes:
+    """JSON that `read_sealed` can tell from an edited one: objects, by an entry "sha256"; nothing else has room."""
+    value = json.loads(json.dumps(value))
+    return json_bytes(value | {"sha256": _json_checksum(value)} if isinstance(value, dict) else value)
+
+
+def read_sealed(path: Path) -> Any:
+    """What `sealed_json` was given, or the JSON of a file without a checksum; a ValueError if it is damaged."""
+    value = json.loads(path.read_bytes())
+    if isinstance(value, dict) and value.pop("sha256", None) not in (None, _json_checksum(value)):
+        raise ValueError(f"{path} is damaged: its checksum is not that of its content.")
+    return value
+
+
+def _json_checksum(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, as ``sha256sum`` gives it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def free_bytes(folder: Path) -> int:

@@ -63,12 +63,20 @@ class Steps:
             if publish:
                 publish([content])
 
-    def stream(self, name: str, make: Callable[[], Iterable[bytes]]) -> Path:
-        """A file that is made piece by piece, by the first process that asks, and kept."""
+    def stream(self, name: str, make: Callable[[], Iterable[bytes]], source: str) -> Path:
+        """A file that is made of a source piece by piece, by the first process that asks, and kept.
+
+        NAME.json beside it holds its checksum, which is compared every time.
+        """
         path = self.folder / name
-        with self._first(path, path.exists) as publish:
+
+        def seal() -> dict[str, Any]:
+            return {"source": source, "bytes": path.stat().st_size, "file": _atomic.checksum(path)}
+
+        with self._first(path, lambda: path.exists() and self.read(name) == seal()) as publish:
             if publish:
                 publish(make())
+                self.keep(name, seal())
         return path
 
     @contextlib.contextmanager
@@ -96,8 +104,12 @@ class Steps:
     def read(self, name: str) -> Any:
         """What was recorded; {} if nothing was, or its file is damaged."""
         with contextlib.suppress(FileNotFoundError, ValueError):
-            return json.loads((self.folder / f"{name}.json").read_text())
+            return _atomic.read_sealed(self.folder / f"{name}.json")
         return {}
+
+    def keep(self, name: str, value: dict[str, Any]) -> None:
+        """Record a value in place of what was there."""
+        self.write(f"{name}.json", _atomic.sealed_json(value))
 
     def record(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, by way of JSON; a second process waits for the first and reads it.
@@ -106,7 +118,7 @@ class Steps:
         """
         with self._first(self.folder / f"{name}.json", lambda: self.read(name) not in ({}, []), _in_group()) as publish:
             if publish:
-                publish([_atomic.json_bytes(make())])
+                publish([_atomic.sealed_json(make())])
         return self.read(name)
 
     def arrays(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -1,5 +1,7 @@
 """log Z and its Hessian learned from posteriors of families whose log Z is known."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -189,6 +191,24 @@ def test_damaged_folders_are_told(fitted, tmp_path, name, content):
     (tmp_path / name).write_bytes(whole[:content] if isinstance(content, int) else content)
     with pytest.raises(ValueError, match=r"path must be a folder .*, damaged\. Fit it again\."):
         LogPartition.load(tmp_path)
+
+
+def test_settings_are_those_of_their_weights(fitted, tmp_path):
+    """Of two fits of one shape, and of an edited digit; folders of earlier versions say neither."""
+    for name, seed in (("one", 0), ("other", 1)):
+        LogPartition("softplus", num_steps=1, seed=seed).fit(*gaussian(10)).save(tmp_path / name)
+    settings = tmp_path / "one" / "settings.json"
+    whole = settings.read_text()
+    settings.write_text(whole.replace('"scale": 1.0', '"scale": 2.0'))
+    with pytest.raises(ValueError, match="damaged"):
+        LogPartition.load(tmp_path / "one")
+    settings.write_text((tmp_path / "other" / "settings.json").read_text())
+    with pytest.raises(ValueError, match="damaged"):
+        LogPartition.load(tmp_path / "one")
+    fields = json.loads(whole)
+    del fields["weights"], fields["sha256"]
+    settings.write_text(json.dumps(fields))
+    assert LogPartition.load(tmp_path / "one").scale == 1.0
 
 
 def test_weights_of_another_network_are_damage(fitted, tmp_path):

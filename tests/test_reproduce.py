@@ -306,6 +306,39 @@ def test_a_row_that_is_not_whole_is_learned_anew(finished, tmp_path, text):
     assert list(again["rows"]) == [name for name in ALL if name != "exact"]
 
 
+def test_an_edited_row_is_learned_anew(finished, tmp_path):
+    folder, report = finished
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    path = copy / "rows" / "affine.json"
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | {"F": 0.001}))
+    again = reproduce.run("ising", "quick", copy, rows=["affine"], progress=False, **SMALL)
+    assert again["rows"]["affine"]["F"] == report["rows"]["affine"]["F"]
+
+
+def test_features_that_are_not_whole_are_made_anew(tmp_path):
+    """Zeroed, cut, without their seal, and of other samples."""
+    model = MODELS["ising"]()
+
+    def study(seed):
+        plan = model.plan(8, seed)
+        store = shards.fill(tmp_path / f"samples{seed}", plan, datasets.maker(plan))
+        return rows.Study(model, _chosen("quick", None, {}), np.zeros((8, 2)), store, 0, tmp_path, "cpu", False)
+
+    path, seal = tmp_path / "features.npy", tmp_path / "features.npy.json"
+    expected = np.array(study(0).features)
+    whole = path.read_bytes(), seal.read_bytes()
+    for damage in (
+        lambda: path.write_bytes(whole[0][:-400] + bytes(400)),
+        lambda: path.write_bytes(whole[0][:-400]),
+        lambda: seal.unlink(),
+        lambda: study(1).features,
+    ):
+        damage()
+        np.testing.assert_array_equal(study(0).features, expected)
+        assert (path.read_bytes(), seal.read_bytes()) == whole
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [

@@ -1,7 +1,6 @@
 """log Z learned from posteriors, and with it the means and the Fisher metric: its gradient and its Hessian."""
 
 import copy
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -265,14 +264,15 @@ class LogPartition:
         _checkpoint.write(folder / "weights.safetensors", self.potential_.state_dict(), {})
         settings = {"potential": kind, "dim": len(self.potential_.get_buffer("centre"))}
         settings |= {name: getattr(self, name) for name in _SETTINGS}
-        _atomic.write(folder / "settings.json", [_atomic.json_bytes(settings)])
+        settings["weights"] = _atomic.checksum(folder / "weights.safetensors")
+        _atomic.write(folder / "settings.json", [_atomic.sealed_json(settings)])
 
     @classmethod
     def load(cls, path: str | Path) -> "LogPartition":
         """A fitted LogPartition from the folder that `save` wrote; theta is natural, whatever `to_natural` was."""
         folder = Path(path)
         try:
-            settings = json.loads((folder / "settings.json").read_text())
+            settings = _atomic.read_sealed(folder / "settings.json")
             _, weights = _checkpoint.read(folder / "weights.safetensors")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise FileNotFoundError(
@@ -281,8 +281,10 @@ class LogPartition:
         except ValueError:
             raise ValueError(_DAMAGED.format(str(path))) from None
         try:
+            if settings.get("weights") not in (None, _atomic.checksum(folder / "weights.safetensors")):
+                raise ValueError(_DAMAGED.format(str(path)))  # not its weights; earlier versions did not say which
             return cls._restored(settings, weights)
-        except (KeyError, TypeError, RuntimeError):
+        except (AttributeError, KeyError, TypeError, RuntimeError):
             raise ValueError(_DAMAGED.format(str(path))) from None
 
     @classmethod

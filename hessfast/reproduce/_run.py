@@ -102,7 +102,7 @@ def run(
     for name, function in bar:
         bar.set_postfix_str(name)
         if not _whole(steps, name):
-            steps.write(f"rows/{name}.json", _atomic.json_bytes(_learned(steps, f"rows/{name}", study, function)))
+            steps.keep(f"rows/{name}", _learned(steps, f"rows/{name}", study, function))
     learned = {name: row for name in known if (row := steps.read(f"rows/{name}"))}
     as_published = how.published and subject.pixels == how.pixels and how.training.items() <= asdict(chosen).items()
     report = {

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.signal import convolve2d
 
-from hessfast import _atomic, ising, tasep
+from hessfast import ising, tasep
 from hessfast._steps import Steps
 from hessfast.derivatives import fisher_metric
 from hessfast.geodesic import KINDS, Curves, connecting_geodesic, distance_map, equidistant
@@ -156,7 +156,7 @@ def keep(model, folder: Path, pairs: int, seed: int) -> dict[str, Any]:
         return kept
     report, arrays = compare(model, LogPartition.load(folder / "log_partition"), pairs, seed)
     steps.write_arrays("geodesics.npz", arrays)
-    steps.write("geodesics.json", _atomic.json_bytes(report))
+    steps.keep("geodesics", report)
     return report
 
 

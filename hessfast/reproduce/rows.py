@@ -67,7 +67,9 @@ class Study:
 
     def _of_all(self, name: str, function: Callable[[Any], np.ndarray]) -> np.ndarray:
         """`function` of all samples, kept in the folder; a memory map."""
-        return np.load(Steps(self.folder).stream(f"{name}.npy", lambda: self._chunks(function)), mmap_mode="r")
+        source = self.store.plan.hash
+        path = Steps(self.folder).stream(f"{name}.npy", lambda: self._chunks(function), source)
+        return np.load(path, mmap_mode="r")
 
     def _chunks(self, function: Callable[[Any], np.ndarray]) -> Iterator[bytes]:
         """The bytes of a .npy file; floating point numbers as float32."""

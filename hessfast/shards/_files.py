@@ -52,8 +52,7 @@ def is_sealed(folder: Path, plan: Plan, shard: int, thorough: bool = False) -> b
             return False
         if not thorough:
             return True
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == fields["sha256"]
+        return _atomic.checksum(path) == fields["sha256"]
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return False  # no seal, or one that is itself damaged
 
