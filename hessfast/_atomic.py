@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+_claimed: set[BinaryIO] = set()
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
@@ -87,12 +88,27 @@ def claim(temporary: Path, wait: bool) -> Iterator[BinaryIO | None]:
             # Its last holder may have published it while we waited: then the finished file is not ours to touch.
             if not _is(file, temporary):
                 continue
+            _claimed.add(file)
             try:
                 yield file
             finally:
+                _claimed.discard(file)
                 if _is(file, temporary):
                     temporary.unlink()
             return
+
+
+def _leave_claims() -> None:
+    """A forked child would hold its parent's locks for as long as it lives."""
+    if _claimed:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for file in _claimed:
+            os.dup2(nowhere, file.fileno(), inheritable=False)  # closed, the number would be another file's
+        os.close(nowhere)
+        _claimed.clear()
+
+
+os.register_at_fork(after_in_child=_leave_claims)
 
 
 def _lock(file: BinaryIO, wait: bool) -> bool:

@@ -385,6 +385,30 @@ def test_folders_that_hold_no_store(tmp_path):
             shards.fill(tmp_path, PLAN, make)
 
 
+@pytest.mark.parametrize("damage", ["{", None])
+def test_seals_say_whose_a_folder_without_a_plan_is(copy, filled, damage):
+    path = copy / "plan.json"
+    path.unlink() if damage is None else path.write_text(damage)
+    before = contents(copy)
+    other = shards.Plan("toy", 50, 8, PLAN.arrays, {"seed": 1})
+    with pytest.raises(ValueError, match="is damaged" if damage else "holds shards of another plan, and no plan"):
+        shards.fill(copy, other, never)
+    assert contents(copy) == before
+    shards.fill(copy, PLAN, never)
+    assert contents(copy) == contents(filled)
+
+
+def test_a_plan_of_a_newer_version_is_no_damage(copy):
+    path = copy / "plan.json"
+    fields = json.loads(path.read_text())
+    other = shards.Plan("toy", 50, 8, PLAN.arrays, {"seed": 1})
+    fields["plan"]["compression"], fields["made_by"]["hessfast"] = "zstd", "9.1"
+    path.write_text(json.dumps(fields))
+    for work in (shards.read_plan, lambda folder: shards.fill(folder, other, never)):
+        with pytest.raises(ValueError, match=r"fields that this version knows, got compression of hessfast 9\.1\. Use"):
+            work(copy)
+
+
 # ----------------------------------------------------------------------------------------------------------- full disk
 
 
@@ -434,6 +458,14 @@ def test_every_write_may_fail_for_lack_of_space(tmp_path, filled, monkeypatch, c
     assert not list(tmp_path.glob("*.tmp"))
     shards.fill(tmp_path, PLAN, make)
     assert contents(tmp_path) == contents(filled)
+
+
+def test_a_full_disk_elsewhere_is_not_blamed_on_the_folder(tmp_path):
+    def full(start, stop):
+        raise OSError(errno.ENOSPC, "No space left on device", "/elsewhere")
+
+    with pytest.raises(OSError, match="No space left on device: '/elsewhere'"):
+        shards.fill(tmp_path, PLAN, full)
 
 
 def never(start, stop):
@@ -533,6 +565,35 @@ def test_a_survivor_takes_over_the_shard_of_the_dead(tmp_path, filled):
     assert survivor.exitcode == 0 and contents(tmp_path) == contents(filled)
 
 
+def test_a_child_of_the_dead_does_not_keep_its_shard(tmp_path, filled, monkeypatch, caplog):
+    """The wait is said once, and ends with the parent though what it has forked lives on."""
+
+    def forking(folder):
+        def work(start, stop):
+            if os.fork() == 0:
+                time.sleep(20)
+                os._exit(0)
+            (folder / "forked").touch()
+            time.sleep(60)
+
+        shards.fill(folder / "x", PLAN, work)
+
+    victim = multiprocessing.get_context("fork").Process(target=forking, args=(tmp_path,))
+    victim.start()
+    while not (tmp_path / "forked").exists():
+        time.sleep(0.001)
+    monkeypatch.setattr("hessfast.shards._fill.PATIENCE", 0.2)
+    threading.Timer(1.0, os.kill, (victim.pid, signal.SIGKILL)).start()
+    start = time.monotonic()
+    shards.fill(tmp_path / "x", PLAN, make)
+    victim.join()
+    assert time.monotonic() - start < 15
+    assert [each.getMessage() for each in caplog.records] == [
+        f"Waiting for another process that makes shard 0 of {tmp_path / 'x'}."
+    ]
+    assert contents(tmp_path / "x") == contents(filled)
+
+
 def test_killed_at_any_moment(tmp_path, filled):
     """Twenty runs of two processes, killed after random times; then one run completes the same bytes."""
     random = np.random.default_rng(0)
@@ -563,6 +624,8 @@ def test_progress_counts_all_processes(copy, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
     shards.fill(copy, PLAN, make, progress=True)
     assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys, "stderr", None)  # as of 2>&-
+    shards.fill(copy, PLAN, make, progress=True)
 
 
 def test_a_plan_that_is_not_the_one_of_its_hash_is_damage(filled, tmp_path):

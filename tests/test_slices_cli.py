@@ -239,7 +239,7 @@ def test_damaged_parts_are_made_again(demo, copy, damage):
     [
         ("command.json", "run hessfast slice generate {0} with its options again, which mends it"),
         ("plan.safetensors", "run hessfast slice generate {0} with its options again, which mends it"),
-        ("slice/plan.json", "put back the original, or delete the folder"),
+        ("slice/plan.json", "run the command that began it again, put back the original, or delete the folder"),
         ("geometry/settings.json", "delete {0}/geometry and fit again"),
         ("curves/across-3-0/settings.json", "delete the folder {0}/curves/across-3-0 and run again, or choose another"),
     ],

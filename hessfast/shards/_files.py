@@ -1,5 +1,6 @@
 """The files of a store: sealed by checksum, mapped for reading."""
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -55,6 +56,15 @@ def is_sealed(folder: Path, plan: Plan, shard: int, thorough: bool = False) -> b
         return _atomic.checksum(path) == fields["sha256"]
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return False  # no seal, or one that is itself damaged
+
+
+def sealed_plans(folder: Path) -> set[str]:
+    """Hashes of the plans that the readable seals name."""
+    plans = set()
+    for path in folder.glob("*.done"):
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            plans.add(json.loads(path.read_bytes())["plan"])
+    return plans
 
 
 def map_shard(path: Path, plan: Plan) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,12 +12,14 @@ import numpy as np
 
 from hessfast import _atomic
 from hessfast._checks import integer
+from hessfast._progress import hidden
 
 from . import _files
 from ._plan import Plan
 from ._store import Store, open, read_plan
 
 log = logging.getLogger("hessfast")
+PATIENCE = 10.0  # seconds
 Make = Callable[[int, int], Mapping[str, np.ndarray]]
 
 
@@ -55,15 +58,22 @@ def fill(
         raise TypeError(f"plan must be a Plan, got {type(plan).__name__}.")
     integer("world_size", world_size, 1)
     integer("rank", rank, 0, world_size - 1)
+    _adopt(folder, plan)
+    with _bar(folder, plan, progress) as show:
+        for shard in _order(plan, rank, world_size):
+            _make_shard(folder, plan, make, shard, thorough=shard % world_size == rank, wait=False)
+            show()
+        for shard in range(plan.num_shards):  # those that others had claimed: theirs, or ours if they died
+            _make_shard(folder, plan, make, shard, thorough=False, wait=True)
+            show()
+    return open(folder)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, plan: Plan) -> Iterator[None]:
+    """Says which disk is full; `make` may write elsewhere, and speaks for itself."""
     try:
-        _adopt(folder, plan)
-        with _bar(folder, plan, progress) as show:
-            for shard in _order(plan, rank, world_size):
-                _make_shard(folder, plan, make, shard, thorough=shard % world_size == rank, wait=False)
-                show()
-            for shard in range(plan.num_shards):  # those that others had claimed: theirs, or ours if they died
-                _make_shard(folder, plan, make, shard, thorough=False, wait=True)
-                show()
+        yield
     except OSError as error:
         if error.errno not in _atomic.DISK_FULL:
             raise
@@ -73,7 +83,6 @@ def fill(
             f"The disk of {folder} is full: {sealed} of {plan.num_shards} shards are sealed and stay. "
             f"Free {_missing_bytes(plan, sealed):,} bytes and run the same command again to go on",
         ) from None
-    return open(folder)
 
 
 def _missing_bytes(plan: Plan, sealed: int) -> int:
@@ -87,13 +96,15 @@ def _order(plan: Plan, rank: int, world_size: int) -> list[int]:
 
 def _adopt(folder: Path, plan: Plan) -> None:
     """Write the plan into a new folder, or check that the folder holds this very plan."""
+    check(folder, plan)
     path, temporary = _files.plan_path(folder), folder / "plan.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _atomic.claim(temporary, wait=True) as file:  # now, also if there is a plan: say no before the work
-            if file is not None and not path.exists():
-                fields = {"hash": plan.hash, "plan": plan.to_dict(), "made_by": _versions()}
-                _atomic.publish(file, temporary, path, [_files.dump(fields)])
+        with _writing(folder, plan):
+            folder.mkdir(parents=True, exist_ok=True)
+            with _atomic.claim(temporary, wait=True) as file:  # also if there is a plan: say no before the work
+                if file is not None and not _has_plan(folder):
+                    fields = {"hash": plan.hash, "plan": plan.to_dict(), "made_by": _versions()}
+                    _atomic.publish(file, temporary, path, [_files.dump(fields)])
     except OSError as error:
         if error.errno not in _atomic.UNWRITABLE:
             raise
@@ -101,11 +112,31 @@ def _adopt(folder: Path, plan: Plan) -> None:
     check(folder, plan)
 
 
+def _has_plan(folder: Path) -> bool:
+    try:
+        return bool(read_plan(folder))
+    except (FileNotFoundError, ValueError):
+        return False
+
+
 def check(folder: str | Path, plan: Plan) -> None:
-    """Refuse a folder that holds another plan, with the fields that differ; one that holds none is welcome."""
-    if not _files.plan_path(Path(folder)).exists():
+    """Refuse a folder that holds another plan, with the fields that differ; one that holds none is welcome.
+
+    Where the plan is lost or damaged, seals say whose the shards are.
+    """
+    try:
+        differences = read_plan(folder).differences(plan)
+    except (FileNotFoundError, ValueError) as error:
+        sealed = _files.sealed_plans(Path(folder))
+        if plan.hash in sealed:
+            return
+        if isinstance(error, ValueError):
+            raise
+        if sealed:
+            raise ValueError(
+                f"{folder} holds shards of another plan, and no plan.json. Choose another folder, or delete it."
+            ) from None
         return
-    differences = read_plan(folder).differences(plan)
     if differences:
         raise ValueError(
             f"{folder} holds another plan: it differs in {', '.join(differences)}. "
@@ -127,7 +158,9 @@ def _make_shard(folder: Path, plan: Plan, make: Make, shard: int, thorough: bool
     seal = _files.seal_path(folder, shard)
     temporary = seal.with_suffix(".tmp")
     # The claim is on the unfinished seal, so it ends in the very moment in which the shard becomes sealed.
-    with _atomic.claim(temporary, wait) as file:
+    with contextlib.ExitStack() as claims:
+        with _writing(folder, plan), _told_in_time(folder, shard):
+            file = claims.enter_context(_atomic.claim(temporary, wait))
         if file is None or _files.is_sealed(folder, plan, shard, thorough):
             return
         if seal.exists():
@@ -135,8 +168,22 @@ def _make_shard(folder: Path, plan: Plan, make: Make, shard: int, thorough: bool
             seal.unlink()
         start, stop = plan.bounds(shard)
         content = _encode(plan, start, stop, make(start, stop))
-        _atomic.write(_files.shard_path(folder, shard), [content])
-        _atomic.publish(file, temporary, seal, [_files.dump(_files.seal(plan, content))])
+        with _writing(folder, plan):
+            _atomic.write(_files.shard_path(folder, shard), [content])
+            _atomic.publish(file, temporary, seal, [_files.dump(_files.seal(plan, content))])
+
+
+@contextlib.contextmanager
+def _told_in_time(folder: Path, shard: int) -> Iterator[None]:
+    """Says what is waited for, if it takes long."""
+    sentence = "Waiting for another process that makes shard %d of %s."
+    timer = threading.Timer(PATIENCE, log.warning, (sentence, shard, folder))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _encode(plan: Plan, start: int, stop: int, made: Mapping[str, np.ndarray]) -> bytes:
@@ -154,7 +201,7 @@ def _encode(plan: Plan, start: int, stop: int, made: Mapping[str, np.ndarray]) -
 @contextlib.contextmanager
 def _bar(folder: Path, plan: Plan, progress: bool) -> Iterator[Callable[[], None]]:
     """A function that shows how much is sealed, by all processes together."""
-    if not progress:
+    if hidden(progress):
         yield lambda: None
         return
     from tqdm import tqdm

@@ -1,5 +1,6 @@
 """Reading a store: lazy arrays over its sealed shards."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Iterator, Mapping
@@ -70,16 +71,25 @@ def read_plan(folder: str | Path) -> Plan:
     path = _files.plan_path(Path(folder))
     try:
         fields = json.loads(path.read_bytes())
-        plan = Plan.from_dict(fields["plan"])
-        if plan.hash != fields["hash"]:
+        newer = fields["plan"].keys() - {each.name for each in dataclasses.fields(Plan)}
+        version = fields["made_by"]["hessfast"] if newer else None
+        plan = Plan.from_dict({name: value for name, value in fields["plan"].items() if name not in newer})
+        if plan.hash != fields["hash"] and not newer:
             raise ValueError
-        return plan
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
             f"{folder} holds no data set: it has no {path.name}. Name a folder that hessfast sample has made."
         ) from None
-    except (ValueError, TypeError, KeyError):
-        raise ValueError(f"{path} is damaged; put back the original, or delete the folder.") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(
+            f"{path} is damaged; run the command that began it again, put back the original, or delete the folder."
+        ) from None
+    if newer:
+        raise ValueError(
+            f"{path} must be of fields that this version knows, got {', '.join(sorted(newer))} of hessfast {version}. "
+            "Use that version."
+        )
+    return plan
 
 
 def open(folder: str | Path, *, partial: bool = False, verify: bool = False) -> Store:
