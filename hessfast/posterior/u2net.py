@@ -155,6 +155,9 @@ class U2NetPosterior:
             log_p = torch.log_softmax(trained(x).flatten(1), dim=1)
             loss = -(torch.as_tensor(target, dtype=torch.float32, device=self.device).flatten(1) * log_p).sum(1).mean()
             losses.append(descend(optimiser, loss, self.learning_rate * cosine(step / self.num_steps)))
+        if ranks > 1:  # BatchNorm saw the last batch of each rank; the checkpoint holds what rank 0 saw
+            for buffer in network.buffers():
+                torch.distributed.broadcast(buffer, 0)
         return np.array(losses)
 
     def log_posterior(self, samples: Any, grid: Grid, *, bundle: int | None = None) -> Posterior:
