@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hessfast import _checkpoint
+from hessfast._progress import hidden
 
 _REMEDY = "Lower learning_rate, or bring the data to order one."
 
@@ -35,8 +36,8 @@ def steps(
     """
     path = None if checkpoint is None else Path(checkpoint)
     done = 0 if path is None else _checkpoint.load(path, module, optimiser, plan)
-    shown = None if progress and rank == 0 else True  # None: not into a pipe
-    for step in tqdm(range(done, num_steps), name, num_steps, initial=done, disable=shown, leave=False):
+    disable = hidden(progress and rank == 0)
+    for step in tqdm(range(done, num_steps), name, num_steps, initial=done, disable=disable, leave=False):
         yield step
         if step + 1 == num_steps or (step + 1) % every == 0:
             if not all(bool(weight.isfinite().all()) for weight in module.parameters()):

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from hessfast import _checkpoint
+from hessfast import _checkpoint, _progress, _training
 
 PLAN = {"num_steps": 7, "name": "x"}
 
@@ -61,3 +61,11 @@ def test_files_of_others_are_read_as_they_are(tmp_path):
     save_file({"w": torch.ones(2)}, tmp_path / "f", {"format": "pt"})
     fields, tensors = _checkpoint.read(tmp_path / "f")
     assert fields == {"format": "pt"} and tensors["w"].tolist() == [1, 1]
+
+
+def test_training_without_stderr_has_no_bar(monkeypatch):
+    module = torch.nn.Linear(3, 2)
+    monkeypatch.setattr(sys, "stderr", None)  # as of 2>&-
+    _progress.tell("begun")
+    taken = _training.steps(module, torch.optim.Adam(module.parameters()), 2, PLAN, None, every=1, progress=True)
+    assert list(taken) == [0, 1]

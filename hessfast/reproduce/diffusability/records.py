@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from hessfast import _atomic
+from hessfast._progress import hidden
 from hessfast._steps import Steps
 
 Task = tuple[Callable[..., None], tuple]  # a function of a module, its arguments; the first is the path it writes
@@ -42,7 +43,7 @@ def run_tasks(tasks: Sequence[Task], title: str, workers: int, progress: bool) -
     missing = [
         (function, arguments) for function, arguments in tasks if not Steps(arguments[0].parent).read(arguments[0].stem)
     ]
-    bar = partial(tqdm, desc=title, total=len(missing), disable=None if progress and missing else True)
+    bar = partial(tqdm, desc=title, total=len(missing), disable=hidden(progress and bool(missing)))
     if min(workers, len(missing)) < 2:
         with one_thread():
             for function, arguments in bar(missing):
