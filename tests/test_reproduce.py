@@ -11,10 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from hessfast import cli, datasets, reproduce, shards
+from hessfast._steps import Steps
 from hessfast.log_partition import LogPartition
 from hessfast.posterior import Grid, Posterior
 from hessfast.reproduce import figures, presets, rows
-from hessfast.reproduce._run import _chosen
+from hessfast.reproduce._run import _chosen, _whole
 from hessfast.reproduce.models import MODELS, Ising, Tasep
 
 SMALL = {"num": 5000, "size": 32, "held_out": 2, "potential_steps": 60, "network_steps": 2, "vae_steps": 3}
@@ -304,6 +305,19 @@ def test_a_row_that_is_not_whole_is_learned_anew(finished, tmp_path, text):
     again = reproduce.run("ising", "quick", copy, rows=["affine"], progress=False, **SMALL)
     assert again["rows"]["affine"]["F"] == report["rows"]["affine"]["F"]
     assert list(again["rows"]) == [name for name in ALL if name != "exact"]
+
+
+def test_row_ours_has_its_log_z(tmp_path):
+    """Geodesics are made of it, by runs that learn nothing anew, too."""
+    steps = Steps(tmp_path)
+    steps.keep("rows/ours", {"F": 0.1})
+    steps.write_arrays("rows/ours.npz", {"log_z": np.zeros(3)})
+    for name in ("settings.json", "weights.safetensors"):
+        assert not _whole(steps, "ours")
+        LogPartition(num_steps=1).fit_mean(*[np.linspace(0, 1, 9)[:, None]] * 2).save(tmp_path / "log_partition")
+        assert _whole(steps, "ours")
+        (tmp_path / "log_partition" / name).write_bytes(b"")
+    assert not _whole(steps, "ours")
 
 
 def test_an_edited_row_is_learned_anew(finished, tmp_path):

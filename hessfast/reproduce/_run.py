@@ -1,5 +1,6 @@
 """One run: samples, rows, report; each kept as soon as it is there, so that a killed run goes on where it was."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from hessfast import _atomic, _checks, _distributed, datasets, shards
 from hessfast._dispatch import present
 from hessfast._steps import Steps
+from hessfast.log_partition import LogPartition
 
 from . import figures, geodesics
 from .models import MODELS, PUBLISHED
@@ -98,7 +100,7 @@ def run(
         study.network  # noqa: B018  # trained by all ranks, then kept by each
     if rank > 0:
         return {}
-    bar = tqdm(wanted.items(), "rows", disable=not progress)
+    bar = tqdm(wanted.items(), "rows", disable=not progress or sys.stderr is None)
     for name, function in bar:
         bar.set_postfix_str(name)
         if not _whole(steps, name):
@@ -137,7 +139,12 @@ def _study(model, preset: Preset, store, seed: int, folder: Path, device: str, p
 
 
 def _whole(steps: Steps, name: str) -> bool:
-    """Whether a row and its log Z, of which figures are drawn, are there."""
+    """Whether a row and its log Z, of which figures and geodesics are made, are there."""
+    if name == "ours":
+        try:
+            LogPartition.load(steps.folder / "log_partition")
+        except (FileNotFoundError, ValueError):
+            return False
     return bool(steps.read(f"rows/{name}")) and bool(steps.read_arrays(f"rows/{name}"))
 
 
