@@ -316,3 +316,6 @@ def test_compare_refuses_other_slices_and_classes(slice_folder, geometry, tmp_pa
     with pytest.raises(ValueError, match=r"classes must be 576 integers, got int64 of shape \(575,\)"):
         compare(PLAN, GENERATOR, tmp_path / "out", PHASE, geometry, slice_folder, classes=np.zeros(575, int))
     assert not (tmp_path / "out" / "settings.json").exists()
+    (tmp_path / "settings.json").write_text('{"seed": 5}')  # as after another fit
+    with pytest.raises(ValueError, match=r"Delete it to make them anew\."):
+        compare(PLAN, GENERATOR, tmp_path, PHASE, geometry, slice_folder, classes=np.zeros(576, int))

@@ -161,7 +161,7 @@ def compare(
         "log_z": {name: _arrays.digest(values) for name, values in geometry.log_z.items()},
     }
     identity |= {"num_pairs": num_pairs, "seed": _checks.seed(seed), "ends": ends}
-    steps.claim(identity)
+    steps.claim(identity, remedy="Delete it to make them anew.")
     if ends == "across":
         start, end = random_pairs(plan.parameters, classes, num_pairs, seed)
     else:
