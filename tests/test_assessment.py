@@ -252,6 +252,11 @@ def test_it_goes_on_where_it_was(finished, images, encoders, tmp_path, monkeypat
 
     monkeypatch.setattr(spaces, "train_denoiser", never)
     assert assess(*images, encoders, tmp_path, **SMALL) == finished[1]
+    for damage in (lambda: (tmp_path / "report.json").write_bytes(b"\xff"), lambda: (tmp_path / "table.txt").unlink()):
+        damage()
+        assert assess(*images, encoders, tmp_path, **SMALL) == finished[1]
+        assert (tmp_path / "report.json").read_bytes() == (finished[0] / "report.json").read_bytes()
+        assert (tmp_path / "table.txt").exists()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hessfast import _arrays, _checks
-from hessfast._progress import tell
+from hessfast._progress import hidden, tell
 from hessfast._steps import Steps
 
 from . import _report_figures, _samples
@@ -106,7 +106,7 @@ def _spaces(run: Run, encoders: Mapping[str, ImageEncoder], m: int) -> tuple[dic
     """The report's entries of the data and of each encoder, and pictures to show."""
     spaces: dict[str, dict[str, Any]] = {}
     pictures = {"held_out": run.held_out[: _report_figures.COLUMNS].cpu().numpy()}
-    bar = tqdm(["data", *encoders], "spaces", disable=None if run.progress else True)
+    bar = tqdm(["data", *encoders], "spaces", disable=hidden(run.progress))
     for name in bar:
         bar.set_postfix_str(name)
         if run.progress:
@@ -119,7 +119,9 @@ def _spaces(run: Run, encoders: Mapping[str, ImageEncoder], m: int) -> tuple[dic
 def _write(report: dict[str, Any], pictures: dict[str, np.ndarray], steps: Steps) -> None:
     """The report is the last to be written, and says that all is."""
     text, path = json.dumps(report, indent=1) + "\n", steps.folder / "report.json"
-    if not path.exists() or path.read_text() != text:
+    beside = ["table.txt", "curves.npz"] + ["figures"] * _report_figures.available()
+    there = all((steps.folder / name).exists() for name in beside)
+    if not there or not path.exists() or path.read_bytes() != text.encode():
         steps.write("table.txt", table(report) + "\n")
         steps.write_arrays("curves.npz", _flat_curves(report))
         if _report_figures.available():
