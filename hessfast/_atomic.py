@@ -18,10 +18,16 @@ UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDI
 
 def publish(file: BinaryIO, temporary: Path, path: Path, chunks: Iterable[bytes]) -> None:
     """Fill the open temporary file, sync it and give it its name; after a crash `path` is whole, or what it was."""
-    file.truncate(0)
-    file.writelines(chunks)
-    file.flush()
-    os.fsync(file.fileno())
+    try:
+        file.truncate(0)
+        file.writelines(chunks)
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        said = f"The disk of {path} is full. Free some and run the same command again to go on"
+        raise OSError(error.errno, said) from None
     temporary.rename(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -36,6 +42,17 @@ def write(path: Path, chunks: Iterable[bytes]) -> None:
     with claim(temporary, wait=True) as file:
         assert file is not None
         publish(file, temporary, path, chunks)
+
+
+@contextlib.contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Says of which folder it is that it cannot be made or written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise OSError(error.errno, f"{folder} must be a folder that can be written; choose another") from None
 
 
 def json_bytes(value: Any) -> bytes:

@@ -87,7 +87,8 @@ class Steps:
 
         Ranks that make it `together` must not wait for each other: each writes it.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with _atomic.writable(self.folder):
+            path.parent.mkdir(parents=True, exist_ok=True)
         if whole():
             yield None
             return

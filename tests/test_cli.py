@@ -328,6 +328,20 @@ def test_verify_and_resume(cli, copy, made):
     assert code == 0 and contents(copy) == contents(made)
 
 
+def test_verify_of_a_store_that_resume_cannot_make(cli, tmp_path):
+    plan = shards.Plan("toy", 4, 2, {"x": ("int64", ())})
+    shards.fill(tmp_path, plan, lambda start, stop: {"x": np.arange(start, stop)})
+    (tmp_path / "00001.done").unlink()
+    code, _, err = cli("verify", tmp_path)
+    assert code == 1 and err.endswith("Make them with the command that began it.\n")
+
+
+def test_an_export_into_a_file(cli, made, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = cli("export", made, "--out", tmp_path / "file")
+    assert (code, err) == (1, f"hessfast: {tmp_path / 'file'} must be a folder that can be written; choose another.\n")
+
+
 def test_export(cli, made, tmp_path):
     code, out, _ = cli("export", made, "--format", "npy", "--out", tmp_path)
     assert code == 0 and len(out.splitlines()) == 2

@@ -1,5 +1,6 @@
 """The folder of a slice: begun by many at once, damaged, mended, and what it would take before it is made."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -306,3 +307,33 @@ def test_a_folder_by_a_relative_path_is_the_same_from_everywhere(made, tmp_path,
     assert len(this.store["images"]) == 400
     steps.record("one", lambda: {"made": 1})
     assert contents(tmp_path) == {}
+
+
+def test_a_zoom_begins_from_whole_images_and_says_how_to_begin_anew(tmp_path):
+    SliceProject.begin(tmp_path / "x", points_per_axis=12, num_steps=1).generate()
+    SliceProject(tmp_path / "x").zoom(None, 5, 1)
+    with pytest.raises(ValueError, match=r"holds another zoom.* delete .*zoom-float32 to zoom anew"):
+        SliceProject(tmp_path / "x").zoom(None, 7, 1)
+    path = tmp_path / "x" / "slice" / "00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-8] + bytes(range(8)))
+    with pytest.raises(ValueError, match="1 of its 1 shards are missing or broken"):
+        SliceProject(tmp_path / "x").zoom(None, 5, 1)
+
+
+def test_a_full_disk_and_a_file_in_place_of_a_folder_are_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file must be a folder that can be written; choose another"):
+        Steps(tmp_path / "file").claim({"seed": 1})
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for work in (
+        lambda: Steps(tmp_path / "x").record("one", lambda: 1),
+        lambda: Steps(tmp_path / "x").write("two", ""),
+    ):
+        with pytest.raises(
+            OSError, match=r"The disk of .*x/(one.json|two) is full\. Free some and run the same command"
+        ):
+            work()

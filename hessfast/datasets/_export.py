@@ -61,7 +61,8 @@ def export_npy(store: Store, folder: str | Path, *, targets: bool = False) -> li
         width = TARGET_WIDTH[plan.name]
         grid = (TARGET_GRID, TARGET_GRID)
         jobs.append(("targets", np.float32, grid, lambda p: _bumps([store[name][p] for name in names], ranges, width)))
-    folder.mkdir(parents=True, exist_ok=True)
+    with _atomic.writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     written = []
     for kind, dtype, sample_shape, convert in jobs:
         path = folder / f"{plan.name}_{kind}.npy"

@@ -14,8 +14,8 @@ seen in the bytes. A shard counts only when sealed; everything else is made agai
 
 from ._arrays import ShardedArray
 from ._files import num_sealed
-from ._fill import check, fill
+from ._fill import OtherPlanError, check, fill
 from ._plan import Plan
 from ._store import Store, open, read_plan
 
-__all__ = ["Plan", "ShardedArray", "Store", "check", "fill", "num_sealed", "open", "read_plan"]
+__all__ = ["OtherPlanError", "Plan", "ShardedArray", "Store", "check", "fill", "num_sealed", "open", "read_plan"]

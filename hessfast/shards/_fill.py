@@ -98,17 +98,12 @@ def _adopt(folder: Path, plan: Plan) -> None:
     """Write the plan into a new folder, or check that the folder holds this very plan."""
     check(folder, plan)
     path, temporary = _files.plan_path(folder), folder / "plan.tmp"
-    try:
-        with _writing(folder, plan):
-            folder.mkdir(parents=True, exist_ok=True)
-            with _atomic.claim(temporary, wait=True) as file:  # also if there is a plan: say no before the work
-                if file is not None and not _has_plan(folder):
-                    fields = {"hash": plan.hash, "plan": plan.to_dict(), "made_by": _versions()}
-                    _atomic.publish(file, temporary, path, [_files.dump(fields)])
-    except OSError as error:
-        if error.errno not in _atomic.UNWRITABLE:
-            raise
-        raise OSError(error.errno, f"{folder} must be a folder that can be written; choose another") from None
+    with _atomic.writable(folder), _writing(folder, plan):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _atomic.claim(temporary, wait=True) as file:  # also if there is a plan: say no before the work
+            if file is not None and not _has_plan(folder):
+                fields = {"hash": plan.hash, "plan": plan.to_dict(), "made_by": _versions()}
+                _atomic.publish(file, temporary, path, [_files.dump(fields)])
     check(folder, plan)
 
 
@@ -117,6 +112,10 @@ def _has_plan(folder: Path) -> bool:
         return bool(read_plan(folder))
     except (FileNotFoundError, ValueError):
         return False
+
+
+class OtherPlanError(ValueError):
+    """A folder holds another plan than that which it is to be filled by."""
 
 
 def check(folder: str | Path, plan: Plan) -> None:
@@ -133,12 +132,12 @@ def check(folder: str | Path, plan: Plan) -> None:
         if isinstance(error, ValueError):
             raise
         if sealed:
-            raise ValueError(
+            raise OtherPlanError(
                 f"{folder} holds shards of another plan, and no plan.json. Choose another folder, or delete it."
             ) from None
         return
     if differences:
-        raise ValueError(
+        raise OtherPlanError(
             f"{folder} holds another plan: it differs in {', '.join(differences)}. "
             "Choose another folder, or the options it was begun with."
         )

@@ -82,6 +82,7 @@ class SliceProject:
                 raise ValueError(
                     f"{path} is damaged; run hessfast slice generate {folder} with its options again, which mends it."
                 ) from None
+        self._verified = False
         self.options: dict[str, Any] = read[0]
         self.plan: SlicePlan = read[1]
         if device is not None and device_kind(device) != self.options["device"]:
@@ -174,13 +175,15 @@ class SliceProject:
 
         Raises:
             FileNotFoundError: before `generate`.
-            ValueError: until all of them are made.
+            ValueError: until all of them are made; at first every checksum is compared, too.
         """
         if not (self.folder / "slice" / "plan.json").exists():
             raise FileNotFoundError(
                 f"{self.folder} holds no images. Make them with: hessfast slice generate {self.folder}"
             )
-        return shards.open(self.folder / "slice")
+        store = shards.open(self.folder / "slice", verify=not self._verified)
+        self._verified = True
+        return store
 
     def classify(self, features: np.ndarray) -> np.ndarray:
         """Classes `[n]` of features `[n, d]`: digits by their classifier, others by six clusters of the features."""
@@ -234,10 +237,16 @@ class SliceProject:
         dtype = dtype or self.plan.dtype
         first = steepest(self.plan.points, np.asarray(self.store["features"][:]), points_per_axis)
         self.say(f"zoom in {dtype}")
-        return zoom(
-            self.plan.at(first, dtype=dtype), self.generator, self.folder / f"zoom-{dtype}", self.features,
-            points_per_axis=points_per_axis, max_levels=levels, keep=["images"], progress=self.shows,
-        )  # fmt: skip
+        folder = self.folder / f"zoom-{dtype}"
+        try:
+            return zoom(
+                self.plan.at(first, dtype=dtype), self.generator, folder, self.features,
+                points_per_axis=points_per_axis, max_levels=levels, keep=["images"], progress=self.shows,
+            )  # fmt: skip
+        except shards.OtherPlanError:
+            raise ValueError(
+                f"{folder} holds another zoom. Zoom with its options, or delete {folder} to zoom anew."
+            ) from None
 
     def report(self, pairs: int = 100, maps: int = 24, seed: int = 0, ends: str = "across") -> tuple[Path, str | None]:
         """Paths, in `curves/ENDS-PAIRS-SEED`; maps, in `maps/NUM`; and the page of all there is; after `fit`.
