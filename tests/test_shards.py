@@ -131,6 +131,11 @@ def test_comparisons_are_numpys(filled):
         hash(words)
 
 
+def test_stores_are_equal_to_themselves_alone(filled):
+    one, other = shards.open(filled), shards.open(filled)
+    assert one == one and one != other and len({one, other}) == 2
+
+
 def test_a_relative_path_is_the_same_from_everywhere(tmp_path, monkeypatch):
     """A store that is opened there, and one that is filled by what leaves for elsewhere."""
     (tmp_path / "elsewhere").mkdir()

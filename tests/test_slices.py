@@ -26,6 +26,7 @@ from hessfast.slices import (
     noise_floor,
     random_anchors,
 )
+from hessfast.slices._extra import open_clip
 from hessfast.slices.generators import Prepared
 
 ANCHORS = random_anchors((1, 4, 4), seed=1)
@@ -326,6 +327,14 @@ def test_features_that_are_none():
         from_callable(lambda z: z, 3)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match=r"checkpoint must be a file of CLIP weights, got missing\.pt"):
         clip_features("ViT-B-32", "missing.pt")
+
+
+def test_what_an_installed_package_lacks_is_named(monkeypatch, tmp_path):
+    (tmp_path / "open_clip.py").write_text("import a_package_that_nobody_has")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "open_clip", raising=False)
+    with pytest.raises(ModuleNotFoundError, match="No module named 'a_package_that_nobody_has'"):
+        open_clip()
 
 
 def test_missing_packages_are_named(monkeypatch):

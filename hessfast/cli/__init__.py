@@ -22,14 +22,19 @@ def hessfast(
 ):
     """Exact samples for the information geometry of generative models, and log Z and the metric learned from samples.
 
-    `reproduce` learns log Z from samples by every method of the ICML 2025 paper and ours, and prints the errors beside
-    the published ones:
+    \b
+    `reproduce` learns log Z from samples by every method of the ICML 2025 paper
+    and ours, and prints the errors beside the published ones:
       hessfast reproduce ising --preset quick
 
-    `diffusability` tells whether an encoder's latent space is fit for diffusion, from images and an encoder:
+    \b
+    `diffusability` tells whether an encoder's latent space is fit for diffusion,
+    from images and an encoder:
       hessfast diffusability --data digits --encoder gpe
 
-    `slice` maps phases in the latent space of an image generator; the demo brings its own, of digits:
+    \b
+    `slice` maps phases in the latent space of an image generator; the demo
+    brings its own, of digits:
       hessfast slice demo
 
     `sample` makes a data set: Ising lattices, each with its own temperature and field, or stationary TASEP
@@ -37,7 +42,8 @@ def hessfast(
     many processes or devices made it, and how often they were interrupted, cannot be seen in the bytes.
 
     \b
-    Look before you leap (samples, bytes, time), then make the two data sets of the ICML 2025 paper:
+    Look before you leap (samples, bytes, time), then make the two data sets of
+    the ICML 2025 paper:
       hessfast sample ising --num 540000 --out data/ising --dry-run
       hessfast sample ising --num 540000 --out data/ising
       hessfast sample tasep --num 150000 --out data/tasep
@@ -47,7 +53,8 @@ def hessfast(
       hessfast resume data/ising
 
     \b
-    Any number of processes fill one folder; the released training scripts read the export:
+    Any number of processes fill one folder; the released training scripts read
+    the export:
       torchrun --nproc-per-node=4 -m hessfast sample ising -n 540000 --out data/ising
       hessfast export data/ising --format npy --out released
 

@@ -66,7 +66,10 @@ def tasep(
 @guard
 def diffusability(
     preset: Annotated[str, typer.Option(help="quick (minutes on two cores) or full (hours).")] = "quick",
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; gone on with if there. reproduce/diffusability-PRESET."),
+    ] = None,
     part: Annotated[
         list[str] | None,
         typer.Option(help="toys, digits or family; repeat it for more.", show_default="all"),

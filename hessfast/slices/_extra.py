@@ -19,5 +19,7 @@ def open_clip() -> ModuleType:
 def _load(name: str, purpose: str, command: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != name:  # it is there, and lacks something itself
+            raise
         raise ImportError(f"{name} must be installed for {purpose}. Run {command}.") from None

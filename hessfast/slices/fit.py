@@ -66,7 +66,7 @@ def fit(
     points_per_axis: int | None = None,
     num_steps: int = 1500,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Geometry:
     """Learn log Z and the Fisher metric of a slice, three ways, and find the ridges of the metric.
 
@@ -87,7 +87,7 @@ def fit(
             them nodes remain without samples.
         num_steps: of each fit of log Z.
         seed: of the halves and of the networks.
-        progress: told what is begun.
+        say: told what is begun, in a sentence.
 
     Raises:
         ValueError: for a slice without features, features of other lengths than 1, or another fit's folder.
@@ -110,7 +110,7 @@ def fit(
     points_per_axis = _checks.integer("points_per_axis", points_per_axis, 8)
     num_steps = _checks.integer("num_steps", num_steps, 1)
     grid = Grid(tuple(parameters.min(axis=0)), tuple(parameters.max(axis=0)), (points_per_axis,) * parameters.shape[1])
-    steps, say = Steps(out), progress or (lambda sentence: None)
+    steps, say = Steps(out), say or (lambda sentence: None)
     settings = {
         "slice": identity,
         "points_per_axis": points_per_axis,

@@ -209,7 +209,7 @@ class SliceProject:
         _ = self.store  # or which command makes it
         return fit(
             self.folder / "slice", self.folder / "geometry", classify=self.classify, points_per_axis=points_per_axis,
-            num_steps=num_steps, seed=seed, progress=self.say,
+            num_steps=num_steps, seed=seed, say=self.say,
         )  # fmt: skip
 
     @property
