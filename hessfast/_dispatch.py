@@ -44,7 +44,15 @@ def kernel(op: str, device: str = "cpu", backend: str | None = None, name: str |
         raise ValueError(f"backend must be {fitting} for data on device {str(device)!r}, got {backend!r}.")
     if backend == "gpu":
         _require_gpu(device, in_cuda=any(Path(spec.origin).parent.glob("*.cu")))
-    return getattr(importlib.import_module(module), name or op)
+    try:
+        return getattr(importlib.import_module(module), name or op)
+    except RuntimeError as error:
+        if "cannot cache function" not in str(error):
+            raise
+        raise BackendUnavailableError(
+            "Compiled kernels must be kept in a folder, and neither the package's nor that of the user's caches can be "
+            "written; set the environment variable NUMBA_CACHE_DIR to one that can."
+        ) from error
 
 
 def device_kind(device: str) -> str:

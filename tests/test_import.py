@@ -10,6 +10,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,19 @@ def documented(module):
                     and (inspect.isfunction(member) or isinstance(member, property))
                 ):
                     yield f"{module.__name__}.{name}.{method}", member
+
+
+def test_a_machine_without_a_folder_for_caches_is_told_the_remedy():
+    code = """
+        from numba.core import caching
+        caching.CacheImpl._locator_classes = caching.CodeLibraryCacheImpl._locator_classes = []
+        from hessfast import ising
+        try:
+            ising.sample(2.0, 0.5, size=4)
+        except RuntimeError as error:
+            print(error)
+    """
+    assert "NUMBA_CACHE_DIR" in fresh(textwrap.dedent(code))
 
 
 def test_every_module_says_what_it_is():
