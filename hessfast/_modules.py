@@ -54,6 +54,11 @@ def uncompiled(function: Any) -> Any:
     return getattr(function, "_orig_mod", function) if isinstance(function, nn.Module) else function
 
 
+def draws(network: nn.Module) -> bool:
+    """Whether layers of it drop numbers at random while they are trained."""
+    return any(isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0 for part in network.modules())
+
+
 def refuse_training(name: str, *functions: Any) -> None:
     """Layers that mix samples of a batch, or draw numbers, in training."""
     for function in functions:

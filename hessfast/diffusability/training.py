@@ -1,5 +1,6 @@
 """Denoisers trained on samples, as Karras et al. (2022) precondition them, with noise as wide as Fisher curves need."""
 
+import contextlib
 import copy
 import hashlib
 import math
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from hessfast import _arrays, _checks, _distributed, _random
 from hessfast._autograd import recording
 from hessfast._fingerprint import structure
+from hessfast._modules import draws
 from hessfast._training import cosine, descend, steps
 
 from . import _samples
@@ -109,6 +111,7 @@ def _train(
     optimiser = torch.optim.Adam(network.parameters(), plan["learning_rate"], fused=True)
     model = nn.parallel.DistributedDataParallel(network) if ranks > 1 else network
     network.train()
+    dropping = draws(network)
     num_steps = plan["num_steps"]
     warm_up = min(_WARM_UP, num_steps / 10)
     for step in steps(
@@ -118,7 +121,8 @@ def _train(
         tau, variance = levels.reshape(-1, *[1] * (x.ndim - 1)), sigma_data**2
         y = clean + tau.sqrt() * noise
         skip, out, _ = edm_coefficients(tau, variance)
-        with _random.seeded(int(_random.derive(plan["seed"], *_random.DROPOUT, step, rank)[0])):
+        own = int(_random.derive(plan["seed"], *_random.DROPOUT, step, rank)[0])
+        with _random.seeded(own) if dropping else contextlib.nullcontext():
             predicted = model(y / (tau + variance).sqrt(), levels.log() / 8)
         loss = (predicted - (clean - skip * y) / out).square().mean()
         share = cosine(step / num_steps) * min((step + 1) / warm_up, 1)

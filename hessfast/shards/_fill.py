@@ -158,7 +158,7 @@ def _make_shard(folder: Path, plan: Plan, make: Make, shard: int, thorough: bool
     temporary = seal.with_suffix(".tmp")
     # The claim is on the unfinished seal, so it ends in the very moment in which the shard becomes sealed.
     with contextlib.ExitStack() as claims:
-        with _writing(folder, plan), _told_in_time(folder, shard):
+        with _writing(folder, plan), _told_in_time(folder, shard) if wait else contextlib.nullcontext():
             file = claims.enter_context(_atomic.claim(temporary, wait))
         if file is None or _files.is_sealed(folder, plan, shard, thorough):
             return

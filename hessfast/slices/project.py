@@ -82,7 +82,6 @@ class SliceProject:
                 raise ValueError(
                     f"{path} is damaged; run hessfast slice generate {folder} with its options again, which mends it."
                 ) from None
-        self._verified = False
         self.options: dict[str, Any] = read[0]
         self.plan: SlicePlan = read[1]
         if device is not None and device_kind(device) != self.options["device"]:
@@ -175,15 +174,13 @@ class SliceProject:
 
         Raises:
             FileNotFoundError: before `generate`.
-            ValueError: until all of them are made; at first every checksum is compared, too.
+            ValueError: until all of them are made.
         """
         if not (self.folder / "slice" / "plan.json").exists():
             raise FileNotFoundError(
                 f"{self.folder} holds no images. Make them with: hessfast slice generate {self.folder}"
             )
-        store = shards.open(self.folder / "slice", verify=not self._verified)
-        self._verified = True
-        return store
+        return shards.open(self.folder / "slice")
 
     def classify(self, features: np.ndarray) -> np.ndarray:
         """Classes `[n]` of features `[n, d]`: digits by their classifier, others by six clusters of the features."""
@@ -235,7 +232,8 @@ class SliceProject:
     def zoom(self, dtype: str | None = None, points_per_axis: int = 9, levels: int = 64) -> Zoom:
         """A series of windows around the sharpest boundary, in `zoom-DTYPE`; see `hessfast.slices.zoom`."""
         dtype = dtype or self.plan.dtype
-        first = steepest(self.plan.points, np.asarray(self.store["features"][:]), points_per_axis)
+        store = shards.open(self.store.folder, verify=True)  # a damaged number would be the steepest place
+        first = steepest(self.plan.points, np.asarray(store["features"][:]), points_per_axis)
         self.say(f"zoom in {dtype}")
         folder = self.folder / f"zoom-{dtype}"
         try:
