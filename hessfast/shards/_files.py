@@ -62,7 +62,7 @@ def sealed_plans(folder: Path) -> set[str]:
     """Hashes of the plans that the readable seals name."""
     plans = set()
     for path in folder.glob("*.done"):
-        with contextlib.suppress(ValueError, TypeError, KeyError):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             plans.add(json.loads(path.read_bytes())["plan"])
     return plans
 
