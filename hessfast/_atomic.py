@@ -46,7 +46,7 @@ def write(path: Path, chunks: Iterable[bytes]) -> None:
 
 @contextlib.contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """Says of which folder it is that it cannot be made or written."""
+    """Names the folder where it cannot be made or written."""
     try:
         yield
     except OSError as error:

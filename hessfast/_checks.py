@@ -87,16 +87,16 @@ def potential(value: Any) -> Any:
     return value
 
 
-def called(potential: Any, points: Any) -> Any:
-    """What a potential makes of points, or a sentence where it wants another dtype or number of coordinates."""
+def called(function: Any, points: Any, name: str = "potential") -> Any:
+    """What a function makes of points, or a sentence where it wants another dtype or number of coordinates."""
     remedy = "Pass the module itself, or a function that converts them, as lambda x: -network(x.float())."
     try:
-        return of_dtype(lambda: potential(points), f"potential must take points of {points.dtype}", remedy)
+        return of_dtype(lambda: function(points), f"{name} must take points of {points.dtype}", remedy)
     except RuntimeError as error:
         if "mat1 and mat2 shapes" not in str(error):
             raise
         raise ValueError(
-            f"points must have as many coordinates as the potential takes, got {points.shape[-1]}: {error}."
+            f"points must have as many coordinates as the {name} takes, got {points.shape[-1]}: {error}."
         ) from error
 
 

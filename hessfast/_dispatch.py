@@ -50,8 +50,8 @@ def kernel(op: str, device: str = "cpu", backend: str | None = None, name: str |
         if "cannot cache function" not in str(error):
             raise
         raise BackendUnavailableError(
-            "Compiled kernels must be kept in a folder, and neither the package's nor that of the user's caches can be "
-            "written; set the environment variable NUMBA_CACHE_DIR to one that can."
+            "Compiled kernels must be kept in a folder, but neither the package's own nor the user's cache can be "
+            "written; set the environment variable NUMBA_CACHE_DIR to a folder that can be."
         ) from error
 
 

@@ -154,10 +154,13 @@ def test_every_example_of_the_help_is_a_command_that_exists(cli):
     """Each is taken from the text and run as --help, with its options checked against that help."""
     _, text, _ = cli("--help")
     examples = re.findall(r"^ +(?:torchrun \S+ -m )?hessfast ([a-z].*)$", text, flags=re.M)
-    assert len(examples) >= 5
+    assert len(examples) >= 8
+    commands = {
+        "sample", "ising", "tasep", "resume", "verify", "export", "reproduce", "diffusability", "slice", "demo"
+    }  # fmt: skip
     for example in examples:
         words = example.split()
-        verbs = [word for word in words if word in ("sample", "ising", "tasep", "resume", "verify", "export")]
+        verbs = [word for word in words if word in commands]
         code, out, _ = cli(*verbs, "--help")
         assert code == 0 and all(option in out for option in words if option.startswith("--"))
 

@@ -94,8 +94,8 @@ def test_matching_posteriors_as_they_are_flattens_the_metric():
     assert (np.diag(flat) < 0.75 * np.diag(COVARIANCE)).all()
 
 
-@pytest.mark.parametrize(("num_rows", "num_tosses", "bound"), [(200, 50, 0.15), (41, 500, 0.15)])
-def test_few_rows_of_posteriors_are_not_followed_into_their_noise(num_rows, num_tosses, bound):
+@pytest.mark.parametrize(("num_rows", "num_tosses"), [(200, 50), (41, 500)])
+def test_few_rows_of_posteriors_are_not_followed_into_their_noise(num_rows, num_tosses):
     """Coins at theta, log Z = log(1 + e^theta). All 100 steps leave the metric .17 to .63 and .09 to .35 off."""
     rows = np.linspace(-3, 3, num_rows)[:, None]
     theta = np.linspace(-2.5, 2.5, 41)[:, None]
@@ -108,14 +108,13 @@ def test_few_rows_of_posteriors_are_not_followed_into_their_noise(num_rows, num_
         fitted = LogPartition(scale=num_tosses, num_steps=500).fit(posterior, rows)
         assert 0 < fitted.num_polish_ < 100
         off.append(np.sqrt(((fitted.fisher_metric(theta)[:, 0, 0] / truth - 1) ** 2).mean()))
-    assert max(off) < bound
+    assert max(off) < 0.15
 
 
-@pytest.mark.parametrize("num_rows", [1, 2])
-def test_a_row_that_cannot_be_held_out_is_not_polished(num_rows):
-    posterior, theta = gaussian(num_rows)
+def test_a_single_row_is_not_polished():
+    posterior, theta = gaussian(1)
     fitted = LogPartition(scale=BUNDLE, num_steps=5, num_polish=3).fit(posterior, theta)
-    assert fitted.num_polish_ <= (0 if num_rows == 1 else 3)
+    assert fitted.num_polish_ == 0
 
 
 def test_steps_are_those_that_lower_the_loss_of_rows_held_out():

@@ -104,18 +104,19 @@ def _convex(module: potentials.ConvexPotential) -> Perceptron:
 
 
 def _standardised(
-    module: potentials.Standardised, hidden: list[tuple], last: tuple, activation: str, inside: Tensor | None
+    module: potentials.Standardised, hidden: list[tuple], last: tuple, activation: str, inner_centre: Tensor | None
 ) -> Perceptron:
     """height f((x - centre) / width): width into what meets x, height into the last layer.
 
     The centre stays outside: in a bias it would take the digits of points far from the origin.
     """
-    folded = [_in_units_of(module, inside, *layer) for layer in (*hidden, last)]
+    folded = [_in_units_of(module, inner_centre, *layer) for layer in (*hidden, last)]
     weight, skip, bias, _ = (None if x is None else module.height * x for x in folded[-1])
     return folded[:-1], (weight, skip, bias, None), activation, module.centre
 
 
-def _in_units_of(module: potentials.Standardised, inside: Tensor | None, weight, skip, bias, norm) -> tuple:
+def _in_units_of(module: potentials.Standardised, inner_centre: Tensor | None, weight, skip, bias, norm) -> tuple:
     if skip is None:
         return weight, None, bias, norm
-    return weight, (skip / module.width).to(skip), bias if inside is None else bias - skip @ inside.to(skip), norm
+    bias = bias if inner_centre is None else bias - skip @ inner_centre.to(skip)
+    return weight, (skip / module.width).to(skip), bias, norm

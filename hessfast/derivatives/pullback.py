@@ -27,7 +27,7 @@ def pullback_metric(decoder: Callable[[Tensor], Tensor], points: Any, *, chunk: 
         [[[1.0, 0.0], [0.0, 1.0]]]
     """
     flat, back = flattened(decoder, points)
-    called = partial(_checks.called, decoder)
+    called = partial(_checks.called, decoder, name="decoder")
 
     def products(x: Tensor) -> tuple[Tensor, ...]:
         axes = torch.eye(x.shape[1]).to(x)

@@ -119,7 +119,7 @@ def _spaces(run: Run, encoders: Mapping[str, ImageEncoder], m: int) -> tuple[dic
 def _write(report: dict[str, Any], pictures: dict[str, np.ndarray], steps: Steps) -> None:
     """The report is the last to be written, and says that all is."""
     text, path = json.dumps(report, indent=1) + "\n", steps.folder / "report.json"
-    beside = ["table.txt", "curves.npz"] + ["figures"] * _report_figures.available()
+    beside = ["table.txt", "curves.npz"] + (["figures"] if _report_figures.available() else [])
     there = all((steps.folder / name).exists() for name in beside)
     if not there or not path.exists() or path.read_bytes() != text.encode():
         steps.write("table.txt", table(report) + "\n")

@@ -13,7 +13,7 @@ from hessfast.potentials import Table
 
 ROUNDING = 1024 * np.finfo(float).eps  # of eta, relative to the largest of a curve: splines lose three digits
 _FLAT = 1e-6  # of eta
-_LOST = 0.1  # of the squared length
+_LOST = 0.1  # share of the squared length that rounding of eta may be
 
 
 class Field(NamedTuple):
@@ -79,8 +79,8 @@ def squared_lengths(points: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, 
     return (dx * np.diff(means, axis=-2)).sum(axis=-1), ROUNDING * (np.abs(dx) * size).sum(axis=-1)
 
 
-def lost(field: Field, points: np.ndarray, steps: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Curves `[pairs, n + 1, dim]` too short for differences of eta, where the metric is no rounding, `[pairs]`."""
+def lost_to_rounding(field: Field, points: np.ndarray, steps: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Which curves `[pairs, n + 1, dim]` are too short for differences of eta, though their metric is no rounding."""
     result = noise.sum(axis=1) > _LOST * np.abs(steps).sum(axis=1)
     if result.any():
         short = points[result]

@@ -8,7 +8,7 @@ import numpy as np
 from hessfast import _arrays, _checks
 
 from . import _mixture, _newton, _released
-from ._field import at, field_of, lost, refuse_unknown, squared_lengths
+from ._field import at, field_of, lost_to_rounding, refuse_unknown, squared_lengths
 from .polylines import concave
 
 KINDS = ("levi-civita", "exponential", "mixture", "released")
@@ -100,6 +100,6 @@ def connecting_geodesic(
     means = at(field.mean, points)
     steps, noise = squared_lengths(points, means)
     length = np.where(concave(steps, noise).any(axis=1), np.nan, np.sqrt(np.maximum(steps, 0)).sum(axis=1))
-    converged = (residual < tolerance) & ~np.isnan(length) & ~lost(field, points, steps, noise)
+    converged = (residual < tolerance) & ~np.isnan(length) & ~lost_to_rounding(field, points, steps, noise)
     results = points, length, n * steps.sum(axis=1), residual, converged, iterations
     return Curves(*(_arrays.as_given(x.reshape((*batch, *x.shape[1:])), start) for x in results))

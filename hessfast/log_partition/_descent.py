@@ -53,7 +53,7 @@ def polish(potential: nn.Module, loss_of: Loss, num_rows: int, num_steps: int, m
 def _helpful_steps(
     potential: nn.Module, loss_of: Loss, num_rows: int, num_steps: int, most_rows: int, seed: int
 ) -> int:
-    """How many steps lower the loss of rows that are held out, a part of them after the other."""
+    """How many steps lower the loss of rows held out, one part after another."""
     if num_rows < 2:
         return 0
     start = copy.deepcopy(potential.state_dict())

@@ -57,9 +57,10 @@ class LogPartition:
         to_natural: maps grid points and parameters, arrays `[..., dim]`, to theta; None: they are natural.
         num_steps, batch_size, learning_rate: of Adam, with a cosine decay to zero.
         num_polish: steps of L-BFGS that follow, each of one or two passes over all rows. Without them the metric is
-            often tens of percent off; a hundred bring it to a few, as far as the rows determine it. Up to 1,000 rows
-            are held out in turn, a fifth at a time, and the steps end where these do not gain any more, or the metric
-            would follow their noise; it takes six times as long. Rows that share samples hide it from one another.
+            often tens of percent off; a hundred bring it to a few, as far as the rows determine it. Of at most
+            1,000 rows a fifth at a time is held out, and the steps end where these rows do not gain any more, so that
+            the metric does not follow noise; this takes six times as long. Rows that share samples share their noise,
+            which is then not noticed.
         width, depth: of the potential; None: its own.
         seed: of the initial weights and of the order of rows.
 

@@ -92,8 +92,8 @@ def read_plan(folder: str | Path) -> Plan:
         ) from None
     if newer:
         raise ValueError(
-            f"{path} must be of fields that this version knows, got {', '.join(sorted(newer))} of hessfast {version}. "
-            "Use that version."
+            f"{path} must have only fields that this version knows, got {', '.join(sorted(newer))} of hessfast "
+            f"{version}. Use that version."
         )
     return plan
 

@@ -135,7 +135,7 @@ class Compute:
     def __init__(self, plan: SlicePlan, generator: Generator, features: Features | None, kept: Sequence[str]):
         self.plan, self.prepared, self.kept = plan, known(generator).prepare(plan), kept
         self.features = None if features is None else features.prepare(plan.dtype, self.prepared.device)
-        self._cold = self.prepared.warm_up is not None
+        self._pending = self.prepared.warm_up
 
     def arrays(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """dtype and shape of what a point gives, tried on latents of zeros, or on the first points."""
@@ -166,10 +166,10 @@ class Compute:
         return {name: np.concatenate([each[name] for each in made]) for name in made[0]}
 
     def _warm_up(self) -> None:
-        """Before threads ask for it."""
-        if self.prepared.warm_up is not None and self._cold:
-            self.prepared.warm_up()
-            self._cold = False
+        """Once, and before threads begin."""
+        if self._pending is not None:
+            self._pending()
+            self._pending = None
 
     def _batch(self, ids: np.ndarray, coordinates: np.ndarray) -> dict[str, np.ndarray]:
         """One micro-batch, padded with its last point to the full size."""
@@ -233,14 +233,8 @@ def computing(device: torch.device) -> Iterator[int]:
 
 def _write_plan(folder: Path, plan: SlicePlan) -> None:
     """The slice beside its store; of several processes the first writes it."""
-    try:
+    with _atomic.writable(folder):
         Steps(folder).share(FILE, plan.to_bytes())
-    except OSError as error:
-        if error.errno in _atomic.DISK_FULL:
-            raise OSError(error.errno, f"The disk of {folder} is full. Free some and run it again") from None
-        if error.errno not in _atomic.UNWRITABLE:
-            raise
-        raise OSError(error.errno, f"{folder} must be a folder that can be written; choose another") from None
 
 
 def _check_finite(name: str, finite: np.ndarray, ids: np.ndarray) -> None:

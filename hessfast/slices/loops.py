@@ -219,17 +219,17 @@ def _carried(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration for another class: of what its file left unsaid, which diffusers takes from that class, the noise
     and the clipping stay those that the model has.
     """
-    return {"clip_sample": False} | dict(config) | {"_use_default_values": unsaid(config)}
+    return {"clip_sample": False} | dict(config) | {"_use_default_values": _unsaid(config)}
 
 
-def unsaid(config: Mapping[str, Any]) -> list[str]:
+def _unsaid(config: Mapping[str, Any]) -> list[str]:
     """What another class of scheduler would take from its own defaults."""
     return sorted(set(config.get("_use_default_values", ())) - _OF_THE_MODEL)
 
 
 def defaults_of(scheduler: Any) -> dict[str, list[str]]:
     """For the identity of what another class of scheduler may be made of."""
-    names = unsaid(getattr(scheduler, "config", {}))
+    names = _unsaid(getattr(scheduler, "config", {}))
     return {"scheduler's defaults": names} if names else {}
 
 

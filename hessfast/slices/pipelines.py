@@ -144,7 +144,7 @@ class PipelineGenerator(Generator):
     """Any pipeline of diffusers that takes `latents`, through its own loop (SD3, Flux, ...); its images are kept.
 
     Anchors have the shape in which the pipeline takes latents, without the batch. Text is encoded once a micro-batch.
-    A plan's guidance is the pipeline's guidance_scale, in its own meaning: mostly 1 and less is none.
+    A plan's guidance is the pipeline's guidance_scale, as that pipeline defines it: mostly, 1 or less is none.
     """
 
     def __init__(self, pipeline: Any, device: Any = "cpu"):
@@ -178,6 +178,7 @@ class PipelineGenerator(Generator):
         if plan.scheduler != "pipeline":
             scheduler = loops.scheduler_of(plan.scheduler, scheduler)
         settings = self._settings(plan)
+        loops.refuse_eta(scheduler, plan.eta)
 
         def latents(z: Tensor, ids: Sequence[int]) -> Tensor:
             per_point = {"num_images_per_prompt": len(z), "generator": [plan.generator(point) for point in ids]}

@@ -112,7 +112,7 @@ class ExponentialFamilyPosterior:
 
         Args:
             samples: features `[n, num_features]` (`[n]` for one), or what `features` maps to them; independent: copies,
-                as of a bootstrap, are taken for so many samples, and their noise for signal.
+                as of a bootstrap, would count as samples of their own, and their noise as signal.
             parameters: `[n, dim]` (`[n]` for dim = 1), spread over the region of interest: of few different values, as
                 five on a line, the metric is right to some ten percent only.
 
