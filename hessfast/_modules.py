@@ -56,7 +56,11 @@ def uncompiled(function: Any) -> Any:
 
 def draws(network: nn.Module) -> bool:
     """Whether layers of it drop numbers at random while they are trained."""
-    return any(isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0 for part in network.modules())
+    layers, keeping = (nn.modules.dropout._DropoutNd, nn.RReLU), (nn.MultiheadAttention, nn.RNNBase)
+    return any(
+        (isinstance(part, layers) and getattr(part, "p", 1) > 0) or (isinstance(part, keeping) and part.dropout > 0)
+        for part in network.modules()
+    )
 
 
 def refuse_training(name: str, *functions: Any) -> None:

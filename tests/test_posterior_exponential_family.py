@@ -272,6 +272,14 @@ def test_noise_alone_has_no_metric(num, num_features):
     assert abs(np.corrcoef(held_out, theta[:, 0])[0, 1]) < 4 / num**0.5
 
 
+def test_constant_features_beside_rare_ones_are_left_out():
+    rng = np.random.default_rng(0)
+    t = rng.uniform(-1, 1, (2000, 1))
+    rare = np.where(rng.random((2000, 2)) < 0.005, t + rng.normal(size=(2000, 2)), 0)
+    fitted = ExponentialFamilyPosterior().fit(np.c_[rare, np.full(2000, 0.5)], t)
+    assert np.isfinite(fitted.fisher_metric(np.zeros(1))).all()
+
+
 def test_constant_features_change_nothing():
     rng = np.random.default_rng(0)
     theta = rng.uniform(-1, 1, (1500, 1))

@@ -168,7 +168,8 @@ class Compute:
     def _warm_up(self) -> None:
         """Once, and before threads begin."""
         if self._pending is not None:
-            self._pending()
+            with torch.no_grad():  # as it is called later: compilers take the two apart
+                self._pending()
             self._pending = None
 
     def _batch(self, ids: np.ndarray, coordinates: np.ndarray) -> dict[str, np.ndarray]:

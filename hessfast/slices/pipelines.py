@@ -194,6 +194,7 @@ class PipelineGenerator(Generator):
         kind = type(self.pipeline).__name__
         for name, value, default in (
             ("eta", plan.eta, 0), ("prompt", plan.prompt, ""), ("negative_prompt", plan.negative_prompt, ""),
+            ("guidance_scale", plan.guidance, 1),
         ):  # fmt: skip
             if value != default and name not in self.accepts:
                 raise ValueError(f"{name} must be {default!r} for {kind}, which takes none, got {value!r}.")

@@ -18,7 +18,9 @@ def chosen_components(centred: np.ndarray, theta: np.ndarray, most: int) -> tupl
     predictions that leave the sample itself out, and not centred @ axes.
     """
     common = _common(centred)
-    unit = np.minimum(centred.std(axis=0)[common] / (_LEAST_SPREAD * centred.std(axis=0).max()), 1)
+    spread = centred.std(axis=0)
+    unit = np.minimum(spread / (_LEAST_SPREAD * spread.max()), 1)[common]
+    unit[unit == 0] = 1
     x = centred[:, common] / unit
     principal = _principal(x)
     components = x @ principal
