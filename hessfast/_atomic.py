@@ -63,18 +63,19 @@ def json_bytes(value: Any) -> bytes:
 def sealed_json(value: Any) -> bytes:
     """JSON that `read_sealed` can tell from an edited one: objects, by an entry "sha256"; nothing else has room."""
     value = json.loads(json.dumps(value))
-    return json_bytes(value | {"sha256": _json_checksum(value)} if isinstance(value, dict) else value)
+    return json_bytes(value | {"sha256": json_checksum(value)} if isinstance(value, dict) else value)
 
 
 def read_sealed(path: Path) -> Any:
     """What `sealed_json` was given, or the JSON of a file without a checksum; a ValueError if it is damaged."""
     value = json.loads(path.read_bytes())
-    if isinstance(value, dict) and value.pop("sha256", None) not in (None, _json_checksum(value)):
+    if isinstance(value, dict) and value.pop("sha256", None) not in (None, json_checksum(value)):
         raise ValueError(f"{path} is damaged: its checksum is not that of its content.")
     return value
 
 
-def _json_checksum(value: Any) -> str:
+def json_checksum(value: Any) -> str:
+    """SHA-256 of what JSON can hold, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

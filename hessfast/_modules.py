@@ -56,11 +56,16 @@ def uncompiled(function: Any) -> Any:
 
 def draws(network: nn.Module) -> bool:
     """Whether layers of it drop numbers at random while they are trained."""
-    layers, keeping = (nn.modules.dropout._DropoutNd, nn.RReLU), (nn.MultiheadAttention, nn.RNNBase)
     return any(
-        (isinstance(part, layers) and getattr(part, "p", 1) > 0) or (isinstance(part, keeping) and part.dropout > 0)
+        _drops(part)
+        or isinstance(part, nn.RReLU)
+        or (isinstance(part, nn.MultiheadAttention | nn.RNNBase) and part.dropout > 0)
         for part in network.modules()
     )
+
+
+def _drops(part: nn.Module) -> bool:
+    return isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0
 
 
 def refuse_training(name: str, *functions: Any) -> None:
@@ -69,8 +74,7 @@ def refuse_training(name: str, *functions: Any) -> None:
         for network in _networks(function):
             for part in network.modules():
                 mixing = isinstance(part, nn.modules.batchnorm._BatchNorm)
-                drawing = isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0
-                if part.training and (mixing or drawing):
+                if part.training and (mixing or _drops(part)):
                     raise ValueError(f"{name} must be in evaluation mode, got {type(part).__name__}; call its .eval().")
 
 

@@ -25,6 +25,7 @@ from hessfast.slices import (
 from hessfast.slices.diffusion import _channels_last
 from hessfast.slices.loops import own_steps
 from tests import tiny_diffusion
+from tests.tiny_diffusion import made
 
 POINTS = [[0.0, 0.0], [0.3, 0.5], [1.0, 0.0]]
 
@@ -45,13 +46,6 @@ def generator(folder):
 def text_plan(**changes):
     settings = {"num_steps": 8, "guidance": 5.0, "prompt": "high, 4k", "negative_prompt": "ugly", "seed": 1}
     return SlicePlan(random_anchors((4, 8, 8), seed=3), POINTS, **(settings | changes))
-
-
-def made(generator, plan):
-    prepared = generator.prepare(plan)
-    with torch.no_grad():
-        latents = prepared.latents(plan.z(plan.parameters), range(plan.num))
-        return latents, prepared.decode(latents)
 
 
 # --------------------------------------------------------------------------------------------------- diffusers' outputs

@@ -41,9 +41,7 @@ def text_plan(**changes):
 
 
 def images(generator, plan):
-    prepared = generator.prepare(plan)
-    with torch.no_grad():
-        return prepared.decode(prepared.latents(plan.z(plan.parameters), range(plan.num)))
+    return tiny_diffusion.made(generator, plan)[1]
 
 
 def test_a_plan_leaves_the_pipeline_as_it_was(pipeline):

@@ -113,3 +113,11 @@ def stable_diffusion_xl(folder: Path) -> Path:
     )
     pipeline.save_pretrained(folder / "pipeline")
     return folder / "pipeline"
+
+
+def made(generator, plan):
+    """Latents and images of all points of a plan."""
+    prepared = generator.prepare(plan)
+    with torch.no_grad():
+        latents = prepared.latents(plan.z(plan.parameters), range(plan.num))
+        return latents, prepared.decode(latents)

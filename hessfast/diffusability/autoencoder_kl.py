@@ -1,7 +1,6 @@
 """The autoencoders of latent diffusion models as diffusers keeps them, read from a folder: no network, no pickles."""
 
 import contextlib
-import hashlib
 import importlib.util
 import json
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessfast import _checks
+from hessfast import _atomic, _checks
 from hessfast._autograd import plain_attention
 
 from . import _samples
@@ -65,7 +64,7 @@ class KLAutoencoder(ImageEncoder):
         if not scale > 0:
             raise ValueError(f"scaling_factor must be > 0, got {scale}. Correct {path / 'config.json'}.")
         network = _read(path).to(device).eval().requires_grad_(False)
-        digests = {name: _digest(path / name) for name in ("config.json", _WEIGHTS)}
+        digests = {name: _atomic.checksum(path / name) for name in ("config.json", _WEIGHTS)}
         return cls(
             network,
             (config.get("in_channels", 3), side, side),
@@ -88,11 +87,6 @@ class KLAutoencoder(ImageEncoder):
         # Penalties differentiate twice.
         with plain_attention() if torch.is_grad_enabled() else contextlib.nullcontext():
             return torch.cat([function(some.to(self.network.dtype)) for some in x.split(at_once)])
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -121,8 +121,7 @@ def _train(
         tau, variance = levels.reshape(-1, *[1] * (x.ndim - 1)), sigma_data**2
         y = clean + tau.sqrt() * noise
         skip, out, _ = edm_coefficients(tau, variance)
-        own = int(_random.derive(plan["seed"], *_random.DROPOUT, step, rank)[0])
-        with _random.seeded(own) if dropping else contextlib.nullcontext():
+        with _random.seeded(_dropout_seed(plan, step, rank)) if dropping else contextlib.nullcontext():
             predicted = model(y / (tau + variance).sqrt(), levels.log() / 8)
         loss = (predicted - (clean - skip * y) / out).square().mean()
         share = cosine(step / num_steps) * min((step + 1) / warm_up, 1)
@@ -130,6 +129,10 @@ def _train(
         if plan["ema_decay"]:
             _average(averaged, network, min(plan["ema_decay"], (1 + step) / (10 + step)))
     return averaged
+
+
+def _dropout_seed(plan: dict, step: int, rank: int) -> int:
+    return int(_random.derive(plan["seed"], *_random.DROPOUT, step, rank)[0])
 
 
 @torch.no_grad()

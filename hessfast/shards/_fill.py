@@ -209,8 +209,8 @@ def _bar(folder: Path, plan: Plan, progress: bool) -> Iterator[Callable[[], None
         return min(_files.num_sealed(folder) * plan.shard_size, plan.num)
 
     shown = 0.0
-    # disable=None: silent unless stderr is a terminal.
-    with tqdm(total=plan.num, initial=sealed(), unit=" samples", desc=plan.name, disable=None, unit_scale=True) as bar:
+    options = {"unit": " samples", "unit_scale": True, "disable": hidden(progress)}
+    with tqdm(total=plan.num, initial=sealed(), desc=plan.name, **options) as bar:
 
         def show() -> None:
             nonlocal shown

@@ -1,14 +1,13 @@
 """U-Nets of diffusers through this package's loop: guided by text, decoded by an autoencoder, or neither."""
 
 import copy
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hessfast import _atomic
 from hessfast._compile import compiled, refusal
 from hessfast._fingerprint import fingerprint
 from hessfast._modules import dtype_of
@@ -282,9 +281,7 @@ def text_identity(pipeline: Any) -> dict[str, Any]:
     """What a pipeline makes of words, beside its networks: its tokenizers' vocabularies, and settings of its own."""
     found = getattr(pipeline, "components", {}).items()
     vocabularies = {
-        name: hashlib.sha256(json.dumps(part.get_vocab(), sort_keys=True).encode()).hexdigest()
-        for name, part in sorted(found)
-        if hasattr(part, "get_vocab")
+        name: _atomic.json_checksum(part.get_vocab()) for name, part in sorted(found) if hasattr(part, "get_vocab")
     }
     config = {} if pipeline is None else pipeline.config
     settings = {key: value for key, value in config.items() if isinstance(value, bool | int | float | str)}

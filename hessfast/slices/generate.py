@@ -179,11 +179,13 @@ class Compute:
         with torch.no_grad():
             latents = self.prepared.latents(self.plan.z(coordinates[padded]), ids[padded].tolist())
             made = self._outputs(latents, self.prepared.decode(latents))
+        stored = {}
         for name, values in made.items():
-            _check_finite(name, _arrays.to_numpy(torch.isfinite(values[:num])), ids)
-        stored = {name: self._stored(name, values)[:num] for name, values in made.items()}
-        for name, array in stored.items():
-            _check_finite(name, np.isfinite(array), ids)
+            if name == "images":  # as integers all of them would be finite
+                _check_finite(name, _arrays.to_numpy(torch.isfinite(values[:num]).flatten(1).all(dim=1)), ids)
+            stored[name] = array = self._stored(name, values)[:num]
+            if name != "images":
+                _check_finite(name, np.all(np.isfinite(array).reshape(num, -1), axis=1), ids)
         return stored
 
     def _outputs(self, latents: Tensor, images: Tensor) -> dict[str, Tensor]:
@@ -239,10 +241,10 @@ def _write_plan(folder: Path, plan: SlicePlan) -> None:
 
 
 def _check_finite(name: str, finite: np.ndarray, ids: np.ndarray) -> None:
-    good = finite.reshape(len(finite), -1).all(axis=1)
-    if not good.all():
+    """`finite`: of each point, bool `[n]`."""
+    if not finite.all():
         raise ArithmeticError(
-            f"{name} must be finite, got NaN or infinity at point {int(ids[good.argmin()])}. "
+            f"{name} must be finite, got NaN or infinity at point {int(ids[finite.argmin()])}. "
             "Look at its z, or choose a dtype of more range, such as float32."
         )
 
