@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 from hessfast import _atomic, shards
+from hessfast.shards._fill import _told_in_time
 
 PLAN = shards.Plan(
     "toy",
@@ -104,6 +106,7 @@ def test_arrays_hold_what_was_made(filled):
         slice(100, 200),
         [],
         [49, 0, 8, 8, -50],
+        [0, 40, 1],
         np.array([[7, 8], [9, 7]]),
         np.arange(50) % 3 == 1,
         np.zeros(50, bool),
@@ -261,6 +264,22 @@ def test_another_plan_is_refused_and_the_fields_named(copy):
     assert contents(copy) == before
 
 
+@pytest.mark.parametrize(
+    ("change", "phrase"),
+    [
+        ({"seed": 0.0}, "parameters.seed (0, not 0.0)"),
+        ({"method": None}, "parameters.method (absent, not null)"),
+        ({"options": {}}, "parameters.options (absent, not {})"),
+        ({"range": [1, 5]}, "parameters.range ([1.0, 5.0], not [1, 5])"),
+    ],
+)
+def test_whatever_changes_the_hash_is_another_plan(copy, change, phrase):
+    before = contents(copy)
+    with pytest.raises(shards.OtherPlanError, match=re.escape(phrase)):
+        shards.fill(copy, shards.Plan.from_dict(PLAN.to_dict() | {"parameters": PLAN.parameters | change}), make)
+    assert contents(copy) == before
+
+
 @pytest.mark.parametrize("wrong", ["dtype", "length", "missing", "extra"])
 def test_what_was_not_planned_is_refused(tmp_path, wrong):
     def wrong_make(start, stop):
@@ -316,7 +335,7 @@ DAMAGE = {
     ),
     "garbage left by a crash": lambda folder: [
         (folder / "00002.done").unlink(),
-        (folder / "00002.tmp").write_text("{"),
+        (folder / "00002.tmp").write_text("{" * 1000),
         (folder / "00002.safetensors").rename(folder / "00002.safetensors.tmp"),
         flip(folder / "00002.safetensors.tmp"),
     ],
@@ -342,6 +361,16 @@ def test_only_a_checksum_finds_a_flipped_bit_and_its_repair_is_reported(copy, ca
     assert shards.open(copy).shards == list(range(7))  # the cheap check: seal and size
     shards.fill(copy, PLAN, make)
     assert "Shard 2 of" in caplog.text and "made again" in caplog.text
+
+
+def test_a_damaged_shard_is_not_taken_for_whole_when_its_repair_is_interrupted(copy):
+    def interrupted(start, stop):
+        raise KeyboardInterrupt
+
+    flip(copy / "00002.safetensors")
+    with pytest.raises(KeyboardInterrupt):
+        shards.fill(copy, PLAN, interrupted)
+    assert shards.open(copy, partial=True).shards == [0, 1, 3, 4, 5, 6]
 
 
 def test_partial_stores_name_their_samples(copy):
@@ -555,6 +584,12 @@ def test_two_runs_in_one_folder_share_the_work(tmp_path, filled):
     assert contents(tmp_path) == contents(filled)
 
 
+def test_a_process_begins_with_its_own_share(tmp_path):
+    calls = []
+    shards.fill(tmp_path, PLAN, counted(calls), rank=1, world_size=3)
+    assert calls == [1, 4, 2, 5, 0, 3, 6]
+
+
 def test_a_survivor_takes_over_the_shard_of_the_dead(tmp_path, filled):
     (victim,) = start_fillers(tmp_path, [0], 1, seconds=60.0)
     while not (tmp_path / "00000.tmp").exists():
@@ -597,6 +632,14 @@ def test_a_child_of_the_dead_does_not_keep_its_shard(tmp_path, filled, monkeypat
         f"Waiting for another process that makes shard 0 of {tmp_path / 'x'}."
     ]
     assert contents(tmp_path / "x") == contents(filled)
+
+
+def test_a_short_wait_is_not_told(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("hessfast.shards._fill.PATIENCE", 0.05)
+    with _told_in_time(tmp_path, 0):
+        pass
+    time.sleep(0.1)
+    assert not caplog.records
 
 
 def test_killed_at_any_moment(tmp_path, filled):

@@ -95,18 +95,17 @@ class Plan:
         """One phrase for each field that differs, for example ``"parameters.seed (0, not 1)"``."""
         mine, theirs = _flatten(asdict(self)), _flatten(asdict(other))
         return [
-            f"{key} ({_show(mine, key)}, not {_show(theirs, key)})"
+            f"{key} ({mine.get(key, 'absent')}, not {theirs.get(key, 'absent')})"
             for key in sorted(mine.keys() | theirs.keys())
-            if mine.get(key, ...) != theirs.get(key, ...)
+            if mine.get(key) != theirs.get(key)
         ]
 
 
-def _flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Values as the hash sees them, where 1 and 1.0 are two."""
     flat = {}
     for key, value in fields.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        inner = isinstance(value, dict) and value
+        said = {f"{prefix}{key}": json.dumps(value, sort_keys=True)}
+        flat |= _flatten(value, f"{prefix}{key}.") if inner else said
     return flat
-
-
-def _show(fields: Mapping[str, Any], key: str) -> str:
-    return json.dumps(fields[key]) if key in fields else "absent"
