@@ -101,6 +101,7 @@ def test_ranges_are_kept_and_a_rate_is_never_zero():
         ("ising", {"seed": 0.5}, TypeError, "seed must be an integer, got 0.5"),
         ("tasep", {"entry_rate": (0.0, 1.5)}, ValueError, r"entry_rate must be within \(0, 1\], got 0 to 1.5"),
         ("tasep", {"exit_rate": (-0.1, 1.0)}, ValueError, r"exit_rate must be within \(0, 1\], got -0.1 to 1"),
+        ("tasep", {"exit_rate": (0.0, 1e-300)}, ValueError, "exit_rate must be in .* numbers lose digits"),
         ("tasep", {"exit_rate": (0.0, 0.0)}, ValueError, r"exit_rate must be within \(0, 1\], got 0 to 0"),
         ("ising", {"field": (1, 2, 3)}, ValueError, r"field must be two ascending numbers, got \(1, 2, 3\)"),
         ("ising", {"temperature": 1.0}, ValueError, "temperature must be two ascending numbers, got 1.0"),
@@ -197,6 +198,13 @@ def test_export_of_ising(stores, tmp_path):
     np.testing.assert_allclose(row / 127, (labels[:, 1] + 2) / 4, atol=0.5 / 127 + 1e-6)
     distance = np.hypot(40 / 127 - (labels[:, 1] + 2) / 4, 90 / 127 - (labels[:, 0] - 1) / 4)
     np.testing.assert_allclose(targets[:, 40, 90], np.exp(-0.5 * (50 * distance) ** 2), rtol=1e-3, atol=1e-7)
+
+
+def test_targets_of_a_range_that_is_a_point_lie_at_its_edge(tmp_path):
+    plan = datasets.ising_plan(1, temperature=(2.0, 2.0), size=4)
+    store = shards.fill(tmp_path / "store", plan, datasets.maker(plan))
+    targets = np.load(datasets.export_npy(store, tmp_path, targets=True)[2])
+    assert np.unravel_index(targets[0].argmax(), (128, 128))[1] == 0 and targets.max() > 0.9
 
 
 @pytest.mark.parametrize(("num_sites", "shape"), [(100, (10, 10)), (70, (70,))])
