@@ -101,7 +101,7 @@ def _networks(
     if isinstance(value, functools.partial):
         inner = (value.func, *value.args, *value.keywords.values())
     elif inspect.ismethod(value):
-        inner, names = (value.__self__,), _mentioned(value)
+        inner, names = (value.__self__, value.__func__), _mentioned(value)
     elif inspect.isfunction(value):
         function = inspect.unwrap(value)
         if not inspect.isfunction(function) or (function.__module__ or "").partition(".")[0] in _LIBRARIES:

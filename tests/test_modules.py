@@ -39,6 +39,18 @@ class Wrapper:
         return self._network(y)
 
 
+class Holder:
+    def __init__(self):
+        self._network = NETWORK
+
+    @property
+    def network(self):
+        return self._network
+
+    def denoise(self, y):
+        return within(y)
+
+
 class Whole(nn.Module):
     def __init__(self):
         super().__init__()
@@ -46,7 +58,7 @@ class Whole(nn.Module):
         self.model, self.ema = NETWORK, nn.Dropout(0.5).eval()
 
 
-TRAINER, MODELS, WHOLE, WRAPPER = Trainer(), {"ema": NETWORK}, Whole(), Wrapper(NETWORK)
+TRAINER, MODELS, WHOLE, WRAPPER, HOLDER = Trainer(), {"ema": NETWORK}, Whole(), Wrapper(NETWORK), Holder()
 WAYS = {
     "itself": NETWORK,
     "a lambda": lambda y: NETWORK(y),
@@ -54,6 +66,7 @@ WAYS = {
     "an entry": lambda y: MODELS["ema"](y),
     "an argument": partial(lambda network, y: network(y), NETWORK),
     "a method": TRAINER.denoise,
+    "what a method calls": HOLDER.denoise,
     "an attribute": lambda y: TRAINER.model(y),
     "a method of an object": lambda y: TRAINER.denoise(y, 1.0),
     "a part of a module": lambda y: WHOLE.model(y),
@@ -61,6 +74,7 @@ WAYS = {
     "an object that is called": lambda y: WRAPPER(y) / WRAPPER.sigma,
     "an object itself": WRAPPER,
     "a property": lambda y: WRAPPER.network(y),
+    "a property alone": lambda y: HOLDER.network(y),
     "within a function": lambda y: [WRAPPER.network(each) for each in y],
 }
 
@@ -95,6 +109,14 @@ def test_functions_that_call_each_other_are_looked_at_once():
 
 def test_what_cannot_draw_is_no_matter():
     _modules.refuse_training("f", nn.Dropout(0.0).train(), torch.exp, None, 3, lambda y: torch.relu(y))
+
+
+def test_layers_that_draw_in_training():
+    attention, recurrent = partial(nn.MultiheadAttention, 4, 2), partial(nn.LSTM, 2, 2, 2)
+    for layer in (nn.Dropout(0.1), nn.RReLU(), attention(dropout=0.1), recurrent(dropout=0.1)):
+        assert _modules.draws(nn.Sequential(layer)), layer
+    for layer in (nn.Dropout(0.0), nn.ReLU(), attention(), recurrent()):
+        assert not _modules.draws(nn.Sequential(layer)), layer
 
 
 def test_weights_tell_the_dtype():
