@@ -25,6 +25,7 @@ def test_numbers_of_all_kinds(value):
         (lambda: _checks.number("x", 2, high=1), ValueError, r"x must be <= 1, got 2\.0."),
         (lambda: _checks.number("x", 2, 0, 1), ValueError, r"x must be in \[0, 1\], got 2\.0."),
         (lambda: _checks.positive("x", 0), ValueError, r"x must be > 0, got 0\.0."),
+        (lambda: _checks.integer_array("x", np.uint64(2**63), (), 0), ValueError, r"x must be <= 2\^62, got 9223372"),
         (lambda: _checks.interval("x", (2, 1)), ValueError, r"x must be two ascending numbers, got \(2, 1\)."),
         (lambda: _checks.interval("x", 1), ValueError, "x must be two ascending numbers, got 1."),
         (

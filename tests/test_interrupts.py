@@ -28,6 +28,15 @@ def test_an_interrupt_comes_in_place_of_an_error():
         raise ValueError("its own")
 
 
+def test_who_ignores_interrupts_goes_on_ignoring_them():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with _interrupts.deferred():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_other_threads_have_no_interrupts():
     seen = []
 

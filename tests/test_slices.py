@@ -13,6 +13,7 @@ import safetensors.numpy
 import torch
 from scipy.special import softmax
 
+from hessfast._fingerprint import fingerprint, structure
 from hessfast.posterior import Grid
 from hessfast.slices import (
     NoiseFloor,
@@ -611,6 +612,15 @@ class Power(torch.nn.Module):
 def test_what_a_module_keeps_in_attributes_is_part_of_what_it_is(config):
     one, other = (feature_map(Power(power, config)).identity for power in (2, 3))
     assert one == feature_map(Power(2, config)).identity != other
+    assert one == feature_map(Power(2, config).eval()).identity
+
+
+def test_the_structure_of_a_module_does_not_depend_on_its_weights():
+    network = Power(2)
+    network.weight = torch.nn.Parameter(torch.zeros(3))
+    before, whole = structure(network), fingerprint(network)
+    network.weight.data += 1
+    assert structure(network) == before and fingerprint(network) != whole
 
 
 def test_modules_are_known_by_their_weights_and_run_in_evaluation_mode():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr, wilcoxon
 
-from hessfast import shards
+from hessfast import _grid_paths, _polylines, shards
 from hessfast.posterior import Grid
 from hessfast.slices import SlicePlan, feature_map, from_callable, generate
 from hessfast.slices.fit import FITS, Geometry
@@ -221,6 +221,17 @@ def test_why_is_that_of_the_measurements(compared, paths, measured):
     assert why["rank_correlation"] == pytest.approx(correlation)
     assert len({round(value, 6) for value in mean.values()}) == len(PATHS)  # so that no path is taken for another
     assert compared[0]["converged"] == dict.fromkeys(PATHS, 1.0)
+
+
+def test_segments_without_length_count_alike():
+    line = np.array([[0.0, 0.0], [1.0, 0.0], [3.0, 2.0]])
+    found = _polylines.equidistant(line, np.zeros(2), 5)
+    assert found.tolist() == [[0, 0], [0.5, 0], [1, 0], [2, 1], [3, 2]]
+
+
+def test_nodes_are_joined_to_48_others_each_in_a_direction_of_its_own():
+    steps = [step for step, _, _ in _grid_paths.edges((9, 9))]
+    assert len(steps) == len({np.arctan2(*step) for step in steps}) == 24
 
 
 def test_a_circle_turns_and_a_line_does_not():
