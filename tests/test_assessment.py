@@ -14,6 +14,7 @@ from hessfast import cli
 from hessfast.cli import diffusability as command
 from hessfast.diffusability import (
     Doubt,
+    Estimate,
     FisherCurve,
     ImageEncoder,
     Normalisation,
@@ -327,6 +328,29 @@ def test_laws_hold_for_what_is_true_and_break_for_what_is_not():
     assert "MMSE > the variance" in broken
     reflected = fisher_curve(from_denoiser(lambda y, t: -y), x, tau)
     assert "tau FI > D at tau" in " ".join(map(str, broken_laws(reflected, variance)))
+
+
+def test_each_law_is_told_apart():
+    """N(0, 1), for which R = I^2 / D, without errors; and one number of it changed at a time."""
+    tau = np.array([1.0, 1.1])
+    true = {"fisher_information": 1 / (1 + tau), "fisher_information_rate": 1 / (1 + tau) ** 2, "mmse": tau / (1 + tau)}
+
+    def broken(dim=1, tau=tau, **changes):
+        rest = dict.fromkeys(("fisher_information_plug_in", "fisher_information_dsm", "mmse_rate"), tau)
+        rows = {name: Estimate(mean, 0 * tau, np.full(2, 10**6)) for name, mean in (rest | true | changes).items()}
+        return [*map(str, broken_laws(FisherCurve(tau, dim, **rows, warnings=()), 1.0))]
+
+    fall = "FI does not fall by the integral of FIR at tau = 1.1"
+    assert broken() == []
+    assert broken(fisher_information=np.array([0.47, 0.476])) == ["FI does not fall at tau = 1.1", fall]
+    assert broken(fisher_information_rate=0.97 / (1 + tau) ** 2) == ["FIR < FI^2 / D at tau = 1, 1.1"]
+    assert broken(mmse=np.array([0.5, 0.4])) == ["the MMSE does not grow at tau = 1.1"]
+    # R = 1 / tau, whose integral is a logarithm.
+    slow = {"dim": 100, "fisher_information_rate": 1 / tau}
+    assert broken(fisher_information=3 - np.log(tau), **slow) == []
+    assert broken(fisher_information=3 - 0 * tau, **slow) == [fall]
+    # Two decades apart no power law tells the integral.
+    assert fall not in broken(tau=np.array([1.0, 101.0]), fisher_information=np.array([0.5, 0.4]))
 
 
 def test_curves_outlive_json(finished):

@@ -43,6 +43,15 @@ def test_flipped_bits_are_found(tmp_path):
             _checkpoint.load(tmp_path / "c", module, optimiser, PLAN)
 
 
+def test_tensors_may_share_their_numbers(tmp_path):
+    tied = torch.arange(4.0)
+    _checkpoint.write(tmp_path / "c", {"one": tied, "other": tied, "part": tied[1:]}, {})
+    tensors = _checkpoint.read(tmp_path / "c")[1]
+    assert {name: each.tolist() for name, each in tensors.items()} == {
+        "one": [0, 1, 2, 3], "other": [0, 1, 2, 3], "part": [1, 2, 3]
+    }  # fmt: skip
+
+
 def test_the_bytes_do_not_depend_on_the_process(tmp_path):
     code = (
         "import hashlib, torch; from hessfast import _checkpoint; "
