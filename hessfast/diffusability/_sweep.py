@@ -179,7 +179,7 @@ def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float,
     signs, pulls = probes.double().flatten(2), torch.stack(pulled).double().flatten(2)
     of_score, of_denoiser = slope * signs + out / tau * pulls, skip * signs + out * pulls
     eps = max(torch.finfo(dtype).eps for dtype in (output.dtype, y.dtype))
-    blur_of_score, blur_of_denoiser = ((eps * abs(factor) * pulls).abs() for factor in (out / tau, out))
+    blur_of_score, blur_of_denoiser = ((eps * factor * pulls).abs() for factor in (out / tau, out))
     mmse = (miss**2).sum(dim=1)
     values = (
         -(signs * of_score).sum(dim=2).mean(dim=0),
