@@ -345,6 +345,9 @@ def test_each_law_is_told_apart():
     assert broken(fisher_information=np.array([0.47, 0.476])) == ["FI does not fall at tau = 1.1", fall]
     assert broken(fisher_information_rate=0.97 / (1 + tau) ** 2) == ["FIR < FI^2 / D at tau = 1, 1.1"]
     assert broken(mmse=np.array([0.5, 0.4])) == ["the MMSE does not grow at tau = 1.1"]
+    # The variance is that of as many samples: it, too, has an error.
+    assert broken(mmse=np.array([1.0, 1 + 3e-6])) == []
+    assert broken(mmse=np.array([1.0, 1 + 5e-6])) == ["MMSE > the variance at tau = 1.1"]
     # R = 1 / tau, whose integral is a logarithm.
     slow = {"dim": 100, "fisher_information_rate": 1 / tau}
     assert broken(fisher_information=3 - np.log(tau), **slow) == []

@@ -15,6 +15,7 @@ from hessfast.diffusability import (
     FisherCurveMetric,
     GaussianMixture,
     Sphere,
+    _consistency,
     _sweep,
     fisher_curve,
     fisher_information,
@@ -239,6 +240,20 @@ def test_warnings_fire_on_planted_failures():
     assert fisher_curve(outside, x, [0.1, 0.9]).warnings == ()
     ends = np.geomspace(0.01, 1, 7)[[0, -1]] * [1 - 1e-15, 1 + 1e-15]
     assert not any("good for" in doubt.sentence for doubt in fisher_curve(outside, x, ends).warnings)
+
+
+@pytest.mark.parametrize("num", [40, 10])
+def test_the_best_linear_denoiser_is_judged_on_samples_that_it_has_not_seen(num):
+    """Of twenty in three dimensions with their covariance, of five with their variances alone."""
+    mix = torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.3, 2.0]], dtype=torch.float64)
+    x = torch.randn((num, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64) @ mix
+    expected, tau = [], 0.7
+    for fitted, judged in ((x[::2], x[1::2]), (x[1::2], x[::2])):
+        covariance = torch.cov(fitted.T) if num == 40 else torch.diag(fitted.var(dim=0))
+        gain = covariance @ torch.linalg.inv(covariance + tau * torch.eye(3).double())
+        offset = judged - fitted.mean(dim=0)
+        expected.append(float((offset - offset @ gain.T).square().sum(dim=1).mean() + tau * (gain**2).sum()))
+    assert _consistency._linear_mmse(x, np.array([tau]))[0] == pytest.approx(sum(expected) / 2)
 
 
 def test_a_score_may_be_a_little_wrong():
