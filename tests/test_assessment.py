@@ -335,16 +335,20 @@ def test_each_law_is_told_apart():
     tau = np.array([1.0, 1.1])
     true = {"fisher_information": 1 / (1 + tau), "fisher_information_rate": 1 / (1 + tau) ** 2, "mmse": tau / (1 + tau)}
 
-    def broken(dim=1, tau=tau, **changes):
+    def broken(dim=1, tau=tau, sem=0.0, **changes):
         rest = dict.fromkeys(("fisher_information_plug_in", "fisher_information_dsm", "mmse_rate"), tau)
         rows = {name: Estimate(mean, 0 * tau, np.full(2, 10**6)) for name, mean in (rest | true | changes).items()}
+        rows["fisher_information"] = rows["fisher_information"]._replace(sem=np.full(2, sem))
         return [*map(str, broken_laws(FisherCurve(tau, dim, **rows, warnings=()), 1.0))]
 
     fall = "FI does not fall by the integral of FIR at tau = 1.1"
     assert broken() == []
     assert broken(fisher_information=np.array([0.47, 0.476])) == ["FI does not fall at tau = 1.1", fall]
     assert broken(fisher_information_rate=0.97 / (1 + tau) ** 2) == ["FIR < FI^2 / D at tau = 1, 1.1"]
+    assert broken(fisher_information_rate=0.97 / (1 + tau) ** 2, sem=0.003) == []
     assert broken(mmse=np.array([0.5, 0.4])) == ["the MMSE does not grow at tau = 1.1"]
+    # Of a point tau I = D, to rounding.
+    assert broken(fisher_information=(1 + 2e-7) / tau, fisher_information_rate=1 / tau**2) == []
     # The variance is that of as many samples: it, too, has an error.
     assert broken(mmse=np.array([1.0, 1 + 3e-6])) == []
     assert broken(mmse=np.array([1.0, 1 + 5e-6])) == ["MMSE > the variance at tau = 1.1"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hessfast.diffusability import encoder_penalties, gpe_cost
+from hessfast.diffusability._curvature import quadrics
 
 
 def plane(n=400, seed=0):
@@ -180,6 +181,25 @@ def test_the_curvature_of_a_cylinder_depends_on_the_direction():
     found = curvature(x, 2)
     assert abs(found.mean - e / 2) < 4 * found.sem and found.max == pytest.approx(e, rel=0.03)
     assert found.quantiles[0] < 0.05 * e
+
+
+def test_a_quadric_is_that_of_least_squares():
+    noise = torch.randn(200, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.cat([plane(200), 0.01 * noise], dim=1)
+    found = quadrics(x, 2, torch.eye(4, 2, dtype=torch.float64).expand(200, 4, 2), 0)
+    apart = x - x[7]
+    offset = apart[apart.norm(dim=1).argsort()[1 : found.num_neighbours + 1]].numpy()
+    design = np.stack([offset[:, 0] ** 2, offset[:, 0] * offset[:, 1], offset[:, 1] ** 2], axis=1) / 2
+    residual = np.linalg.lstsq(design, offset, rcond=None)[1].sum()
+    assert len(offset) == 9 and found.determined.all()
+    assert float(found.variance[7]) == pytest.approx(residual / (4 * (9 - 3)))
+
+
+def test_copies_are_no_neighbours():
+    """Six of one point on a circle have four others, where a curve asks for six."""
+    angle = torch.tensor([0.0] * 6 + [-0.2, -0.1, 0.1, 0.2], dtype=torch.float64)
+    found = quadrics(torch.stack([angle.cos(), angle.sin()], dim=1), 1, None, 0)
+    assert found.num_neighbours == 6 and found.determined.tolist() == [False] * 6 + [True] * 4
 
 
 def test_too_few_neighbours_tell_no_curvature():
