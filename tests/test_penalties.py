@@ -8,6 +8,7 @@ import torch
 
 from hessfast.diffusability import encoder_penalties, gpe_cost
 from hessfast.diffusability._curvature import quadrics
+from hessfast.diffusability.penalties import _of_pairs
 
 
 def plane(n=400, seed=0):
@@ -95,6 +96,9 @@ def test_frames_follow_a_surface_that_curves():
     fitted, axes = (encoder_penalties(unroll, roll, 2, num_neighbours=k) for k in (None, 6))
     assert fitted.tangential_distortion.mean < 0.02 and fitted.anisotropy.mean < 0.01
     assert axes.tangential_distortion.mean > 0.3  # as documented
+    for n, alike in ((299, True), (300, False)):  # of twenty for each of the fifteen of a quadric
+        one, other = (encoder_penalties(unroll, roll[:n], 2, num_neighbours=k).anisotropy for k in (None, 6))
+        assert (one == other) == alike
     sphere = torch.randn((2000, 3), generator=generator, dtype=torch.float64)
     sphere = sphere / sphere.norm(dim=1, keepdim=True)
     projected = encoder_penalties(lambda x: x[:, :2] / (1 - x[:, 2:]), sphere[sphere[:, 2] < 0.5], 2)
@@ -103,7 +107,7 @@ def test_frames_follow_a_surface_that_curves():
 
 def test_frames_are_of_one_sheet():
     """Of two flat sheets, less apart than the neighbours of a quadric, and of samples that determine none."""
-    sheets = torch.cat([plane(2000), 0.1 * (torch.arange(2000) % 2)[:, None]], dim=1)
+    sheets = torch.cat([plane(2000), 0.05 * (torch.arange(2000) % 2)[:, None]], dim=1)
     assert encoder_penalties(lambda x: x[:, :2], sheets, 2).tangential_distortion.quantiles[1] < 1e-9
     line = torch.cat([torch.linspace(0, 1, 200, dtype=torch.float64)[:, None]] * 2, dim=1) @ torch.ones(2, 3).double()
     found = encoder_penalties(lambda x: x, line, 2)  # on a line no quadric of two directions is determined
@@ -294,6 +298,12 @@ def test_the_error_of_the_gpe_cost_is_that_of_its_samples():
         assert costs[0].num_samples == n
 
 
+def test_the_error_of_pairs_is_at_least_that_of_independent_ones():
+    """1 and 3 of two pairs that share a sample, whose deviations cancel in it."""
+    found = _of_pairs(torch.tensor([1.0, 3.0]), torch.tensor([0, 0]), torch.tensor([1, 2]), 3)
+    assert (found.mean, found.sem, found.num_samples) == (2, pytest.approx(2**0.5 / 2), 3)
+
+
 def test_frames_need_more_neighbours_than_dimensions():
     """m neighbours less their mean span m - 1."""
     with pytest.raises(ValueError, match="num_neighbours must be >= 3, got 2"):
@@ -320,8 +330,9 @@ def test_directions_are_independent_of_data_of_the_same_seed():
 
 
 def test_encoders_that_draw_numbers_are_refused():
-    with pytest.raises(ValueError, match=r"encoder must give the same answer twice.* Of a VAE pass the mean"):
-        encoder_penalties(lambda x: x + 0.1 * torch.randn_like(x), plane(), 2)
+    for unit in (1.0, 1e-6):
+        with pytest.raises(ValueError, match=r"encoder must give the same answer twice.* Of a VAE pass the mean"):
+            encoder_penalties(lambda x, unit=unit: unit * (x + 0.1 * torch.randn_like(x)), plane(), 2)
 
 
 @pytest.mark.parametrize("wrap", [lambda z: z.detach().numpy(), lambda z: (z,)])

@@ -86,13 +86,13 @@ def nearest(x: Tensor, k: int, at_once: int = 1024) -> tuple[Tensor, Tensor]:
 def principal_axes(x: Tensor, neighbours: Tensor, m: int) -> tuple[Tensor, Tensor]:
     """The m first of each sample's neighbours about their mean, `[n, D, m]`, and the variance off their plane, `[n]`.
 
-    The variance is per direction and degree of freedom; infinite where neighbours are too few to leave any.
+    The variance is per direction and degree of freedom.
     """
     around = x[neighbours]
     _, spread, axes = torch.linalg.svd(around - around.mean(dim=1, keepdim=True), full_matrices=False)
     freedom = x.shape[1] * (neighbours.shape[1] - 1 - m)
     off = spread[:, m:].double().square().sum(dim=1)
-    return axes[:, :m].mT, off / freedom if freedom > 0 else torch.full_like(off, torch.inf)
+    return axes[:, :m].mT, off / freedom
 
 
 def _basis(vectors: Tensor) -> Tensor:
