@@ -111,6 +111,13 @@ def test_where_the_empirical_denoiser_is_good_does_not_depend_on_a_shift():
     assert near == pytest.approx(0.22, rel=0.1) and far == pytest.approx(near, rel=0.02)
 
 
+def test_neighbours_are_at_a_distance():
+    """Of copies, and of fewer than are asked for."""
+    for copies in (1, 6):
+        points = torch.tensor([[0.0], [2.0]]).repeat(copies, 1)
+        assert empirical_denoiser(points).tau_range == (4, math.inf)
+
+
 def test_the_empirical_denoiser_finds_the_distribution_behind_its_data():
     density = GaussianMixture([[0.0, 0.0]], [1.0])
     data, held_out = density.sample(4000, 0).float(), density.sample(2000, 1).float()

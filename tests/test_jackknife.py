@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from hessfast.diffusability import Doubt, FisherCurveMetric, empirical_denoiser, fisher_curve
+from hessfast.diffusability._jackknife import of_data
+from hessfast.diffusability._sweep import Probing
 
 NAMES = ("fisher_information", "fisher_information_rate", "mmse_rate")
 
@@ -42,6 +44,22 @@ def test_samples_that_are_gone_have_no_jackknife():
     metric = FisherCurveMetric(empirical_denoiser(normal(300, 0)), [2.0])
     metric.update(normal(100, 1))
     assert "without that of the denoiser's data" in metric.compute().warnings[-1].sentence
+
+
+def test_error_and_bias_are_those_of_the_formula():
+    """Under so much noise that each sample is told the mean of the others, of all or of all but an eighth."""
+    x = normal(64, 0)
+    denoiser, how = empirical_denoiser(x, leave_one_out=True), Probing(1, 0, 256, asymmetry=False)
+    found = of_data(denoiser, x, np.array([1e10]), how)["mmse"]
+    values, group = x.double().numpy(), np.arange(64) % 8
+
+    def mmse(rows, data):
+        others = (values[data].sum(axis=0) - values[rows]) / (data.sum() - 1)
+        return ((values[rows] - others) ** 2).sum(axis=1).mean()
+
+    gaps = [mmse(group != k, group != k) - mmse(group != k, group >= 0) for k in range(8)]
+    assert found.bias[0] == pytest.approx(7 * np.mean(gaps), rel=0.01)
+    assert found.error[0] == pytest.approx(7**0.5 * np.std(gaps), rel=0.01)
 
 
 @pytest.mark.parametrize("num", [9, 509, 1017, 1018])
