@@ -37,6 +37,14 @@ def test_they_meet_for_a_scale_and_are_reached():
     assert (exact.fisher_information.mean > 1.05 * data.fisher_information.mean[20:-20] / 4).any()
 
 
+def test_they_reach_the_ends_of_the_data():
+    """Whatever tau / l^2 is rounded to."""
+    data = closed_form([1.0, 0.3])
+    for scale in np.linspace(0.5, 2, 31):
+        bounds = fisher_information_bounds(data, scale**2 * TAU, scale, scale)
+        np.testing.assert_allclose(bounds.lower, data.fisher_information.mean / scale**2)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -139,6 +139,15 @@ def test_a_sphere_against_its_bessel_functions():
                 assert float(Sphere(dim).posterior_mean(y, 1.0)[0, 0]) == pytest.approx(float(exact), rel=1e-13)
 
 
+def test_covariances_may_be_rounded():
+    """Of rank one, with eigenvalues of either sign in place of 0, and not quite symmetric."""
+    for direction in np.random.default_rng(0).normal(size=(10, 3)):
+        covariance = np.outer(direction, direction)
+        covariance[0, 1] *= 1 + 1e-9
+        variances = GaussianMixture([[0.0] * 3], [covariance]).variances[0]
+        assert (variances >= 0).all() and float(variances.sum()) == pytest.approx(direction @ direction)
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="covariances and weights must fit"):
         GaussianMixture([[0.0], [1.0]], [1.0])

@@ -75,6 +75,9 @@ def test_standard_errors_of_deviations():
             for p, seed in zip((x, z), seeds, strict=True)
         ]
         deviations.append(fir_deviation(*curves, signed=True))
+    assert deviations[0].num_samples == 1000
+    few = fisher_curve(from_density(x), x.sample(100), 1.0)
+    assert fir_deviation(few, curves[1]).num_samples == fir_deviation(curves[1], few).num_samples == 100
     spread = np.std([d.mean[0] for d in deviations])
     assert 0.7 < spread / np.mean([d.sem[0] for d in deviations]) < 1.4
     exact = z.exact(1.0).fisher_information_rate / x.exact(1.0).fisher_information_rate - 1

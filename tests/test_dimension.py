@@ -44,6 +44,18 @@ def test_copies_and_a_shift_change_little():
     assert twice == pytest.approx(once) and far == pytest.approx(once, rel=0.05)
 
 
+def test_three_places_on_a_line():
+    """Ratios 3, 2 and 3 / 2, of which two degrees of freedom are left; a place at no distance in float64 has none."""
+    found = intrinsic_dimension([[0.0], [1.0], [3.0]])
+    assert found.mean == pytest.approx(2 / math.log(9)) and found.sem == pytest.approx(1.5 * found.mean / 3**0.5)
+    assert intrinsic_dimension([[0.0], [1e-200], [1.0], [3.0]]).mean == pytest.approx(1 / math.log(1.5))
+
+
+def test_half_precision_is_that_of_its_numbers():
+    x = circle(300).half()
+    assert intrinsic_dimension(x) == intrinsic_dimension(x.float())
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match=r"samples must have shape \[n, ...\] with n >= 3"):
         intrinsic_dimension(torch.zeros(2, 3))
