@@ -26,6 +26,14 @@ def test_frechet_distance_of_normals():
     assert frechet_distance(x @ turn, y @ turn) == pytest.approx(frechet_distance(x, y), rel=1e-9)
 
 
+def test_few_samples_span_few_directions():
+    """Covariances of rank two in five dimensions, whose other eigenvalues are rounded to either side of 0."""
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        x = rng.normal(size=(3, 5))
+        assert frechet_distance(x, x + 2) == pytest.approx(20, abs=1e-6)
+
+
 @pytest.mark.parametrize("distance", [energy_distance, frechet_distance])
 def test_samples_of_other_dimensions(distance):
     with pytest.raises(ValueError, match="others must have as many numbers each as samples, 1, got 2"):

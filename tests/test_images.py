@@ -53,6 +53,18 @@ def test_colours_and_their_order(tmp_path):
     torch.testing.assert_close(colour[:, 0, 0], torch.tensor([1.0, -1.0, -0.6]))
 
 
+def test_photographs_are_upright(tmp_path):
+    """Stored on their side: by tag 0x0112 the first row is the right column."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.zeros((4, 4), np.uint8)
+    stored[0] = 255
+    for k in range(4):
+        Image.fromarray(stored).save(tmp_path / f"{k}.png", exif=exif)
+    x = torch.cat(read_images(tmp_path))
+    assert (x[..., -1] == 1).all() and (x[..., :-1] == -1).all()
+
+
 def test_a_side_crops_about_the_centre(tmp_path):
     """Of 12 x 6 the middle half is white; mixed sizes are brought to one."""
     pixels = np.zeros((6, 12))

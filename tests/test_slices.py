@@ -18,6 +18,7 @@ from hessfast.posterior import Grid
 from hessfast.slices import (
     NoiseFloor,
     SlicePlan,
+    _windows,
     clip_features,
     clip_input,
     digit_classifier,
@@ -418,6 +419,12 @@ def test_differences_go_no_farther_than_the_points_are_apart():
         assert found.constant.max() == pytest.approx(2500, rel=0.02)  # 0.02 of that with the usual step
     for of, step in (([[0.3]], 1e-2), ([[0.3], [0.9], [0.3]], 1e-2), (Grid((0.0,), (1.0,), (3,)), 1e-2)):
         assert lipschitz(SlicePlan(anchors, of, normalise=False), generator, of="latents").step == step
+
+
+def test_points_are_apart_by_the_median_of_places():
+    points = [[0.0, 0.0], [0.0, 0.0], [0.1, 0.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]
+    assert _windows.apart(SlicePlan(ANCHORS, points)) == pytest.approx(0.9)
+    assert _windows.apart(SlicePlan(ANCHORS, points[:2])) == math.inf
 
 
 def test_differences_are_labelled_where_forward_mode_is_missing():

@@ -207,6 +207,11 @@ def test_levels_keep_what_is_asked_for(tmp_path):
     np.testing.assert_allclose(found.levels[1].window.axes[0], np.linspace(0.125, 0.625, 5))
 
 
+def test_a_window_lies_at_least_between_two_numbers():
+    grid = Grid((1.0,), (1 + 2.0**-52,), (5,))
+    assert steepest(grid, [0.0, 0.0, 1.0, 1.0, 1.0], 5).upper[0] == 1 + 2.0**-52
+
+
 def test_steepest_takes_up_a_slice_that_is_there():
     values = np.zeros((4, 5, 2))
     values[2:, :, 0] += 1.0
