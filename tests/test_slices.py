@@ -141,7 +141,8 @@ def test_plans_are_saved_whole_and_damage_is_found(tmp_path, points):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("seed", 7), ("prompt", "two"), ("points", {"upper": [1.0, 3.0]}), ("hash", "0" * 32)]
+    ("field", "value"),
+    [("seed", 7), ("prompt", "two"), ("points", {"upper": [1.0, 3.0]}), ("anchors", "0"), ("hash", "0")],
 )
 def test_changed_settings_of_a_saved_plan_are_found(tmp_path, field, value):
     """The arrays are as they were; what is said beside them is not."""
@@ -291,7 +292,9 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------------------------- features
 
 
-@pytest.mark.parametrize("shape", [(3, 96, 96), (3, 61, 90), (3, 90, 61), (3, 32, 32)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(3, 96, 96), (3, 61, 90), (3, 91, 61), (3, 32, 32), (3, 49, 49), (3, 49, 98)], ids=str
+)
 def test_preprocessing_is_pils(shape):
     """As open_clip does it: PIL's bicubic resize of the 8-bit image, cut in the centre, colours normalised."""
     image = pytest.importorskip("PIL.Image")

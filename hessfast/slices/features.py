@@ -135,8 +135,7 @@ def clip_input(images: Tensor, side: int, mean: Sequence[float], std: Sequence[f
     """
     x = ((images + 1) / 2).clamp(0, 1)
     rows, columns = x.shape[-2:]
-    scale = side / min(rows, columns)
-    size = (side, int(columns * scale)) if rows <= columns else (int(rows * scale), side)
+    size = (side, side * columns // rows) if rows <= columns else (side * rows // columns, side)
     if size != (rows, columns):
         x = functional.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 1)
     top, left = round((size[0] - side) / 2), round((size[1] - side) / 2)
