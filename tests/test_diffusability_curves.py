@@ -215,7 +215,7 @@ def test_rounding_is_told_and_is_in_the_errors():
         told = [f"{name} is blurred by rounding at tau = {where}: {remedy}" for name in names]
         assert [doubt.sentence for doubt in curve.warnings if "rounding" in doubt.sentence] == told
         assert not any("rounding" in doubt.sentence for doubt in fine.warnings)
-    single = fisher_curve(from_denoiser(lambda y, tau: y.float() / (1 + tau)), normal.sample(200), [1e-8])
+    single = fisher_curve(from_denoiser(lambda y, tau: y.float() / (1 + tau)), normal.sample(200), [1e-6])
     assert "FI is blurred by rounding" in str(single.warnings[0])
     raw = fisher_curve(from_edm_raw(lambda y, c_noise: 0 * y, 1.0), x.float(), [1e-12, 1e-6, 1.0, 1e8])
     assert raw.warnings == () and (raw.fisher_information.sem < 1e-8).all()
