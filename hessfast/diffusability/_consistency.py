@@ -17,7 +17,7 @@ from ._samples import chunks
 from ._sweep import Estimate
 
 if TYPE_CHECKING:
-    from ._jackknife import OfData
+    from ._half_samples import OfData
     from .curves import FisherCurve
 
 _SIGMAS = 4  # standard errors
@@ -97,7 +97,7 @@ def doubts(
             remedy = ": use float64, or the raw network with from_edm_raw"
             found.append(_doubt(f"{short} is blurred by rounding", levels[lost], remedy))
     for name, of_data in data.items():
-        biased = np.abs(of_data.bias) > _BIASED * np.abs(estimated[name].mean) + 2 * of_data.error
+        biased = np.abs(of_data.bias) > _BIASED * np.abs(estimated[name].mean) + 2 * of_data.doubt
         if name in _SHORT and biased.any():
             found.append(_doubt(f"{_SHORT[name]} is not that of the distribution behind the data", levels[biased]))
     if few < _FEW:

@@ -20,7 +20,7 @@ from hessfast import _checks
 
 from . import _samples
 from ._consistency import Doubt, doubts, with_errors
-from ._jackknife import of_data
+from ._half_samples import of_data
 from ._sweep import (
     BLOCK,
     ESTIMATES,
@@ -138,8 +138,8 @@ def fisher_curve(
 ) -> FisherCurve:
     """All curves of one distribution, each with its standard error.
 
-    Errors are those of sampling, for an `empirical_denoiser` of its data, too, and of rounding in what the denoiser
-    returns; an imperfect network's own error is not in them; `warnings` tell some of it. Where that rounding may change
+    Errors are those of sampling, for an `empirical_denoiser` of its data with their bias, too, and of rounding in what
+    the denoiser returns; an imperfect network's own error is not in them; `warnings` tell some of it. Where that rounding may change
     FI, FIR or MMSE' by 1 % or more, a warning says so: D and y that are nearly alike lose FI, as `from_denoiser` and
     `from_edm` in float32 do where tau FI / D is below 1e-5. What a denoiser loses inside nobody sees: where in doubt,
     compare with float64.
@@ -195,7 +195,7 @@ def fisher_curve(
         upto = min(2 * done, num_blocks)
     found, rounding = estimates(sums, levels, dim), roundings(sums)
     data = of_data(denoiser, x, levels, how) if isinstance(denoiser, EmpiricalDenoiser) else {}
-    whole = with_errors(found, {name: each.error for name, each in data.items()}, rounding)
+    whole = with_errors(found, {name: np.hypot(each.error, each.bias) for name, each in data.items()}, rounding)
     unmet = (goal > 0) & (~_precise(whole, goal, watched) | (open_levels & (num_blocks >= _EFFECTIVE_BLOCKS)))
     against = doubts(found, levels, x, denoiser.tau_range, unmet, rounding, data)
     return FisherCurve.of(whole, levels, dim, against, asymmetry)

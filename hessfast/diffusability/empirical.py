@@ -21,7 +21,7 @@ class EmpiricalDenoiser(Denoiser):
     """See `empirical_denoiser`."""
 
     data: Tensor = field(default_factory=lambda: torch.empty(0))
-    left_out: Tensor | None = None  # number of the datum equal to each sample, `[n]`, left out of its mean
+    left_out: Tensor | None = None  # number of the datum equal to each sample, `[n]`, left out of its mean; -1: none is
 
     def for_rows(self, samples: Tensor, rows: Tensor) -> Denoiser:
         if samples.shape[1:] != self.data.shape[1:]:
@@ -31,25 +31,22 @@ class EmpiricalDenoiser(Denoiser):
             return self
         alike = len(samples) == len(self.left_out)
         own = self.left_out[rows] if alike else rows
-        if not alike or not torch.equal(samples[rows.to(samples.device)].to(self.data), self.data[own]):
+        some = own >= 0
+        if not alike or not torch.equal(samples[rows[some].to(samples.device)].to(self.data), self.data[own[some]]):
             raise ValueError("samples must be the data, in their order, of a denoiser that leaves each of them out.")
         return Denoiser(lambda y, tau: _Mean.apply(y, self.data, tau, own), self.coefficients, self.tau_range)
 
-    def resampled(
-        self, rows: Tensor, group: int, num_groups: int
-    ) -> tuple["EmpiricalDenoiser", "EmpiricalDenoiser", Tensor]:
-        """For a jackknife: the denoisers of all data and of all but one group, and the rows of samples to ask both for.
+    def of_part(self, kept: Tensor, rows: Tensor) -> "EmpiricalDenoiser":
+        """The denoiser of some of the data, to be asked for samples[rows].
 
-        A group is every num_groups-th datum from number `group` on. Where samples are the data, each left out of its
-        own mean, those of the group are dropped from `rows`.
+        Args:
+            kept: which data, bool `[n]`.
         """
-        kept = torch.arange(len(self.data))
-        kept = kept[kept % num_groups != group]
-        fewer = self.data[kept.to(self.data.device)]
-        if self.left_out is None:
-            return self, _of(fewer, None, self.tau_range), rows
-        rows = rows[rows % num_groups != group]
-        return _of(self.data, rows, self.tau_range), _of(fewer, torch.searchsorted(kept, rows), self.tau_range), rows
+        left_out = None
+        if self.left_out is not None:
+            places = torch.where(kept, kept.cumsum(0) - 1, -1)
+            left_out = places[self.left_out[rows]]
+        return _of(self.data[kept.to(self.data.device)], left_out, self.tau_range)
 
 
 def empirical_denoiser(data: Any, *, leave_one_out: bool = False) -> EmpiricalDenoiser:
@@ -57,7 +54,7 @@ def empirical_denoiser(data: Any, *, leave_one_out: bool = False) -> EmpiricalDe
 
     Its MMSE' is that of the distribution behind the data from tau of about the squared distance of neighbours on,
     `tau_range[0]`; below, curves are those of isolated points. FI, and FIR still more, need a greater tau:
-    `fisher_curve` tells by a jackknife over the data where they are biased, and what the data add to their errors. y
+    `fisher_curve` tells from halves of the data where they are biased, and what error and bias add to their errors. y
     must be held out: pass other samples to `fisher_curve`, or the data themselves with `leave_one_out`.
 
     Args:
