@@ -139,10 +139,10 @@ def fisher_curve(
     """All curves of one distribution, each with its standard error.
 
     Errors are those of sampling, for an `empirical_denoiser` of its data with their bias, too, and of rounding in what
-    the denoiser returns; an imperfect network's own error is not in them; `warnings` tell some of it. Where that rounding may change
-    FI, FIR or MMSE' by 1 % or more, a warning says so: D and y that are nearly alike lose FI, as `from_denoiser` and
-    `from_edm` in float32 do where tau FI / D is below 1e-5. What a denoiser loses inside nobody sees: where in doubt,
-    compare with float64.
+    the denoiser returns; an imperfect network's own error is not in them; `warnings` tell some of it. Where that
+    rounding may change FI, FIR or MMSE' by 1 % or more, a warning says so: D and y that are nearly alike lose FI, as
+    `from_denoiser` and `from_edm` in float32 do where tau FI / D is below 1e-5. What a denoiser loses inside nobody
+    sees: where in doubt, compare with float64.
 
     Args:
         denoiser: a `Denoiser`, made by `from_denoiser` and its neighbours, `empirical_denoiser` or `train_denoiser`;
