@@ -19,7 +19,7 @@ def ising_fk_cftp(thresholds, sign, sample_ids, seed, size, horizon=0):
     n = len(thresholds)
     words = np.zeros((n, 4, size // 2, -(-size // 128)), dtype=np.uint64)
     sweeps = np.zeros(n, dtype=np.int64)
-    horizons = np.full(n, horizon) if horizon else first_horizon(thresholds)
+    horizons = np.full(n, horizon) if horizon else first_horizon(thresholds, size)
     root = np.uint64(derive(np.uint64(seed), np.uint64(ISING_FK_CFTP)))
     order = np.argsort(-horizons, kind="stable")  # samples cost 1 to 1000: the dear ones first
     if size == 128:

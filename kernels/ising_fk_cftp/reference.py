@@ -14,7 +14,7 @@ RIGHT, DOWN, GHOST = 0, 1, 2
 def ising_fk_cftp(thresholds, sign, sample_ids, seed, size, horizon=0):
     """One perfect sample per row of `thresholds`; see the contract in ``kernels/ising_fk_cftp``."""
     root = derive(int(seed), ISING_FK_CFTP)
-    horizons = [horizon] * len(thresholds) if horizon else first_horizon(thresholds).tolist()
+    horizons = [horizon] * len(thresholds) if horizon else first_horizon(thresholds, size).tolist()
     spins, sweeps = [], []
     for q, s, i, first in zip(thresholds.tolist(), sign.tolist(), sample_ids.tolist(), horizons, strict=True):
         key = derive(root, i)
