@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from hessfast import ising, tasep
-from hessfast.posterior import ExactPosterior, FeaturePosterior, Grid, Posterior
+from hessfast.posterior import ExactPosterior, FeaturePosterior, Grid, Posterior, result
 
 UNIT = Grid((0.0, 0.0), (1.0, 1.0), (9, 7))
+LINE = Grid((0.0,), (1.0,), (3,))
 
 
 def unit_features(num, seed=0, num_features=12):
@@ -37,6 +38,8 @@ def test_points_outside_the_grid():
     np.testing.assert_array_equal(centres.nearest([[0.0], [1.0]]), [0, 3])  # within the cells of the outer nodes
     _, weights, _ = centres.corners([[0.0]])
     np.testing.assert_array_equal(weights, [[1.0, 0.0]])
+    for low, high, num in ((0.1, 0.7, 5), (0.6, 0.9, 3)):  # half a cell beyond the outer nodes, less rounding
+        Grid.cells((low,), (high,), (num,)).inside([[low], [high]])
     for outside in (-0.01, 1.01):
         with pytest.raises(ValueError, match=r"must lie in the box of the grid.* at 1"):
             centres.corners([[0.5], [outside]])
@@ -65,6 +68,10 @@ def test_posterior_scores():
     np.testing.assert_allclose(posterior.entropy(), -(mass * np.log(mass)).sum(axis=1))
     truth = [[0.0, 0.0], [1.0, 1.0], [0.51, 0.49], [0.99, 0.05]]
     np.testing.assert_allclose(posterior.log_likelihood(truth), np.log(mass[range(4), [0, 62, 31, 56]]))
+
+
+def test_nodes_without_mass_add_nothing_to_the_entropy():
+    assert Posterior(np.log([[0.5, 0.5, 1.0]]) - [0, 0, np.inf], LINE).entropy()[0] == pytest.approx(np.log(2))
 
 
 def published_script(features, parameters, shape):
@@ -108,6 +115,11 @@ def test_paper_kernel_and_backends():
         np.testing.assert_allclose(answer, expected, atol=3e-4)
 
 
+def test_the_scale_of_the_paper_is_a_half():
+    mass = np.exp(FeaturePosterior(kernel="gaussian").fit(np.eye(2), [[0.0], [1.0]]).log_posterior(None, LINE).log_mass)
+    np.testing.assert_allclose(mass[0, 2] / mass[0, 0], np.exp(-1), rtol=1e-6)  # |e - e'|^2 = 2
+
+
 def test_features_are_computed_and_tensors_are_taken():
     torch = pytest.importorskip("torch")
     features, parameters = unit_features(50)
@@ -134,8 +146,9 @@ def test_what_feature_posteriors_refuse():
         FeaturePosterior().log_posterior(features, UNIT)
     with pytest.raises(ValueError, match="one row a sample"):
         FeaturePosterior().fit(features, parameters[:5])
-    with pytest.raises(ValueError, match="length 1"):
-        FeaturePosterior().fit(2 * features, parameters)
+    for length in (0.998, 2):
+        with pytest.raises(ValueError, match="length 1"):
+            FeaturePosterior().fit(length * features, parameters)
     with pytest.raises(ValueError, match="samples must be finite"):
         FeaturePosterior().fit(features * np.nan, parameters)
     with pytest.raises(ValueError, match="samples must not be empty"):
@@ -210,9 +223,6 @@ def test_exact_posterior_of_short_chains():
     )
 
 
-LINE = Grid((0.0,), (1.0,), (3,))
-
-
 def test_a_likelihood_stays_what_it_is_and_any_array_will_do():
     torch = pytest.importorskip("torch")
     table = np.log([[1.0, 2.0, 1.0], [0.25, 0.5, 0.25]])
@@ -256,11 +266,18 @@ def test_no_samples_have_no_posteriors():
     assert posterior.entropy().shape == posterior.log_likelihood(np.empty((0, 2))).shape == (0,)
 
 
-def test_what_posteriors_refuse():
+def test_what_posteriors_refuse(monkeypatch):
     with pytest.raises(ValueError, match=r"log_mass must have shape \(n, \*\(9, 7\)\), got \(4, 7, 9\)"):
         Posterior(np.zeros((4, 7, 9)), UNIT)
     with pytest.raises(ValueError, match=r"exponentials that add to 1 in every row, got 1\.5 in row 1"):
         Posterior(np.log([[0.25, 0.25, 0.5], [0.5, 0.5, 0.5]]), LINE)
+    with pytest.raises(ValueError, match=r"add to 1 in every row, got 1\.002 in row 0"):
+        Posterior(np.log([[0.25, 0.25, 0.502]]), LINE)
+    with pytest.raises(ValueError, match="add to 1 in every row, got inf in row 0"):
+        Posterior([[1e3, 0.0, 0.0]], LINE)
+    monkeypatch.setattr(result, "_AT_ONCE", 3)
+    with pytest.raises(ValueError, match="add to 1 in every row, got 3 in row 1"):
+        Posterior([[0.0, -np.inf, -np.inf], [0.0, 0.0, 0.0]], LINE)
     with pytest.raises(ValueError, match="parameters must be one row for each of the 4 posteriors, got 1"):
         Posterior(np.full((4, 9, 7), -np.log(63)), UNIT).log_likelihood([[0.5, 0.5]])
 
