@@ -81,6 +81,17 @@ def test_extreme_rates(rate):
         np.testing.assert_allclose(log_likelihood(sites, *pair), exact, rtol=1e-14, atol=1e-12)
 
 
+def test_chains_of_which_too_much_was_dropped_are_taken_again(monkeypatch):
+    random = np.random.default_rng(0).random((2, 500)) < [[0.3], [0.5]]
+    sites = np.vstack([random[:1], np.ones((1, 500)), random[1:]]).astype(int)  # of ones alone nothing is dropped
+    expected = log_likelihood(sites, 0.3, 0.4)
+    monkeypatch.setattr(likelihood, "_THRESHOLDS", (0.1, 1e-60))
+    np.testing.assert_allclose(log_likelihood(sites, 0.3, 0.4), expected, rtol=0, atol=1e-10)
+    monkeypatch.setattr(likelihood, "_THRESHOLDS", (0.1,))
+    with pytest.raises(ArithmeticError, match="got one at index 0 whose weight is uncertain by more than 1e-10"):
+        log_likelihood(sites, 0.3, 0.4)
+
+
 def test_shapes_and_tensors():
     assert log_likelihood([1, 0, 1], 0.5, 0.5).shape == (1,)
     assert log_likelihood([1, 0, 1], [0.5, 0.4], [[0.5], [0.6], [0.7]]).shape == (3, 2)

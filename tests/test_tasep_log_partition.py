@@ -146,6 +146,16 @@ def test_derivatives_in_tiny_rates(alpha):
     np.testing.assert_allclose(found.hessian, [[curvature, -4], [-4, 16 * alpha]], rtol=1e-13)
 
 
+def test_derivatives_beside_rates_of_one():
+    """One site holds one exponent at most: rounding of pairs of them would be far more than what is left."""
+    alpha, beta = 1 - 1e-9, 1 - 1.5e-9
+    found = log_partition_derivatives(alpha, beta, 1, with_respect_to="rates")
+    with mpmath.workdps(60):
+        gradient, hessian = exact_derivatives(alpha, beta, 1, "rates")
+    np.testing.assert_allclose(found.gradient, gradient, rtol=1e-13)
+    np.testing.assert_allclose(found.hessian, hessian, rtol=1e-11)
+
+
 def test_log_partition_is_convex_in_the_log_fugacities():
     rates = np.linspace(0.02, 0.98, 9)
     hessian = log_partition_derivatives(rates[:, None], rates, 300).hessian
@@ -184,6 +194,7 @@ def test_long_chains_tend_to_their_phase():
         assert current(alpha, beta, 10**5) == pytest.approx(limit, rel=3e-5)
         assert log_partition(alpha, beta, 10**5) / 10**5 == pytest.approx(-np.log(limit), abs=3e-4)
     assert list(phase([0.5, 0.5, 1], [0.5, 0.4, 1])) == ["maximal current", "high density", "maximal current"]
+    assert list(phase([0.5, 0.7], [0.7, 0.5])) == ["maximal current", "maximal current"]
     middle = [density_profile(alpha, beta, 4000)[2000] for alpha, beta in points]
     np.testing.assert_allclose(middle, [0.2, 0.8, 0.5, 0.5], atol=1e-3)
 
