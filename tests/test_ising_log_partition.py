@@ -96,11 +96,22 @@ def test_kaufman_and_its_derivatives_equal_the_formula_of_1949_at_fifty_digits(c
     assert np.allclose(kaufman(np.array(coupling), rows, columns), expected, rtol=1e-12, atol=0)
 
 
+def test_the_variance_at_a_low_temperature_is_that_of_the_series():
+    """log Z per spin = 2 K + x^2 + 2 x^3 + 9 x^4 / 2 + 12 x^5 .. with x = exp(-4 K), beside a slope squared of 1e9."""
+    powers = np.exp(-8.0) ** np.arange(2, 6)
+    variance = 16 * powers @ [4 * 1, 9 * 2, 16 * 4.5, 25 * 12]
+    assert kaufman(np.array(2.0), 128, 128)[2] / 128**2 == pytest.approx(variance, rel=1e-10)
+
+
 def test_known_values_at_128():
     values = log_partition([1.5, 2.0, TC, 2.5], 0.0)
     assert np.allclose(values, [1.339004429963, 1.025835119041, 0.929734455770, 0.879363820775], atol=6e-13, rtol=0)
     assert log_partition(2.0, 0.01) == pytest.approx(1.0303585365, abs=6e-11 + 2e-8)
     assert log_partition(TC, 0.01) == pytest.approx(0.932741838, abs=6e-10)
+
+
+def test_any_size_has_its_log_partition_without_a_field():
+    assert log_partition(5.0, 0.0, 100) == pytest.approx(log_partition(5.0, 0.0, 128), rel=1e-14)
 
 
 @pytest.mark.parametrize("doublings", [1, 2])
@@ -139,6 +150,11 @@ def test_renormalization_in_a_field_has_converged_at_side_128(temperature):
 def test_a_weak_field_at_the_critical_point_is_anchored_to_kaufman():
     at_zero, nearby = log_partition(TC, [0.0, 1e-9], max_bond=16)
     assert abs(nearby - at_zero) < 1e-10  # max_bond = 16 alone errs by 5e-7
+
+
+def test_a_weak_field_is_weaker_on_a_smaller_torus():
+    found, exact = (log_partition(TC, 1e-3, 16, max_bond=max_bond) for max_bond in (8, 24))
+    assert abs(found - exact) < 2e-6  # max_bond = 8 alone errs by 5e-5
 
 
 @pytest.mark.parametrize("point", [*POINTS, (1.2, 0.1), (TC, -0.01)])
@@ -201,6 +217,7 @@ def test_tensors_in_tensors_out():
         ((2.0, 0.0, 8.0), TypeError, "size must be an integer, got 8.0"),
         ((2.0, 0.1, 100), ValueError, r"size must be a power of two, .* got 100. Use size=128."),
         ((2.0, 0.1, (64, 128)), ValueError, r"size must be a power of two, .* got \(64, 128\)"),
+        ((2.0, 0.1, (128, 32)), ValueError, r"got \(128, 32\). Use size=64."),
     ],
 )
 @pytest.mark.parametrize("function", [log_partition, moments])
