@@ -184,12 +184,28 @@ def test_batches_kinds_and_emptiness():
         assert isinstance(other.hessian, np.ndarray) and other.hessian.shape == (*shape, 2)
     assert derivatives(lambda x: 3 * x[:, 0], np.ones((2, 2))).hessian.tolist() == [[[0, 0], [0, 0]]] * 2
     assert hvp(net, torch.zeros(0, 2), torch.zeros(0, 2)).shape == (0, 2)
+    assert derivatives(net, torch.zeros(0, 2), verify=True).value.shape == (0,)
+    assert {x.dtype for x in derivatives(net, np.zeros((3, 2), np.float32))} == {np.dtype(float)}
+    with pytest.raises(TypeError, match=r"points must be floating point, got torch\.int64"):
+        derivatives(net, torch.zeros(3, 2, dtype=torch.int64))
 
 
 def test_shared_layers_count_each_time():
     shared = nn.Linear(4, 4), nn.Softplus()
     tied = nn.Sequential(nn.Linear(2, 4), nn.Softplus(), *shared, *shared, nn.Linear(4, 1))
     derivatives(tied, points(), form="fused", verify=True)
+
+
+def test_layers_may_lack_weights():
+    bare = nn.Linear(2, 8, bias=False), nn.LayerNorm(8, elementwise_affine=False), nn.Tanh()
+    more = nn.Linear(8, 8), nn.LayerNorm(8, bias=False), nn.Tanh(), nn.Linear(8, 1, bias=False)
+    derivatives(nn.Sequential(*bare, *more), points(), form="fused", verify=True)
+
+
+def test_layers_that_do_not_fit_one_another_have_no_derivatives():
+    for layers in ((nn.LayerNorm(2), nn.Tanh(), nn.Linear(4, 1)), (nn.Tanh(), nn.Linear(5, 1))):
+        with pytest.raises(ValueError, match='form must be "eager" or "compiled" for this potential'):
+            derivatives(nn.Sequential(nn.Linear(2, 4), *layers), points(), form="fused")
 
 
 def test_training_mode_is_refused_where_it_matters():
@@ -228,7 +244,9 @@ def test_what_is_not_known_is_not_fused():
         nn.Sequential(Offset(), nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)),
         nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 4), nn.SiLU(), nn.Linear(4, 1)),
         nn.Sequential(nn.Linear(2, 4), nn.Softplus(beta=2), nn.Linear(4, 1)),
+        nn.Sequential(nn.Linear(2, 4), nn.Softplus(threshold=1), nn.Linear(4, 1)),
         nn.Sequential(nn.Linear(2, 4), nn.GELU(approximate="tanh"), nn.Linear(4, 1)),
+        nn.Sequential(nn.Linear(2, 4), nn.LayerNorm(4, eps=-1e-3), nn.Tanh(), nn.Linear(4, 1)),
         nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 1)),
         nn.Sequential(nn.Linear(2, 1)),
         network().double(),
@@ -369,10 +387,12 @@ def test_nothing_is_known_beyond_the_domain():
         assert np.isnan(result[[0, 2]]).all() and np.isfinite(result[1]).all()
 
 
-def test_instance_norm_has_its_third_derivative():
-    """Of torch 2.11 it is wrong, of later ones there is none."""
+@pytest.mark.parametrize("running", [False, True])
+def test_instance_norm_has_its_third_derivative(running):
+    """Of torch 2.11 it is wrong, of later ones there is none; by running averages it is linear."""
     torch.manual_seed(0)
-    layers = torch.nn.Unflatten(1, (2, 3)), torch.nn.InstanceNorm1d(2, affine=True), torch.nn.Flatten()
+    norm = torch.nn.InstanceNorm1d(2, affine=True, track_running_stats=running).eval()
+    layers = torch.nn.Unflatten(1, (2, 3)), norm, torch.nn.Flatten()
     net = torch.nn.Sequential(*layers, torch.nn.Linear(6, 4), torch.nn.Softplus(), torch.nn.Linear(4, 1)).double()
     x, h = np.random.default_rng(0).normal(size=(4, 6)), 1e-5
 
