@@ -193,6 +193,15 @@ def test_table_and_distance_map():
     assert (distances[far] > 0.999 * right[far]).all() and (distances[far] < 1.02 * right[far]).all()
 
 
+def test_tables_end_at_their_box():
+    """Whatever box is asked for, and for geodesics that are shot."""
+    table = Table(lambda x: (x**2).sum(dim=-1) / 2, [-1, -1], [1, 1], (8, 8))
+    np.testing.assert_allclose(expmap(table, [0.5, 0.0], [0.25, 0.5]), [0.75, 0.5])
+    assert np.isnan(expmap(table, [0.5, 0.0], [1.0, 0.0])).all()
+    with pytest.raises(ValueError, match=r"end must be in the box, got \[1.5, 0.0\]"):
+        connecting_geodesic(table, [0.0, 0.0], [1.5, 0.0], box=([-2, -2], [2, 2]))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_flat_potentials_have_no_length(kind):
     """As the metric of the maximal-current phase: directly and through a table, whose spline makes noise of it."""

@@ -1,6 +1,8 @@
 """log Z and its Hessian learned from posteriors of families whose log Z is known."""
 
+import itertools
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -115,6 +117,18 @@ def test_a_single_row_is_not_polished():
     posterior, theta = gaussian(1)
     fitted = LogPartition(scale=BUNDLE, num_steps=5, num_polish=3).fit(posterior, theta)
     assert fitted.num_polish_ == 0
+
+
+def test_steps_that_do_not_help_are_undone():
+    """Of a loss that rises with every look."""
+    network, looks = torch.nn.Linear(1, 1), itertools.count()
+    before = [weight.detach().clone() for weight in network.parameters()]
+
+    def loss(rows):
+        return (network(torch.ones(1)) ** 2).sum() + next(looks)
+
+    assert _descent.polish(network, loss, 2000, 3, 2000, 0) == 0
+    assert all(map(torch.equal, network.parameters(), before))
 
 
 def test_steps_are_those_that_lower_the_loss_of_rows_held_out():
@@ -326,6 +340,12 @@ def test_means_that_do_not_fit_are_refused(theta, mean, message):
         LogPartition(num_steps=1).fit_mean(theta, mean)
 
 
+def test_a_mean_that_does_not_vary_is_matched():
+    theta = np.random.default_rng(0).uniform(-1, 1, (500, 2))
+    fitted = fit_mean("softplus", theta, np.column_stack([theta[:, 0], np.full(500, 0.1)]))
+    np.testing.assert_allclose(fitted.mean(inner() / 1.5)[:, 1], 0.1, atol=0.02)
+
+
 @pytest.mark.parametrize(("a", "b"), [(1, 1), (1e-3, 1), (1, 1e-3), (1, 1e6)])
 def test_means_in_any_units(a, b):
     """Means b C theta of theta a: the metric is C b / a."""
@@ -480,6 +500,13 @@ def test_what_cannot_be_aligned(shapes):
         log_partition.align(*map(np.zeros, shapes))
 
 
+def test_aligned_along_the_columns_that_vary():
+    theta = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0], [3.0, 1.0]])
+    bend = theta[:, 0] ** 2
+    np.testing.assert_allclose(log_partition.align(bend, theta, bend + 3 - 5 * theta[:, 0]), bend + 3 - 5 * theta[:, 0])
+    assert log_partition.align(bend[:0], theta[:0], bend[:0]).shape == (0,)
+
+
 @pytest.mark.parametrize(("centre", "width"), [(1e9, 1.0), (0.0, 1e-17), (1e7, 1e-3)])
 def test_aligned_far_from_the_origin_and_in_small_units(centre, width):
     theta = centre + width * np.random.default_rng(0).uniform(-1, 1, (50, 2))
@@ -507,3 +534,6 @@ def test_log_z_of_a_posterior_keeps_its_scale(tmp_path):
     loaded = LogPartition.load(tmp_path)
     assert fitted.scale == loaded.scale == 5
     np.testing.assert_allclose(loaded.mean(theta[:9]), posterior.mean(theta[:9]), rtol=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isfinite(loaded.log_z([[3.0]])).all()  # extrapolated: it does not know its box
