@@ -260,6 +260,17 @@ def test_a_map_of_a_saddle_is_refused():
         distance_map(Table(lambda x: x[:, 0] ** 2 - x[:, 1] ** 2, [-1, -1], [1, 1], (16, 16)), [0, 0])
 
 
+@pytest.mark.parametrize("unit", [1, 1e6])
+@pytest.mark.parametrize("slope", [0, 1, math.sqrt(2)])
+def test_a_map_of_flat_coordinates(slope, unit):
+    """Their means are rounding alone, of either sign, or the same everywhere."""
+    x, y = np.linspace(-1, 1, 41)[:, None], np.linspace(-1, 1, 51)
+    for bend in (0, 0.5):
+        table = Table.from_values((-unit, -1 / unit), (unit, 1 / unit), bend * x**2 + slope * (x / 3 + y))
+        expected = np.broadcast_to(np.sqrt(2 * bend) * np.abs(np.linspace(-1, 1, 9))[:, None], (9, 9))
+        np.testing.assert_allclose(distance_map(table, [0.0, 0.0], (9, 9)), expected, atol=1e-5)
+
+
 def test_a_map_goes_around_a_pocket():
     """A dent that is not convex over some edges in a thousand: distances beyond it are those of the bowl."""
 
