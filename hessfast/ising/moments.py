@@ -152,8 +152,7 @@ def _energy_step(T: float, sides: tuple[int, int]) -> float:
 
 def _field_moments(T: float, H: float, sides: tuple[int, int], max_bond: int, step: float) -> tuple[float, float]:
     """Mean and variance of M per spin."""
-    slope, curvature = _differences(lambda h: value(1 / T, h, sides, max_bond), H / T, step)
-    return slope if H else 0.0, curvature
+    return _differences(lambda h: value(1 / T, h, sides, max_bond), H / T, step)
 
 
 def _field_step(T: float, H: float, sides: tuple[int, int], max_bond: int) -> float:
