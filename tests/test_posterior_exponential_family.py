@@ -8,7 +8,7 @@ import pytest
 
 from hessfast import ising, tasep
 from hessfast.log_partition import LogPartition
-from hessfast.posterior import ExponentialFamilyPosterior, Grid, ising_patterns, tasep_profile
+from hessfast.posterior import ExponentialFamilyPosterior, Grid, ising_patterns, patterns, tasep_profile
 from hessfast.posterior.exponential_family import _learn
 from hessfast.posterior.exponential_family._basis import Hyperplane
 from hessfast.posterior.exponential_family._components import chosen_components, ridge
@@ -567,6 +567,14 @@ def test_features_of_known_configurations():
     full = tasep_profile(tasep.pack(np.ones((1, 20))), 4, 3, 2)
     assert full[0].tolist() == [0, 0, 1, 0, 0, 0, 1]
     assert np.isclose(tasep_profile(tasep.pack([[0, 1] * 10]), 5, 3, 1)[0, :3].sum(), 1)
+
+
+def test_features_of_many_are_those_of_a_few_at_a_time(monkeypatch):
+    lattices, chains = ising.sample(3.0, 0.1, 8, num=5), tasep.sample(0.3, 0.4, 12, num=5)
+    whole = ising_patterns(lattices, 2, 2), tasep_profile(chains, 3, 4, 2)
+    monkeypatch.setattr(patterns, "_CHUNK", 2)
+    for found, expected in zip((ising_patterns(lattices, 2, 2), tasep_profile(chains, 3, 4, 2)), whole, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 Z, THETA, _ = normal_family(400)
