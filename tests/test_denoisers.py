@@ -250,6 +250,80 @@ def test_each_sample_may_have_its_condition():
         denoiser(torch.ones(5, 3), 1.0)
 
 
+def diffusers_of_a_normal(variance):
+    """Schedulers of flow matching and EDM, and what a model of theirs would predict of N(0, variance), by formula."""
+    diffusers = pytest.importorskip("diffusers")
+
+    def velocity(x, time, **_):  # E[z - x0 | x_s] for x_s = (1 - s) x0 + s z
+        s = (time / 1000).view(-1, *[1] * (x.ndim - 1))
+        return (s - (1 - s) * variance) / ((1 - s) ** 2 * variance + s**2) * x
+
+    def raw(x, time, sign=1):  # D(y) = c_skip y + c_out F(c_in y) with sigma_data = 1/2, D(y) = variance / (..) y
+        sigma = (4 * time).exp().view(-1, *[1] * (x.ndim - 1))
+        total = sigma**2 + 0.25
+        return sign * (variance / (variance + sigma**2) - 0.25 / total) * total / (sigma * 0.5) * x
+
+    for shift in (1.0, 3.0):
+        yield diffusers.FlowMatchEulerDiscreteScheduler(shift=shift), velocity
+    yield diffusers.FlowMatchHeunDiscreteScheduler(), velocity
+    for make in (diffusers.EDMEulerScheduler, diffusers.EDMDPMSolverMultistepScheduler):
+        yield make(), raw
+        yield make(prediction_type="v_prediction"), partial(raw, sign=-1)
+
+
+def test_flow_matching_and_edm_of_diffusers():
+    """FI = D / (variance + tau) from model and scheduler alone, with a time that does not depend on the shift."""
+    x, tau = math.sqrt(2) * torch.randn((64, 3), dtype=torch.float64), np.array([1e-3, 0.3, 20.0])
+    for scheduler, model in diffusers_of_a_normal(2.0):
+        denoiser = from_diffusers(model, scheduler)
+        curve = fisher_curve(denoiser, x, tau)
+        np.testing.assert_allclose(curve.fisher_information.mean, 3 / (2 + tau), rtol=1e-9)
+        np.testing.assert_allclose(curve.mmse_rate.mean, 3 * (2 / (2 + tau)) ** 2, rtol=1e-9)
+        edm = hasattr(scheduler, "precondition_outputs")
+        shift = 1 if edm else scheduler.config.shift
+        ends = (0.002, 80.0) if edm else (shift / 999, 999 * shift)
+        assert denoiser.tau_range == pytest.approx([end**2 for end in ends], rel=1e-2 if shift == 3 else 1e-3)
+
+
+def test_a_step_of_diffusers_to_no_noise_is_the_denoiser():
+    x, z = torch.randn((2, 5, 3, 4, 4), generator=torch.Generator().manual_seed(0))
+    for scheduler, model in diffusers_of_a_normal(2.0):
+        if "Euler" not in type(scheduler).__name__:
+            continue
+        denoiser, edm = from_diffusers(model, scheduler), hasattr(scheduler, "precondition_outputs")
+        scheduler.set_timesteps(sigmas=torch.tensor([0.6]) if edm else [0.6])
+        time, s = scheduler.timesteps, float(scheduler.sigmas[0])
+        noisy = (scheduler.add_noise if edm else scheduler.scale_noise)(x, *((z, time) if edm else (time, z)))
+        asked, sigma, y = (
+            (scheduler.scale_model_input(noisy, time[0]), s, noisy) if edm else (noisy, s / (1 - s), noisy / (1 - s))
+        )
+        torch.testing.assert_close(y, x + sigma * z, rtol=1e-4, atol=1e-4)
+        clean = scheduler.step(model(asked, time.expand(5)), time[0], noisy).prev_sample
+        torch.testing.assert_close(denoiser(y, sigma**2), clean, rtol=1e-4, atol=1e-4)
+
+
+def test_flow_matching_backwards_is_refused():
+    diffusers = pytest.importorskip("diffusers")
+    with pytest.raises(ValueError, match=r"scheduler must have .* or be of flow matching or EDM, got FlowMatchEuler"):
+        from_diffusers(lambda x, time: x, diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
+
+
+def test_transformers_get_their_time_by_name_and_each_sample_its_condition():
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=1, attention_head_dim=8,
+        num_attention_heads=2, joint_attention_dim=16, caption_projection_dim=16, pooled_projection_dim=8,
+    ).eval()  # fmt: skip
+    x, text, pooled = torch.randn(6, 4, 8, 8), torch.randn(6, 3, 16), torch.randn(6, 8)
+    conditions = {"encoder_hidden_states": text, "pooled_projections": pooled}
+    ours = from_diffusers(transformer, diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), **conditions)
+    plain = from_flow(lambda y, t: transformer(y, text, pooled, 1000 * t).sample)
+    torch.testing.assert_close(ours(x, 0.7), plain(x, 0.7), rtol=1e-4, atol=1e-5)
+    of_all, of_some = fisher_curve(ours, x, 0.7), fisher_curve(ours, x, 0.7, batch_size=4)
+    assert of_all.mmse.mean == pytest.approx(of_some.mmse.mean, rel=1e-4)
+
+
 def test_a_model_that_looks_times_up_says_so():
     diffusers = pytest.importorskip("diffusers")
     unet = diffusers.UNet2DModel(

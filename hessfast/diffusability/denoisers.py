@@ -12,6 +12,7 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from hessfast import _checks
-from hessfast._modules import dtype_of, refuse_training
+from hessfast._modules import dtype_of, refuse_training, uncompiled
 
 
 class Coefficients(NamedTuple):
@@ -148,13 +149,18 @@ def edm_coefficients(tau: Any, variance: float) -> Coefficients:
 def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
     """A diffusers model, e.g. UNet2DModel, with the noise schedule and the kind of prediction of its scheduler.
 
-    tau = (1 - a) / a for the scheduler's cumulative product a: variance preserving; the time of a tau between two steps
-    is interpolated in ln tau. For schedulers that keep sigmas instead (variance exploding) give the network to
-    `from_edm_raw` or `from_score`.
+    Variance preserving: tau = (1 - a) / a for the scheduler's cumulative product a; the time of a tau between two steps
+    is interpolated in ln tau. Flow matching: tau = (s / (1 - s))^2 at the time s times `num_train_timesteps`, whatever
+    the `shift`. EDM: tau = sigma^2, by the scheduler's own preconditioning. For other schedulers give the network to
+    `from_edm_raw`, `from_flow` or `from_score`.
 
     Args:
-        model: ``model(x, time, **conditions).sample``.
-        scheduler: has `alphas_cumprod` and `config.prediction_type` "epsilon", "v_prediction" or "sample".
+        model: ``model(x, time, **conditions)`` or its `.sample`; a module with an argument `timestep`, as transformers
+            have, gets the time by that name. If its pipeline asks it otherwise, as Flux's for time / 1000, wrap it in a
+            function that does.
+        scheduler: has `alphas_cumprod` and `config.prediction_type` "epsilon", "v_prediction" or "sample"; or is a
+            FlowMatch...Scheduler, whose model predicts noise - x; or an EDM...Scheduler of "epsilon" or "v_prediction".
+            `tau_range` is that of its steps as they are set now.
         conditions: passed on, one of each kind for all samples: a label, or a tensor whose first axis has length 1, as
             ``encoder_hidden_states`` of one text; or one for each sample of `fisher_curve`, in their order, whose
             curves are then means over them. A guided prediction is no score of a density.
@@ -167,19 +173,14 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
         >>> blind(torch.ones(1, 2), 3.0).tolist()
         [[1.0, 1.0]]
     """
-    cumulative = getattr(scheduler, "alphas_cumprod", None)
-    kind = getattr(getattr(scheduler, "config", None), "prediction_type", None)
-    if cumulative is None or kind not in ("epsilon", "v_prediction", "sample"):
-        raise ValueError(
-            "scheduler must have alphas_cumprod and predict epsilon, v or the sample, "
-            f"got {type(scheduler).__name__} with prediction_type {kind!r}."
-        )
-    log_tau = torch.log((1 - cumulative.double()) / cumulative.double()).cpu().numpy()
+    asked = _asked_by(scheduler)
+    by_name = isinstance(model, torch.nn.Module) and "timestep" in signature(uncompiled(model).forward).parameters
 
     def ask(y: Tensor, tau: float, conditions: dict[str, Any]) -> Tensor:
-        time = float(np.interp(math.log(tau), log_tau, np.arange(len(log_tau))))
+        time = y.new_full((len(y),), asked.time(tau))
+        given, named = ((), {"timestep": time}) if by_name else ((time,), {})
         try:
-            output = model(y / math.sqrt(1 + tau), y.new_full((len(y),), time), **conditions)
+            output = model(asked.scale(tau) * y, *given, **named, **conditions)
         except RuntimeError as error:
             if "'indices'" not in str(error):
                 raise
@@ -189,8 +190,62 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
             ) from error
         return getattr(output, "sample", output)
 
-    tau_range = math.exp(log_tau[0]), math.exp(log_tau[-1])
-    return Denoiser(Conditional(ask, conditions), _variance_preserving(kind), tau_range, model)
+    return Denoiser(Conditional(ask, conditions), asked.coefficients, asked.tau_range, model)
+
+
+class _Asked(NamedTuple):
+    """How a scheduler asks its model at a tau, of scale y at a time, and what the answer means."""
+
+    scale: Callable[[float], float]
+    time: Callable[[float], float]
+    coefficients: Callable[[float], Coefficients]
+    tau_range: tuple[float, float] | None
+
+
+def _asked_by(scheduler: Any) -> _Asked:
+    kind = getattr(getattr(scheduler, "config", None), "prediction_type", None)
+    cumulative = getattr(scheduler, "alphas_cumprod", None)
+    if cumulative is not None and kind in ("epsilon", "v_prediction", "sample"):
+        log_tau = torch.log((1 - cumulative.double()) / cumulative.double()).cpu().numpy()
+        return _Asked(
+            lambda tau: 1 / math.sqrt(1 + tau),
+            lambda tau: float(np.interp(math.log(tau), log_tau, np.arange(len(log_tau)))),
+            _variance_preserving(kind),
+            (math.exp(log_tau[0]), math.exp(log_tau[-1])),
+        )
+    if hasattr(scheduler, "precondition_outputs") and kind in ("epsilon", "v_prediction"):
+        variance = scheduler.config.sigma_data**2
+
+        def coefficients(tau: float) -> Coefficients:
+            skip, out, slope = edm_coefficients(tau, variance)
+            return Coefficients(skip, out if kind == "epsilon" else -out, slope)
+
+        return _Asked(
+            lambda tau: 1 / math.sqrt(tau + variance),
+            lambda tau: float(scheduler.precondition_noise(torch.tensor(tau, dtype=torch.float64).sqrt())),
+            coefficients,
+            _ends(scheduler.sigmas.double() ** 2),
+        )
+    # By name: others of diffusers with the same methods count their times backwards.
+    flow = any(each.__name__.startswith("FlowMatch") for each in type(scheduler).__mro__)
+    if flow and not getattr(scheduler.config, "invert_sigmas", False):
+        last = scheduler.config.num_train_timesteps
+        return _Asked(
+            lambda tau: 1 - _flow_time(tau),
+            lambda tau: last * _flow_time(tau),
+            _of_flow,
+            _ends((scheduler.sigmas.double() / (1 - scheduler.sigmas.double())) ** 2),
+        )
+    raise ValueError(
+        "scheduler must have alphas_cumprod and predict epsilon, v or the sample, or be of flow matching or EDM, "
+        f"got {type(scheduler).__name__} with prediction_type {kind!r}."
+    )
+
+
+def _ends(tau: Tensor) -> tuple[float, float] | None:
+    """Least and greatest of those that are neither 0 nor infinite, if there are any."""
+    tau = tau[(tau > 0) & tau.isfinite()]
+    return (float(tau.min()), float(tau.max())) if len(tau) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,15 +311,18 @@ def from_flow(network: Callable[[Tensor, Tensor], Tensor], tau_range: tuple[floa
         tensor(True)
     """
 
-    def time(tau: float) -> float:
-        return math.sqrt(tau) / (1 + math.sqrt(tau))
-
     def predict(y: Tensor, tau: float) -> Tensor:
-        t = time(tau)
+        t = _flow_time(tau)
         return network((1 - t) * y, y.new_full((len(y),), t))
 
-    def coefficients(tau: float) -> Coefficients:
-        t = time(tau)
-        return Coefficients(1 - t, -t, -t / tau)
+    return Denoiser(predict, _of_flow, tau_range, network)
 
-    return Denoiser(predict, coefficients, tau_range, network)
+
+def _flow_time(tau: float) -> float:
+    return math.sqrt(tau) / (1 + math.sqrt(tau))
+
+
+def _of_flow(tau: float) -> Coefficients:
+    """x = x_t - t v, x_t = (1 - t) y."""
+    t = _flow_time(tau)
+    return Coefficients(1 - t, -t, -t / tau)
