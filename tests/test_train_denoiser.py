@@ -84,6 +84,21 @@ def test_training_has_gradients_wherever_it_is_called(mode):
     assert one.mmse == other.mmse
 
 
+def test_a_trained_denoiser_takes_any_dtype():
+    """The best linear denoiser of N(3, 1), from a network that returns 0; and one of weights changed after training."""
+    network = MLP(2, 8)
+    for weight in (network.last.weight, network.last.bias):
+        torch.nn.init.zeros_(weight)
+    trained = TrainedDenoiser.of(network, torch.full((2,), 3.0), 1.0, (0.1, 9.0))
+    y = torch.tensor([[1.0, 4.0]], dtype=torch.float64)
+    for weights in (torch.float32, torch.float64):
+        trained.network.to(weights)
+        for dtype in (torch.float16, torch.float32, torch.float64):
+            clean, score = torch.tensor([[[2.5, 3.25]], [[0.5, -0.25]]], dtype=dtype)
+            torch.testing.assert_close(trained(y.to(dtype), 3.0), clean)
+            torch.testing.assert_close(trained.score(y.to(dtype), 3.0), score)
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_is_for_terminals(monkeypatch, terminal):
     stream = io.StringIO()

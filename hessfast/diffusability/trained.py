@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hessfast import _checkpoint
+from hessfast._modules import dtype_of
 
 from .denoisers import Denoiser, from_edm_raw
 from .networks import MLP, UNet
@@ -19,6 +20,8 @@ _OWN = {"MLP": MLP, "UNet": UNet}
 @dataclass(frozen=True, eq=False)
 class TrainedDenoiser(Denoiser):
     """What `train_denoiser` returns: D(y) = centre + D_0(y - centre), D_0 a network as `from_edm_raw` takes it.
+
+    It takes y of any dtype, which the network alone gets in that of its weights.
 
     Attributes:
         centre: mean of the samples, `[...]`.
@@ -39,7 +42,8 @@ class TrainedDenoiser(Denoiser):
         def predict(y: Tensor, tau: float) -> Tensor:
             skip, out, _ = inner.coefficients(tau)
             c = centre.to(y)
-            return inner.predict(y - c, tau) + (1 - skip) / out * c
+            answer = inner.predict((y - c).to(dtype_of(network) or y.dtype), tau)
+            return answer.to(y) + (1 - skip) / out * c
 
         return cls(predict, inner.coefficients, tau_range, network, centre=centre, sigma_data=sigma_data)
 
