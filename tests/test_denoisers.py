@@ -199,6 +199,16 @@ def test_what_is_no_denoiser_is_told_how_to_be_one():
             fisher_curve(from_flow(lambda y, t, answer=answer: answer(y)), x, 1.0)
 
 
+@pytest.mark.parametrize("change", [lambda y: y.div_(2), lambda y: y.view(-1, 3).div_(2), lambda y: y.__itruediv__(2)])
+def test_what_works_in_place_is_told_so(change):
+    in_place = from_denoiser(lambda y, tau: change(y))
+    for n in (1, 40):  # one alone is not asked whether samples hear of one another
+        with pytest.raises(ValueError, match=r"denoiser must leave y as it is, got an operation in place\. Write"):
+            FisherCurveMetric(in_place, 1.0).update(torch.randn(n, 3))
+    with pytest.raises(ValueError, match="denoiser must leave y as it is"):
+        fisher_curve(in_place, torch.randn(40, 3), 1.0)
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="sigma_data must be > 0"):
         from_edm_raw(lambda x, t: x, 0.0)

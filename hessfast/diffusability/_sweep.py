@@ -202,9 +202,17 @@ def _piece(denoiser: Denoiser, x: Tensor, z: Tensor, probes: Tensor, tau: float,
 
 def _answer(denoiser: Denoiser, y: Tensor, tau: float) -> Tensor:
     """What the network says, which must be of y's shape and differentiable."""
-    output = _checks.of_dtype(
-        lambda: denoiser.predict(y, tau), f"denoiser must have the dtype of samples, {y.dtype}", "Convert them."
-    )
+    try:
+        output = _checks.of_dtype(
+            lambda: denoiser.predict(y, tau), f"denoiser must have the dtype of samples, {y.dtype}", "Convert them."
+        )
+    except RuntimeError as error:
+        if "leaf Variable" not in str(error):
+            raise
+        raise ValueError(
+            "denoiser must leave y as it is, got an operation in place. Write y / a for y.div_(a) and y = y + b for "
+            "y += b."
+        ) from error
     if not isinstance(output, Tensor):
         raise TypeError(
             f"denoiser must return tensors, got {type(output).__name__}. Compute with torch; of a diffusers model use "
