@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from hessfast.diffusability import intrinsic_dimension
+from hessfast.diffusability import (
+    Dimension,
+    encoder_penalties,
+    fir_deviation,
+    fisher_curve,
+    from_denoiser,
+    intrinsic_dimension,
+)
 
 
 def normal(*shape, seed=0):
@@ -49,6 +56,18 @@ def test_three_places_on_a_line():
     found = intrinsic_dimension([[0.0], [1.0], [3.0]])
     assert found.mean == pytest.approx(2 / math.log(9)) and found.sem == pytest.approx(1.5 * found.mean / 3**0.5)
     assert intrinsic_dimension([[0.0], [1e-200], [1.0], [3.0]]).mean == pytest.approx(1 / math.log(1.5))
+
+
+def test_an_estimate_is_taken_as_the_dimension_that_it_rounds_to():
+    """A plane in ten dimensions to three of them: of the empty directions 7 of 8 are removed, 1 of 8 is left."""
+    plane = SETS["a plane in ten dimensions"][1]
+    found = intrinsic_dimension(plane)
+    assert encoder_penalties(lambda x: x[:, :3], plane, found).compression == 7 / 8
+    x, z = (fisher_curve(from_denoiser(lambda y, tau: y / (1 + tau)), torch.ones(9, d), 1.0) for d in (10, 3))
+    one, other = (fir_deviation(x, z, "normal-dimension", intrinsic_dimension=m, signed=True) for m in (found, 2))
+    assert one.mean == other.mean == pytest.approx(3 / 10 * 8 - 1)
+    with pytest.raises(ValueError, match="intrinsic_dimension must be >= 1 and <= 10, got 0"):
+        encoder_penalties(lambda x: x, plane, Dimension(0.3, 0.1))
 
 
 def test_half_precision_is_that_of_its_numbers():

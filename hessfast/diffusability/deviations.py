@@ -9,6 +9,7 @@ import numpy as np
 from hessfast import _checks
 
 from .curves import Estimate, FisherCurve
+from .dimension import Dimension, whole
 
 FORMS = ("plain", "per-dimension", "normal-dimension")
 
@@ -19,7 +20,7 @@ def fir_deviation(
     form: str = "plain",
     *,
     scale: float = 1.0,
-    intrinsic_dimension: float | None = None,
+    intrinsic_dimension: float | Dimension | None = None,
     signed: bool = False,
 ) -> Estimate:
     """|FIR_latent / FIR_data - 1|, the latent's rate first brought to the data's dimension and scale.
@@ -32,7 +33,7 @@ def fir_deviation(
             of directions that the data do not fill.
         scale: c, if latents were measured at c^2 tau: FIR_latent is then taken times c^4. 1: equal tau; for an equal
             signal-to-noise ratio see `snr_scale`.
-        intrinsic_dimension: m, of "normal-dimension".
+        intrinsic_dimension: m, of "normal-dimension", or what `intrinsic_dimension` returns, rounded.
         signed: keep the sign: positive where latents have the greater rate. Without, the mean of a deviation that is
             within its error of 0 is too large, by most of that error.
 
@@ -55,7 +56,7 @@ def fir_deviation(
     elif form == "normal-dimension":
         if intrinsic_dimension is None:
             raise ValueError("intrinsic_dimension must be given for the form normal-dimension, got None.")
-        m = _checks.number("intrinsic_dimension", intrinsic_dimension)
+        m = _checks.number("intrinsic_dimension", whole(intrinsic_dimension))
         if not 0 <= m < min(data.dim, latent.dim):
             raise ValueError(f"intrinsic_dimension must be in [0, {min(data.dim, latent.dim)}), got {m}.")
         factor *= (data.dim - m) / (latent.dim - m)

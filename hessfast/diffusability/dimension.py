@@ -53,6 +53,11 @@ def intrinsic_dimension(samples: Any) -> Dimension:
     return Dimension(mean, _SHARED * mean / math.sqrt(len(ratio)))
 
 
+def whole(m: Any) -> Any:
+    """Of a `Dimension` its mean, rounded; anything else itself."""
+    return round(m.mean) if isinstance(m, Dimension) else m
+
+
 def _two_nearest(x: Tensor) -> Tensor:
     """Distances of some samples to the two nearest others, `[n, 2]`."""
     near = []

@@ -16,6 +16,7 @@ from hessfast._modules import dtype_of, refuse_training
 from . import _samples
 from ._curvature import quadrics
 from ._surface import Surface, nearest, principal_axes
+from .dimension import Dimension, whole
 
 _QUANTILES = (0.05, 0.5, 0.95)
 _DENSE = 20  # samples for each neighbour of a quadric, from which on it is local enough for its tangents
@@ -74,7 +75,7 @@ class EncoderPenalties:
 def encoder_penalties(
     encoder: Callable[[Tensor], Tensor],
     samples: Any,
-    intrinsic_dimension: int,
+    intrinsic_dimension: int | Dimension,
     *,
     frames: Any = None,
     step: float | None = None,
@@ -87,7 +88,7 @@ def encoder_penalties(
     Args:
         encoder: maps `[n, ...]` to `[n, ...]`, each sample for itself, differentiable by torch; of a VAE the mean.
         samples: `[n, ...]`, n > num_neighbours; brought to the dtype of the encoder's weights, if it is a network.
-        intrinsic_dimension: m of the surface that the data lie near; see `intrinsic_dimension`.
+        intrinsic_dimension: m of the surface that the data lie near, or what `intrinsic_dimension` returns, rounded.
         frames: orthonormal tangents U, `[n, D, m]`; None: those of the quadrics of `data_curvature`, where
             `num_neighbours` is None, n is twenty times their neighbours or more, and a sample's neighbours determine
             its quadric and lie nearer to it than the nearest do to a plane; elsewhere the m first principal axes of the
@@ -120,7 +121,7 @@ def encoder_penalties(
         raise TypeError(f"samples must be float32 or float64, got {x.dtype}. Pass them, and the encoder, as .float().")
     flat = x.flatten(1)
     n, wide = flat.shape
-    m = _checks.integer("intrinsic_dimension", intrinsic_dimension, 1, wide)
+    m = _checks.integer("intrinsic_dimension", whole(intrinsic_dimension), 1, wide)
     k = 2 * m + 2 if num_neighbours is None else _checks.integer("num_neighbours", num_neighbours, m + 1)
     if n <= k:
         raise ValueError(f"samples must be more than their {k} neighbours, got {n}.")
