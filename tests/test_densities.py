@@ -164,6 +164,8 @@ def test_refusals():
         GaussianMixture([[0.0, 0.0]], [[[1.0, 0.5], [0.0, 1.0]]])
     with pytest.raises(ValueError, match=r"samples must have shape \[n, 2\] for this density, got \(3, 1\)"):
         from_density(GaussianMixture([[0.0, 0.0]], [1.0]))(torch.ones(3, 1), 1.0)
+    with pytest.raises(ValueError, match=r"exact must be .* got 2 dimensions\. Use fisher_curve of from_density"):
+        GaussianMixture([[0.0, 0.0], [1.0, 0.0]], [1.0, 1.0]).exact(1.0)
     with pytest.raises(ValueError, match="eigenvalues must have shape"):
         gaussian_curves([[1.0, 0.5], [0.5, 1.0]], 1.0)
     with pytest.raises(ValueError, match="be >= 0"):

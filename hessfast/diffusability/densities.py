@@ -154,7 +154,10 @@ class GaussianMixture:
         if len(self.means) == 1:
             return gaussian_curves(self.variances[0].numpy(), tau)
         if self.dim != 1:
-            raise ValueError(f"exact must be asked of one dimension or one component, got {self.dim} dimensions.")
+            raise ValueError(
+                f"exact must be asked of one dimension or one component, got {self.dim} dimensions. Use fisher_curve "
+                "of from_density(mixture) with many of its samples."
+            )
         spread = (self.variances[:, 0] + tau).sqrt()
         centres, reach = self.means[:, 0].numpy(), REACH * spread.numpy()
         edges = np.unique(np.concatenate([centres - reach, centres, centres + reach]))
