@@ -5,6 +5,7 @@ import torch
 
 from hessfast import diffusability
 from hessfast.diffusability import (
+    _samples,
     assess,
     empirical_denoiser,
     encoder_penalties,
@@ -98,3 +99,30 @@ def test_what_a_loader_of_data_gives_is_not_one_sample():
     batch = [torch.zeros(64, 4)]
     with pytest.raises(TypeError, match=r"samples must be one tensor, got a list of 1\. Pass its first, x\[0\]\."):
         diffusability.fisher_curve(diffusability.from_denoiser(lambda y, tau: y), batch, [1.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shift", [0.0, 1e4])
+def test_nearest_samples_are_those_by_differences(shift, dtype):
+    """In pieces and of copies, in two clusters of very different width, whatever they are far from."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((5000, 7), generator=generator)
+    x[2500:] = 100 + 0.01 * x[2500:]
+    x = (torch.cat([x, x[:20], x[:1].expand(20, 7)]) + shift).to(dtype)
+    rows = torch.cat([torch.randint(5000, (1500,), generator=generator), torch.arange(5000, 5040)])
+    distance, number = _samples.nearest(x, rows, 3)
+    for some, found, which in zip(rows.split(200), distance.split(200), number.split(200), strict=True):
+        apart = (x[some, None].double() - x.double()).square().sum(dim=2).sqrt()
+        torch.testing.assert_close(apart.gather(1, which), found, rtol=1e-5, atol=0)  # copies' are those of its dtype
+        apart[torch.arange(len(some)), some] = torch.inf
+        torch.testing.assert_close(found, apart.topk(3, largest=False).values, rtol=1e-5, atol=0)
+        assert (which != some[:, None]).all() and (which.sort(dim=1).values.diff(dim=1) > 0).all()
+
+
+def test_nearest_samples_on_a_line():
+    """Gaps 1, 2, 3 and on, in more pieces than one; of two samples each other."""
+    x = torch.arange(9000).cumsum(dim=0)[:, None].double()
+    distance, number = _samples.nearest(x, torch.arange(9000), 2)
+    assert distance[3:-1].tolist() == [[k, k + 1] for k in range(3, 8999)]
+    assert number[3:-1].tolist() == [[k - 1, k + 1] for k in range(3, 8999)]
+    assert _samples.nearest(x[:2], torch.arange(2), 1)[1].tolist() == [[1], [0]]

@@ -49,6 +49,9 @@ def test_copies_and_a_shift_change_little():
     x = circle(1000).float()
     once, twice, far = (intrinsic_dimension(each).mean for each in (x, torch.cat([x, x[:300]]), x + 1000))
     assert twice == pytest.approx(once) and far == pytest.approx(once, rel=0.05)
+    wide = normal(1000, 8)
+    near, far = (intrinsic_dimension(each.float()).mean for each in (wide, wide + 1e4))
+    assert far == pytest.approx(near, rel=1e-3)
 
 
 def test_three_places_on_a_line():

@@ -10,6 +10,8 @@ from torch import Tensor
 from hessfast import _arrays, _checks
 
 _NUMBERS_AT_ONCE = 2**22  # some megabytes
+_ROWS = 1024  # whose neighbours are looked for at once
+_SPARE = 5  # beyond the neighbours asked for: the row itself, and those that show that no other is nearer
 _SHAPES = {2: "[n, dim]", 4: "[n, channels, side, side]"}
 
 
@@ -59,6 +61,49 @@ def distances(x: Tensor, rows: Tensor) -> Tensor:
     apart = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist")
     apart[torch.arange(len(rows)), rows] = math.inf
     return apart
+
+
+def nearest(x: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Distances in float64 of some rows of x `[n, D]` to the k < n nearest others, ascending, and their numbers.
+
+    Products of matrices choose a few more than k, whose distances are then those of differences. Where the products'
+    rounding could hide one that is nearer, as among copies, all distances are.
+    """
+    n, wide = x.shape
+    most, origin, found = min(k + _SPARE, n), x.mean(dim=0).double(), []
+    for some in rows.to(x.device).split(_at_once(_ROWS, wide)):
+        place = x[some].double()
+        least, few = _fewest(place - origin, x, origin, most)
+        size = (place - origin).square().sum(dim=1)
+        apart = torch.stack([(x[near] - place).square().sum(dim=1).sqrt() for near in few.unbind(dim=1)], dim=1)
+        distance, order = apart.where(few != some[:, None], math.inf).topk(k, largest=False)
+        number = few.gather(1, order)
+        # What is nearer than the k-th has at most the size |a| + distance.
+        rounding = (wide + 8) * torch.finfo(torch.float64).eps * (2 * size.sqrt() + distance[:, -1]) ** 2
+        hidden = ~(distance[:, -1] ** 2 + rounding < least + size)
+        if hidden.any():
+            whole = distances(x, some[hidden]).topk(k, largest=False)
+            distance[hidden], number[hidden] = whole.values.double(), whole.indices
+        found.append((distance, number))
+    distance, number = zip(*found, strict=True)
+    return torch.cat(distance), torch.cat(number)
+
+
+def _at_once(most: int, numbers: int) -> int:
+    """Rows of so many numbers that are not too large together."""
+    return max(min(most, 4 * _NUMBERS_AT_ONCE // numbers), 1)
+
+
+def _fewest(a: Tensor, x: Tensor, origin: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Numbers of the x of least |a - b|^2 - |a|^2 for b = x - origin, `[len(a), most]`, and the greatest of these."""
+    values, numbers = [], []
+    for part in torch.arange(len(x), device=x.device).split(_at_once(4 * _ROWS, x.shape[1])):
+        b = x[part].double() - origin
+        near = torch.addmm(b.square().sum(dim=1), a, b.mT, alpha=-2).topk(min(most, len(b)), largest=False)
+        values.append(near.values)
+        numbers.append(part[near.indices])
+    least, chosen = torch.cat(values, dim=1).topk(most, largest=False)
+    return least[:, -1], torch.cat(numbers, dim=1).gather(1, chosen)
 
 
 def _floating(name: str, value: Any) -> Tensor:

@@ -11,8 +11,6 @@ from torch import Tensor
 from hessfast import _random
 from hessfast._autograd import plain_attention
 
-from . import _samples
-
 
 @dataclass(frozen=True, eq=False)
 class Surface:
@@ -71,16 +69,6 @@ class Surface:
             (pulled,) = torch.autograd.grad(z, y, dual, create_graph=True)
             (product,) = torch.autograd.grad(pulled, dual, v, allow_unused=True)
         return torch.zeros_like(z) if product is None else product.detach()
-
-
-def nearest(x: Tensor, k: int, at_once: int = 1024) -> tuple[Tensor, Tensor]:
-    """Distances and numbers of the k nearest others, `[n, k]`."""
-    distances, numbers = [], []
-    for rows in torch.arange(len(x)).split(at_once):
-        found = _samples.distances(x, rows).topk(k, largest=False)
-        distances.append(found.values)
-        numbers.append(found.indices)
-    return torch.cat(distances), torch.cat(numbers)
 
 
 def principal_axes(x: Tensor, neighbours: Tensor, m: int) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,6 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from . import _samples
 
@@ -44,7 +43,7 @@ def intrinsic_dimension(samples: Any) -> Dimension:
     x = (x if x.dtype == torch.float64 else x.float()).unique(dim=0)
     if len(x) < 3:
         raise ValueError(f"samples must be three or more that differ, got {len(x)}.")
-    near = _two_nearest(x).double()
+    near, _ = _samples.nearest(x, torch.linspace(0, len(x) - 1, min(len(x), _ASKED), device=x.device).long(), 2)
     ratio = (near[:, 1] / near[:, 0]).log()
     ratio = ratio[ratio.isfinite()]  # what differs by less than rounding is at no distance
     if not ratio.sum() > 0:
@@ -56,11 +55,3 @@ def intrinsic_dimension(samples: Any) -> Dimension:
 def whole(m: Any) -> Any:
     """Of a `Dimension` its mean, rounded; anything else itself."""
     return round(m.mean) if isinstance(m, Dimension) else m
-
-
-def _two_nearest(x: Tensor) -> Tensor:
-    """Distances of some samples to the two nearest others, `[n, 2]`."""
-    near = []
-    for rows in torch.linspace(0, len(x) - 1, min(len(x), _ASKED), device=x.device).long().split(1024):
-        near.append(_samples.distances(x, rows).topk(2, largest=False).values)
-    return torch.cat(near)

@@ -15,7 +15,7 @@ from hessfast._modules import dtype_of, refuse_training
 
 from . import _samples
 from ._curvature import quadrics
-from ._surface import Surface, nearest, principal_axes
+from ._surface import Surface, principal_axes
 from .dimension import Dimension, whole
 
 _QUANTILES = (0.05, 0.5, 0.95)
@@ -141,7 +141,7 @@ def encoder_penalties(
             "encoder must map each sample for itself, got other answers beside other samples. Give BatchNorm running "
             "statistics."
         )
-    distances, neighbours = nearest(flat, k)
+    distances, neighbours = _samples.nearest(flat, torch.arange(n), k)
     tangents = None if frames is None else _given(frames, flat, m)
     fitted = quadrics(flat, m, tangents, seed)
     if tangents is None:
