@@ -34,6 +34,14 @@ def test_the_step_is_of_second_order():
     assert errors[0] / errors[1] > 2.5 and errors[1] / errors[2] > 2.5
 
 
+def test_denoisers_may_work_in_place():
+    plain, in_place = (from_denoiser(shrink, (1e-4, 100.0)) for shrink in (
+        lambda y, tau: y / (1 + 4 * tau), lambda y, tau: y.div_(1 + 4 * tau),
+    ))  # fmt: skip
+    made = generate(in_place, 200, (2,))
+    assert torch.equal(made, generate(plain, 200, (2,))) and float(made.std()) == pytest.approx(0.5, rel=0.2)
+
+
 def test_sample_k_is_a_function_of_the_seed_and_k():
     few, many = generate(denoiser, 70, (2,), batch_size=7), generate(denoiser, 200, (2,))
     assert torch.allclose(few, many[:70], atol=1e-5)

@@ -78,7 +78,7 @@ def _descend(denoiser: Denoiser, z: Tensor, sigmas: list[float]) -> Tensor:
     # The largest noise is finite, so the data mean still matters.
     y = denoiser(torch.zeros_like(z), tau) + math.sqrt(tau) * z
     for now, later in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
-        slope = -now * denoiser.score(y, now**2)
+        slope = -now * denoiser.score(y.clone(), now**2)  # which may work in place
         ahead = y + (later - now) * slope
         if later > 0:
             slope = (slope - later * denoiser.score(ahead, later**2)) / 2
