@@ -87,6 +87,34 @@ def put(words: Any, indices: np.ndarray, values: Any) -> None:
         words[indices] = values
 
 
+def selected(index: Any, length: int) -> np.ndarray:
+    """The numbers, of `length` samples, that an integer, slice, index array or mask selects."""
+    if isinstance(index, slice):
+        return np.arange(*index.indices(length))
+    samples = to_numpy(index)
+    if samples.size == 0 and samples.dtype != bool:
+        return samples.astype(np.int64)
+    if samples.dtype == bool:
+        if samples.shape != (length,):
+            raise IndexError(f"A mask must have shape ({length},), got {samples.shape}.")
+        return np.flatnonzero(samples)
+    if samples.dtype.kind not in "iu":
+        raise TypeError(f"An index of samples must hold integers or booleans, got dtype {samples.dtype}.")
+    if samples.min() < -length or samples.max() >= length:
+        raise IndexError(f"The index of a sample must be in [{-length}, {length}), got {index!r:.80}.")
+    samples = samples.astype(np.int64)
+    return np.where(samples < 0, samples + length, samples)
+
+
+def take(array: Any, rows: slice | np.ndarray) -> Any:
+    """array[rows]: a view for a slice, else a copy."""
+    if is_tensor(array) and not isinstance(rows, slice):  # torch indexes signed integers only
+        import torch
+
+        return array.view(torch.int64)[torch.as_tensor(rows, device=array.device)].view(array.dtype)
+    return array[rows]
+
+
 def digest(array: np.ndarray) -> str:
     """SHA-256 of an array's shape and bytes."""
     return hashlib.sha256(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -281,6 +281,13 @@ def test_batches_are_what_the_samplers_drew(stores, name):
         np.testing.assert_array_equal(some.certificate, again.certificate)
     np.testing.assert_array_equal(some.words, again.words)
     assert len(datasets.batch(stores[name])) == 60
+    picked = datasets.batch(stores[name], [29, 20, -60])
+    np.testing.assert_array_equal(picked.words[:2], some.words[[9, 0]])
+    assert (len(picked), picked.first_id) == (3, None)
+    part = shards.Store(stores[name].folder, stores[name].plan, stores[name].shards[1:])  # as of one partly made
+    start, _ = part.plan.bounds(1)
+    np.testing.assert_array_equal(datasets.batch(part, [0]).words, stores[name]["words"][[start]])
+    assert datasets.batch(part, [0]).first_id == start
 
 
 def test_batches_of_other_stores_are_refused(tmp_path):

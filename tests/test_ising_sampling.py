@@ -260,8 +260,10 @@ NAN, INFINITY = float("nan"), float("inf")
         (lambda: sweep(BATCH, 2.0, 0.0, [[1], [1, 2]], 0), ValueError, r"num_sweeps must be an array, got \[\[1\], "),
         (lambda: sweep(BATCH, 2.0, 0.0, 1, -1), ValueError, "seed must be >= 0"),
         (lambda: sweep(BATCH, 2.0, 0.0, 1, 0, backend="gpu"), ValueError, 'for data on device .cpu., got .gpu.'),
-        (lambda: BATCH[0], TypeError, "a batch is indexed by slices, got 0. Use batch"),
-        (lambda: BATCH[::2], ValueError, "a batch is indexed by slices of step 1, got 2."),
+        (lambda: BATCH[3], IndexError, r"index of a sample must be in \[-3, 3\), got 3."),
+        (lambda: BATCH[0, 1], IndexError, r"a batch is indexed along one axis, got \(0, 1\). Use batch.words"),
+        (lambda: BATCH[[True, False]], IndexError, r"A mask must have shape \(3,\), got \(2,\)."),
+        (lambda: sweep(BATCH[::2], 2.0, 0.0, 1, 0), ValueError, "batch must be of consecutive numbers, got one that"),
         (lambda: pack(np.zeros((1, 4, 4))), ValueError, "spins must be -1 or \\+1, got 0.0."),
         (lambda: pack(np.full((1, 4, 4), NAN)), ValueError, "spins must be -1 or \\+1, got nan."),
         (lambda: pack(np.ones((1, 4, 6))), ValueError, r"spins must have shape .*, got \(1, 4, 6\)."),
@@ -287,6 +289,23 @@ def test_a_part_of_a_batch_keeps_its_numbers():
     swept = sweep(part, 2.0, 0.0, 3, seed=9)
     np.testing.assert_array_equal(swept.words, sweep(batch, 2.0, 0.0, 3, seed=9)[1:3].words)
     assert len(batch[4:]) == len(batch[3:1]) == 0
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+def test_any_index_picks_lattices(tensors):
+    batch = sample([1.0, 2.0, 3.0, 4.0], 0.1, 8, seed=3, first_id=5)
+    if tensors:
+        batch = dataclasses.replace(batch, words=pytest.importorskip("torch").from_numpy(batch.words))
+    spins, mask = batch.spins(), batch.temperature < 3.5
+    for index, rows, first_id in (
+        (-1, [3], 8), (np.int64(1), [1], 6), ([2, 3], [2, 3], 7), ([3, 0, 0], [3, 0, 0], None), (mask, [0, 1, 2], 5),
+        (~mask, [3], 8), (slice(None, None, 2), [0, 2], None), (slice(None, None, -1), [3, 2, 1, 0], None), ([], [], 5),
+    ):  # fmt: skip
+        part = batch[index]
+        assert part.temperature.tolist() == batch.temperature[rows].tolist() and part.first_id == first_id
+        np.testing.assert_array_equal(part.spins(), spins[rows])
+    assert [one.temperature.tolist() for one in batch] == [[1.0], [2.0], [3.0], [4.0]]
+    assert batch[::2][:1].first_id is None
 
 
 def test_a_missing_gpu_is_named():

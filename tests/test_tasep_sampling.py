@@ -98,6 +98,12 @@ def test_a_part_of_a_batch_keeps_its_numbers():
     later = evolve(part, 0.5, 0.4, 3.0, seed=1)
     np.testing.assert_array_equal(later.words, evolve(batch, 0.5, 0.4, 3.0, seed=1)[1:].words)
     assert pack(batch.occupations())[:1].entry_rate is None
+    picked = batch[batch.entry_rate != 0.5]
+    assert (picked.first_id, picked.entry_rate.tolist()) == (None, [0.2, 0.3])
+    np.testing.assert_array_equal(picked.occupations(), batch.occupations()[[0, 2]])
+    assert [len(one) for one in batch] == [1, 1, 1]
+    with pytest.raises(ValueError, match=r"batch must be of consecutive numbers, .*replace\(batch, first_id=0\)"):
+        evolve(picked, 0.5, 0.4, 3.0, seed=1)
 
 
 def test_evolve_leaves_its_argument_alone():

@@ -1,5 +1,7 @@
 """Samples of a data set as the batches that `ising` and `tasep` work on."""
 
+from typing import Any
+
 import numpy as np
 
 from hessfast import _checks
@@ -10,12 +12,12 @@ from hessfast.tasep import TasepBatch
 from ._plans import CERTIFICATES
 
 
-def batch(store: Store, part: slice = slice(None)) -> IsingBatch | TasepBatch:
+def batch(store: Store, part: Any = slice(None)) -> IsingBatch | TasepBatch:
     """Samples of a data set, with what unpacks and measures them.
 
     Args:
         store: ``shards.open(folder)``, of one of the two data sets.
-        part: which of its samples, a slice of step 1; one is 2 KB, unpacked 16 KB.
+        part: which of its samples: a slice, integer, index array or mask; one is 2 KB, unpacked 16 KB.
 
     Raises:
         ValueError: for another store.
@@ -35,8 +37,10 @@ def batch(store: Store, part: slice = slice(None)) -> IsingBatch | TasepBatch:
     plan = store.plan
     if plan.name not in ("ising", "tasep"):
         raise ValueError(f"store must hold one of the data sets ising, tasep, got {plan.name!r}.")
-    first_id, seed = _checks.start_of_slice(part, plan.num), plan.parameters["seed"]
-    columns = {name: np.asarray(store[name][part]) for name in plan.arrays}
+    rows, seed = _checks.rows(part, len(store.ids)), plan.parameters["seed"]
+    ids = store.ids[rows]
+    first_id = None if (np.diff(ids) != 1).any() else int(ids[0]) if ids.size else 0
+    columns = {name: np.asarray(store[name][rows]) for name in plan.arrays}
     if plan.name == "tasep":
         certificate = np.full(len(columns["words"]), "exact")
         return TasepBatch(

@@ -27,7 +27,15 @@ class IsingBatch:
         certificate: str [n]; "cftp" and "fk-cftp" are exact samples of exp(-E/T) / Z, "mcmc" samples are not.
         size: side of the lattice.
         seed: of the last draw or sweep.
-        first_id: lattice i is number first_id + i of that seed.
+        first_id: lattice i is number first_id + i of that seed; None if they were picked out of order or with gaps.
+
+    An integer, slice, index array or mask picks lattices, always as a batch; to go over it is to take one at a time.
+
+    Example:
+        >>> batch = sample([3.0, 1.0, 2.0], 0.0, 8)
+        >>> cold = batch[batch.temperature < 2.3]
+        >>> len(cold), cold.temperature.tolist(), [len(one) for one in batch]
+        (2, [1.0, 2.0], [1, 1, 1])
     """
 
     words: Any
@@ -36,7 +44,7 @@ class IsingBatch:
     certificate: np.ndarray
     size: int
     seed: int | None = None
-    first_id: int = 0
+    first_id: int | None = 0
 
     def __len__(self) -> int:
         return len(self.words)
@@ -45,11 +53,9 @@ class IsingBatch:
         """int8 [n, size, size] in {-1, +1}, on the device of `words`."""
         return _layout.unpack(self.words, self.size)
 
-    def __getitem__(self, part: slice) -> "IsingBatch":
-        """The lattices of a slice of step 1, still numbered as they were."""
-        start = _checks.start_of_slice(part, len(self))
-        rows = {name: getattr(self, name)[part] for name in ("words", "temperature", "field", "certificate")}
-        return replace(self, **rows, first_id=self.first_id + start)
+    def __getitem__(self, index: Any) -> "IsingBatch":
+        """The lattices that an index or mask picks, numbered as they were if they are in a row."""
+        return replace(self, **_checks.part_of(self, index, "words", "temperature", "field", "certificate"))
 
     def bond_energy(self) -> Any:
         """int64 [n]: -sum_<ij> s_i s_j, exact; the energy E is bond_energy - field * magnetization.
@@ -162,7 +168,8 @@ def sweep(
         backend: "cpu", "gpu" or "reference"; by default that of the batch's device.
 
     Raises:
-        ValueError: for a parameter that is NaN, infinite or out of range, or shapes that do not fit the batch.
+        ValueError: for a parameter that is NaN, infinite or out of range, shapes that do not fit the batch, or a batch
+            whose first_id is None.
         TypeError: for what is no IsingBatch, or a num_sweeps that is no integer.
 
     Example:
@@ -180,7 +187,7 @@ def sweep(
     seed = _checks.seed(seed)
     device = _arrays.device_of(batch.words)
     words = _arrays.copy(batch.words)
-    sample_ids = _checks.sample_ids(batch.first_id, len(batch))
+    sample_ids = _checks.sample_ids(_checks.first_id_of(batch), len(batch))
     op = kernel("ising_sweep", device, backend)
     op(
         _arrays.native(words),

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from hessfast._arrays import selected
+
 
 class ShardedArray:
     """Reads like a NumPy array of shape ``(num_samples, *sample_shape)``, of which only what is asked for is loaded.
@@ -64,26 +66,8 @@ class ShardedArray:
             first, rest = slice(None), [Ellipsis, *rest]
         if not all(isinstance(part, (int, np.integer, slice)) or part is Ellipsis for part in rest):
             raise TypeError("Only integers, slices and ... may follow the index of the samples.")
-        samples = self._samples(first)
+        samples = selected(first, len(self))
         return self._gather(samples)[(slice(None),) * samples.ndim + tuple(rest)]
-
-    def _samples(self, index) -> np.ndarray:
-        """The sample numbers that an integer, slice, index array or mask selects."""
-        if isinstance(index, slice):
-            return np.arange(*index.indices(len(self)))
-        samples = np.asarray(index)
-        if samples.size == 0 and samples.dtype != bool:
-            return samples.astype(np.int64)
-        if samples.dtype == bool:
-            if samples.shape != (len(self),):
-                raise IndexError(f"A mask must have shape ({len(self)},), got {samples.shape}.")
-            return np.flatnonzero(samples)
-        if samples.dtype.kind not in "iu":
-            raise TypeError(f"An index of samples must hold integers or booleans, got dtype {samples.dtype}.")
-        if samples.min() < -len(self) or samples.max() >= len(self):
-            raise IndexError(f"The index of a sample must be in [{-len(self)}, {len(self)}), got {index!r:.80}.")
-        samples = samples.astype(np.int64)
-        return np.where(samples < 0, samples + len(self), samples)
 
     def _gather(self, samples: np.ndarray) -> np.ndarray:
         flat = samples.ravel()

@@ -27,7 +27,16 @@ class TasepBatch:
             b = (1 - exit_rate) / exit_rate that were drawn on the way. They are the sufficient statistics of the
             two-line ensemble whose partition function is Z_M: E[(e, f)] is the gradient of log Z_M in (log a, log b).
         seed: of the last draw or evolution.
-        first_id: configuration i is number first_id + i of that seed.
+        first_id: configuration i is number first_id + i of that seed; None if they were picked out of order or with
+            gaps.
+
+    An integer, slice, index array or mask picks configurations, always as a batch; to go over it is to take one at a
+    time.
+
+    Example:
+        >>> batch = sample([0.2, 0.5, 0.3], 0.6, 10)
+        >>> batch[batch.entry_rate > 0.25].entry_rate.tolist()
+        [0.5, 0.3]
     """
 
     words: Any
@@ -37,17 +46,15 @@ class TasepBatch:
     exit_rate: np.ndarray | None = None
     exponents: Any = None
     seed: int | None = None
-    first_id: int = 0
+    first_id: int | None = 0
 
     def __len__(self) -> int:
         return len(self.words)
 
-    def __getitem__(self, part: slice) -> "TasepBatch":
-        """The configurations of a slice of step 1, still numbered as they were."""
-        start = _checks.start_of_slice(part, len(self))
-        each = {name: getattr(self, name) for name in ("words", "certificate", "entry_rate", "exit_rate", "exponents")}
-        rows = {name: None if array is None else array[part] for name, array in each.items()}
-        return replace(self, **rows, first_id=self.first_id + start)
+    def __getitem__(self, index: Any) -> "TasepBatch":
+        """The configurations that an index or mask picks, numbered as they were if they are in a row."""
+        arrays = "words", "certificate", "entry_rate", "exit_rate", "exponents"
+        return replace(self, **_checks.part_of(self, index, *arrays))
 
     def occupations(self) -> Any:
         """uint8 [n, num_sites]: 1 where a particle stands."""
@@ -160,7 +167,7 @@ def evolve(
 
     Raises:
         ValueError: for a rate outside (0, 1], rates that do not fit the batch, or a duration that is negative,
-            infinite or of more than 2^62 expected attempts.
+            infinite or of more than 2^62 expected attempts, or a batch whose first_id is None.
         TypeError: if `batch` is not a TasepBatch; `pack` makes one of an array.
 
     Example:
@@ -190,8 +197,9 @@ def evolve(
     seed = _checks.seed(seed)
     run = kernel("tasep_evolve", _arrays.device_of(batch.words), backend)
     words = _arrays.copy(batch.words)
-    run(_arrays.native(words), alpha, beta, batch.num_sites, time, seed, batch.first_id)
-    return TasepBatch(words, batch.num_sites, np.full(len(batch), "evolved"), alpha, beta, None, seed, batch.first_id)
+    first_id = _checks.first_id_of(batch)
+    run(_arrays.native(words), alpha, beta, batch.num_sites, time, seed, first_id)
+    return TasepBatch(words, batch.num_sites, np.full(len(batch), "evolved"), alpha, beta, None, seed, first_id)
 
 
 def pack(occupations: Any, *, first_id: int = 0) -> TasepBatch:
