@@ -189,7 +189,7 @@ def test_version_names_packages_and_devices(cli):
 # -------------------------------------------------------------------------------------------------------------- errors
 
 
-NO_DATA_SET = "{} holds no data set: it has no plan.json. Name a folder that hessfast sample has made."
+NO_DATA_SET = "{} holds no data set: it has no plan.json. Name a folder that hessfast sample or shards.fill has made."
 
 
 @pytest.mark.parametrize(

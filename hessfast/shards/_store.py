@@ -84,7 +84,8 @@ def read_plan(folder: str | Path) -> Plan:
             raise ValueError
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
-            f"{folder} holds no data set: it has no {path.name}. Name a folder that hessfast sample has made."
+            f"{folder} holds no data set: it has no {path.name}. "
+            "Name a folder that hessfast sample or shards.fill has made."
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError(
