@@ -493,6 +493,16 @@ def test_what_holds_a_potential_is_told_how_to_pass_it():
         fisher_metric(Table(softmax, [0, 0], [1, 1], (8, 8)), [0.5, 0.5])
 
 
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_curves_say_in_a_line_what_they_are(kind):
+    """Of |x|^2 / 2 lengths are distances."""
+    square = lambda x: (x**2).sum(dim=-1) / 2  # noqa: E731
+    curves = connecting_geodesic(square, kind([[0.0, 0.0], [0.0, 0.0]]), [[3.0, 4.0], [0.0, 2.5]], num_points=5)
+    assert repr(curves) == "Curves(2 of 5 points in 2 dimensions, 2 converged, length 2.5 to 5)"
+    curve = connecting_geodesic(square, kind([0.0, 0.0]), [0.0, 2.0], num_points=5)
+    assert repr(curve) == "Curves(1 of 5 points in 2 dimensions, 1 converged, length 2)"
+
+
 def test_equidistant_points_begin_and_end_with_the_curve():
     """Where the first and last segments have no length: |x| - 1/2, squared, beyond 1/2."""
     points = equidistant(lambda x: torch.relu(x[:, 0].abs() - 0.5) ** 2, np.linspace([-0.4], [1.0], 15), 3)

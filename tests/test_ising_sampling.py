@@ -308,6 +308,15 @@ def test_any_index_picks_lattices(tensors):
     assert batch[::2][:1].first_id is None
 
 
+def test_a_batch_says_in_a_line_what_it_is():
+    assert repr(BATCH[:0]) == "IsingBatch(0 lattices of 4 x 4)"
+    batch = sample([3.0, 5.0, 4.0], [0.5, -2.0, 0.0], 12, method="cftp")
+    assert repr(batch) == "IsingBatch(3 lattices of 12 x 12, 3 cftp, temperature 3 to 5, field -2 to 0.5)"
+    mixed = dataclasses.replace(batch[1:], certificate=np.array(["mcmc", "fk-cftp"]))
+    assert repr(mixed).startswith("IsingBatch(2 lattices of 12 x 12, 1 fk-cftp, 1 mcmc, temperature 4 to 5, ")
+    assert repr(pack(np.ones((2, 4, 4)))) == "IsingBatch(2 lattices of 4 x 4, 2 packed)"
+
+
 def test_a_missing_gpu_is_named():
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():

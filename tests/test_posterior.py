@@ -286,6 +286,7 @@ def test_log_masses_may_be_tensors_or_lists():
     rows = np.log([[0.25, 0.25, 0.5]])
     for given in (rows.tolist(), torch.tensor(rows)):
         np.testing.assert_array_equal(Posterior(given, LINE).log_mass, rows)
+    assert repr(Posterior(rows, LINE)) == f"Posterior(1 distributions, {LINE!r})"
 
 
 @pytest.mark.parametrize("exact", [ExactPosterior.ising(), ExactPosterior.tasep()])

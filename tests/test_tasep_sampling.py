@@ -106,6 +106,12 @@ def test_a_part_of_a_batch_keeps_its_numbers():
         evolve(picked, 0.5, 0.4, 3.0, seed=1)
 
 
+def test_a_batch_says_in_a_line_what_it_is():
+    expected = "TasepBatch(2 chains of 10 sites, 2 exact, entry_rate 0.2 to 0.5, exit_rate 0.6)"
+    assert repr(sample([0.2, 0.5], 0.6, 10)) == expected
+    assert repr(pack([0, 1])) == "TasepBatch(1 chains of 2 sites, 1 packed)"
+
+
 def test_evolve_leaves_its_argument_alone():
     chain = sample([0.2, 0.5], 0.6, 100)
     before = chain.words.copy()

@@ -1,11 +1,13 @@
 """Curves between many pairs of points, of four kinds."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hessfast import _arrays, _checks
+from hessfast._reprs import span
 
 from . import _mixture, _newton, _released
 from ._field import at, field_of, lost_to_rounding, refuse_unknown, squared_lengths
@@ -36,6 +38,12 @@ class Curves:
     residual: Any
     converged: Any
     iterations: Any
+
+    def __repr__(self) -> str:
+        *batch, num_points, dim = self.points.shape
+        num, converged = math.prod(batch), int(self.converged.sum())
+        of = f"{num_points} points in {dim} dimensions"
+        return f"Curves({num} of {of}, {converged} converged{span('length', self.length)})"
 
 
 def connecting_geodesic(

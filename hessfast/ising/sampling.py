@@ -7,6 +7,7 @@ import numpy as np
 
 from hessfast import _arrays, _checks
 from hessfast._dispatch import kernel, present
+from hessfast._reprs import counts, span
 
 from . import _layout, _methods, _thresholds
 from ._methods import CERTIFICATE_DTYPE
@@ -48,6 +49,10 @@ class IsingBatch:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def __repr__(self) -> str:
+        at = span("temperature", self.temperature) + span("field", self.field)
+        return f"IsingBatch({len(self)} lattices of {self.size} x {self.size}{counts(self.certificate)}{at})"
 
     def spins(self) -> Any:
         """int8 [n, size, size] in {-1, +1}, on the device of `words`."""

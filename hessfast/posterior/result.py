@@ -54,6 +54,9 @@ class Posterior:
     def __len__(self) -> int:
         return len(self.log_mass)
 
+    def __repr__(self) -> str:
+        return f"Posterior({len(self)} distributions, {self.grid})"
+
     def mean(self) -> np.ndarray:
         """Mean parameters, float64 `[n, dim]`."""
         points = self.grid.points.reshape(-1, self.grid.dim)

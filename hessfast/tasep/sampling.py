@@ -7,6 +7,7 @@ import numpy as np
 
 from hessfast import _arrays, _checks
 from hessfast._dispatch import kernel
+from hessfast._reprs import counts, span
 
 from ._rates import checked_rates
 
@@ -50,6 +51,10 @@ class TasepBatch:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def __repr__(self) -> str:
+        at = span("entry_rate", self.entry_rate) + span("exit_rate", self.exit_rate)
+        return f"TasepBatch({len(self)} chains of {self.num_sites} sites{counts(self.certificate)}{at})"
 
     def __getitem__(self, index: Any) -> "TasepBatch":
         """The configurations that an index or mask picks, numbered as they were if they are in a row."""
