@@ -237,15 +237,38 @@ def test_plan_hash_changes_with_every_field():
         ({"arrays": {}}, ValueError, "must name at least one array"),
         ({"arrays": {"x": ("complex64", ())}}, ValueError, r"arrays\['x'\] must have one of the dtypes .*complex64"),
         ({"arrays": {"x": "int64"}}, TypeError, r"arrays\['x'\] must be \(dtype, shape of one sample\), got 'int64'"),
-        ({"arrays": {"x": ("int8", 3)}}, TypeError, r"arrays\['x'\] must be \(dtype, shape .*, got \('int8', 3\)"),
+        ({"arrays": {"x": ("int8", 3.0)}}, TypeError, r"arrays\['x'\] must be \(dtype, shape .*, got \('int8', 3.0\)"),
+        (
+            {"arrays": {"x": (dict, ())}},
+            ValueError,
+            r"arrays\['x'\] must have one of the dtypes .*, got <class 'dict'>",
+        ),
         ({"arrays": {"x": ("int8", (0,))}}, ValueError, "shape of x must be >= 1, got 0"),
         ({"parameters": {"x": float("nan")}}, TypeError, "parameters must be what JSON can hold"),
         ({"parameters": {"x": object()}}, TypeError, "parameters must be what JSON can hold"),
+        ({"parameters": {"x": np.float32("nan")}}, TypeError, "parameters must be what JSON can hold"),
+        ({"parameters": {"x": np.complex64(1)}}, TypeError, "parameters must be what JSON can hold"),
+        ({"parameters": {"x": np.longdouble(1)}}, TypeError, "parameters must be what JSON can hold"),
     ],
 )
 def test_impossible_plans_are_refused(change, error, message):
     with pytest.raises(error, match=message):
         shards.Plan.from_dict(PLAN.to_dict() | change)
+
+
+def test_numpy_may_say_what_a_plan_says():
+    """Its hash is that of the same in Python's words, pinned: stores that were begun with it must be found again."""
+    parameters = {"seed": 1, "T": 0.5, "flag": True, "range": [1.0, 2.0]}
+    plain = shards.Plan("toy", 10, 4, {"x": ("float32", (4,)), "y": ("int64", ())}, parameters)
+    text = (
+        '{"arrays":{"x":["float32",[4]],"y":["int64",[]]},"name":"toy","num":10,'
+        '"parameters":{"T":0.5,"flag":true,"range":[1.0,2.0],"seed":1},"shard_size":4}'
+    )
+    assert plain.hash == hashlib.sha256(text.encode()).hexdigest()[:32]
+    parameters = {"seed": np.int64(1), "T": np.float32(0.5), "flag": np.True_, "range": (np.float64(1), np.float16(2))}
+    for dtype in (np.float32, np.dtype("float32")):
+        plan = shards.Plan("toy", 10, 4, {"x": (dtype, np.int64(4)), "y": (int, ())}, parameters)
+        assert plan == plain and plan.hash == plain.hash and type(plan.parameters["seed"]) is int
 
 
 def test_what_is_no_plan_is_refused(tmp_path):

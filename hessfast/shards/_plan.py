@@ -13,6 +13,7 @@ from hessfast._checks import integer
 # What a safetensors file can hold and NumPy can map.
 _DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
 DTYPES = (*_DTYPES, "float16", "float32", "float64")
+_SHAPES = (tuple, list, int, np.integer)
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class Plan:
         name: what is made, for example "ising".
         num: number of samples, >= 1.
         shard_size: samples per shard, >= 1; the last shard may be shorter.
-        arrays: {name: (dtype, shape of one sample)}.
-        parameters: everything else that decides the bytes (seed, ranges, method ...), as JSON can hold it.
+        arrays: {name: (dtype, shape of one sample)}; a dtype or its name, a number for a shape of one axis.
+        parameters: everything else that decides the bytes (seed, ranges, method ...), as JSON can hold it; NumPy's
+            numbers become Python's.
 
     Raises:
         TypeError, ValueError: for numbers below 1, unknown dtypes, or parameters that JSON cannot hold.
@@ -48,16 +50,18 @@ class Plan:
             raise ValueError("arrays must name at least one array, got none.")
         arrays = {}
         for name, each in self.arrays.items():
-            if not isinstance(each, tuple | list) or len(each) != 2 or not isinstance(each[1], tuple | list):
+            if not isinstance(each, tuple | list) or len(each) != 2 or not isinstance(each[1], _SHAPES):
                 raise TypeError(f"arrays[{name!r}] must be (dtype, shape of one sample), got {each!r:.80}.")
             dtype, shape = each
-            if str(dtype) not in DTYPES:
+            named = str(np.dtype(dtype) if isinstance(dtype, type) else dtype)
+            if named not in DTYPES:
                 raise ValueError(f"arrays[{name!r}] must have one of the dtypes {', '.join(DTYPES)}, got {dtype!r}.")
-            arrays[name] = (str(dtype), tuple(integer(f"shape of {name}", side, 1) for side in shape))
+            sides = shape if isinstance(shape, tuple | list) else (shape,)
+            arrays[name] = (named, tuple(integer(f"shape of {name}", side, 1) for side in sides))
         # Copies: a caller who later changes his dictionary must not change the plan.
         object.__setattr__(self, "arrays", arrays)
         try:
-            parameters = json.loads(json.dumps(dict(self.parameters), allow_nan=False))
+            parameters = json.loads(json.dumps(dict(self.parameters), allow_nan=False, default=_number))
         except (TypeError, ValueError) as error:
             raise TypeError(f"parameters must be what JSON can hold, got {self.parameters!r:.80}: {error}.") from None
         object.__setattr__(self, "parameters", parameters)
@@ -99,6 +103,14 @@ class Plan:
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key)
         ]
+
+
+def _number(value: Any) -> Any:
+    """NumPy's number as Python's; nothing else that JSON cannot hold."""
+    number = value.item() if isinstance(value, (np.bool_, np.number)) else value
+    if number is value or isinstance(number, np.generic):  # as that of a longdouble
+        raise TypeError(f"{type(value).__name__} is none of its types")
+    return number
 
 
 def _flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
