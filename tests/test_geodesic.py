@@ -493,6 +493,24 @@ def test_what_holds_a_potential_is_told_how_to_pass_it():
         fisher_metric(Table(softmax, [0, 0], [1, 1], (8, 8)), [0.5, 0.5])
 
 
+def test_a_way_along_the_edge_of_a_table_is_for_maps_of_distance():
+    """At most S wide, normal distributions are joined by two arcs that touch S and a straight line along it."""
+    table = Table(normal, (-8.0, -2.0), (8.0, -0.45), (64, 64))
+    start, end, S = [-4.0, -0.5], [4.0, -0.5], 0.9**-0.5
+    assert not connecting_geodesic(table, start, end).converged
+    distances = distance_map(table, start, (129, 129))
+    node = tuple(abs(axis - x).argmin() for axis, x in zip(table.axes((129, 129)), end, strict=True))
+    length = 2**0.5 * (2 * math.acosh(S) + (8 / 2**0.5 - 2 * (S**2 - 1) ** 0.5) / S)
+    assert length * 0.998 < distances[node] < length * 1.01
+
+
+def test_long_curves_need_more_points():
+    ends = [[-300 / 0.01**2, -0.5 / 0.01**2], [300 / 0.01**2, -0.5 / 0.01**2]]  # N(-300, 0.01^2) and N(300, 0.01^2)
+    coarse, fine = (connecting_geodesic(normal, *ends, num_points=num) for num in (10, 90))
+    assert fine.converged and not coarse.converged
+    np.testing.assert_allclose(fine.length, hyperbolic(-300, 0.01, 300, 0.01), rtol=0.01)
+
+
 @pytest.mark.parametrize("kind", [np.array, torch.tensor])
 def test_curves_say_in_a_line_what_they_are(kind):
     """Of |x|^2 / 2 lengths are distances."""

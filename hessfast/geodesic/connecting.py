@@ -28,7 +28,10 @@ class Curves:
         residual: `[*batch]`; Newton's decrement over the energy (levi-civita); the relative residual of the equation
             that is solved (mixture, released); 0 (exponential). Infinite where a curve is no minimum of the energy, as
             where phi is convex along it and not across: there is no shortest path then.
-        converged: bool `[*batch]`, residual < tolerance, and the length neither NaN nor lost to rounding of eta.
+        converged: bool `[*batch]`, residual < tolerance, and the length neither NaN nor lost to rounding of eta. It
+            does not judge the mesh: long curves, and those through kinks narrower than a segment, are too long, or do
+            not converge, without more `num_points`. A curve that would touch the box, as a Table's, does not converge
+            with any: `distance_map` finds its length.
         iterations: int `[*batch]`.
     """
 
