@@ -29,6 +29,16 @@ def float_array(name: str, value: Any) -> np.ndarray:
     return array
 
 
+def points_of(name: str, value: Any, dim: int) -> np.ndarray:
+    """`value` as float64 `[*batch, dim]`; for dim = 1 a number is a point, and `[n]` are n, but that `[1]` is one."""
+    array = np.atleast_1d(float_array(name, value))
+    if dim == 1 and array.ndim == 1 and len(array) != 1:
+        array = array[:, None]
+    if array.shape[-1] != dim:
+        raise ValueError(f"{name} must have shape [*batch, {dim}], got {array.shape}.")
+    return array
+
+
 def broadcast(**arrays: np.ndarray) -> list[np.ndarray]:
     """Copies of the arrays, broadcast to one shape; mismatched shapes are refused by name."""
     try:

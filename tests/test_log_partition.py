@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from hessfast import log_partition
+from hessfast import log_partition, potentials
 from hessfast.log_partition import LogPartition, _descent
 from hessfast.log_partition._rows import median_variance
 from hessfast.posterior import ExactPosterior, ExponentialFamilyPosterior, Grid, Posterior
@@ -270,6 +270,19 @@ def test_metrics_that_are_not_positive_are_reported():
     assert metric.shape == (4, 2, 2)
 
 
+def test_points_of_one_parameter_need_no_axis_of_their_own():
+    class Square(torch.nn.Module):
+        def forward(self, x):
+            return (x**2).sum(-1) / 2
+
+    fitted, line = LogPartition(), np.linspace(-1, 1, 7)
+    fitted.potential_ = potentials.Standardised(Square(), [0.0], [1.0])
+    np.testing.assert_allclose(fitted.log_z(line), line**2 / 2, atol=1e-6)
+    np.testing.assert_allclose(fitted.mean(line), line[:, None], atol=1e-6)
+    np.testing.assert_allclose(fitted.fisher_metric(line), np.ones((7, 1, 1)), atol=1e-6)
+    assert fitted.log_z([0.5]) == fitted.log_z(0.5) == fitted.log_z([[0.5]])[0] == 0.125
+
+
 def test_parameters_far_from_the_fit_are_told(fitted):
     """As physical ones in place of natural ones: the fit is of -2 to 2."""
     with pytest.warns(
@@ -305,7 +318,7 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="fit must be called first, got LogPartition without it"):
         LogPartition().log_z(theta)
     fitted = LogPartition(num_steps=1).fit(posterior, theta)
-    with pytest.raises(ValueError, match=r"theta must have shape \[\.\.\., 2\]"):
+    with pytest.raises(ValueError, match=r"theta must have shape \[\*batch, 2\]"):
         fitted.log_z([[1.0, 2.0, 3.0]])
     with pytest.raises(ArithmeticError, match="Lower learning_rate"):
         LogPartition("softplus", scale=BUNDLE, power=1.0, num_steps=50, learning_rate=1e30).fit(posterior, theta)

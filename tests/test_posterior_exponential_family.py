@@ -599,6 +599,22 @@ def test_bad_samples_are_refused(samples, parameters, message):
         ExponentialFamilyPosterior().fit(samples, parameters)
 
 
+def test_points_of_one_parameter_need_no_axis_of_their_own():
+    """x ~ N(t, 1): the metric is 1, and the mean t up to a constant."""
+    rng = np.random.default_rng(0)
+    t = rng.uniform(-2, 2, 2000)
+    posterior = ExponentialFamilyPosterior(num_splits=1, kink=False).fit(t + rng.normal(size=2000), t)
+    line = np.linspace(-1, 1, 7)
+    np.testing.assert_allclose(posterior.fisher_metric(line), np.ones((7, 1, 1)), atol=0.2)
+    np.testing.assert_allclose(np.diff(posterior.mean(line)[:, 0]), np.diff(line), atol=0.05)
+    for function in (posterior.log_z, lambda theta: posterior.standard_error("mean", theta)):
+        np.testing.assert_array_equal(function(line), function(line[:, None]))
+        np.testing.assert_array_equal(function([0.5]), function([[0.5]])[0])
+    assert posterior.log_z([]).shape == (0,)
+    with pytest.raises(ValueError, match=r"theta must have shape \[\*batch, 1\], got \(7, 2\)"):
+        posterior.log_z(np.zeros((7, 2)))
+
+
 def test_bad_points_are_refused():
     with pytest.raises(ValueError, match="fit must be called first, got ExponentialFamilyPosterior"):
         ExponentialFamilyPosterior().log_z([0.0, 0.0])

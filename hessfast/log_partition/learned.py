@@ -230,7 +230,10 @@ class LogPartition:
         return self
 
     def log_z(self, theta: Any) -> Any:
-        """phi at natural parameters `[*batch, dim]`, `[*batch]`: log Z / scale up to an affine function of theta."""
+        """phi at natural parameters `[*batch, dim]`, `[*batch]`: log Z / scale up to an affine function of theta.
+
+        Here and in the methods below `[n]` will do for n points of dim = 1, if n is not 1.
+        """
         return self._map(lambda network, x: network(x), theta, 0)
 
     def mean(self, theta: Any) -> Any:
@@ -312,10 +315,9 @@ class LogPartition:
 
     def _map(self, function: Callable[[nn.Module, Tensor], Tensor], theta: Any, order: int) -> Any:
         """The derivative of that order, `function` of the network and a flat batch, in the shape and kind of theta."""
-        points, potential = _checks.float_array("theta", theta), self._fitted()
+        potential = self._fitted()
         dim = len(potential.centre)
-        if points.ndim < 1 or points.shape[-1] != dim:
-            raise ValueError(f"theta must have shape [..., {dim}], got {points.shape}.")
+        points = _checks.points_of("theta", theta, dim)
         self._warn_far(points)
         flat = _in_units(potential, points.reshape(-1, dim))
         result = function(potential.potential, flat).detach().double() * potential.height

@@ -244,7 +244,10 @@ class ExponentialFamilyPosterior:
         return _arrays.as_given(self._statistics(samples, self._fitted()), samples)
 
     def log_z(self, theta: Any) -> Any:
-        """phi = log Z / N up to an affine function, at natural parameters `[*batch, dim]`: `[*batch]`."""
+        """phi = log Z / N up to an affine function, at natural parameters `[*batch, dim]`: `[*batch]`.
+
+        Here and in the methods below `[n]` will do for n points of dim = 1, if n is not 1.
+        """
         return self._evaluate("log_z", theta)
 
     def mean(self, theta: Any) -> Any:
@@ -356,7 +359,7 @@ class ExponentialFamilyPosterior:
 
     def _at(self, theta: Any, function: Callable[[np.ndarray], np.ndarray]) -> Any:
         """`function` of a flat batch of natural parameters, in the shape and the kind of array in which they came."""
-        points = self._inside("theta", np.atleast_1d(_checks.float_array("theta", theta)))
+        points = self._inside("theta", _checks.points_of("theta", theta, self.box_.shape[1]))
         values = function(points.reshape(-1, points.shape[-1]))
         return _arrays.as_given(values.reshape((*points.shape[:-1], *values.shape[1:])), theta)
 
