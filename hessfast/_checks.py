@@ -88,12 +88,11 @@ def fitted(model: Any, attribute: str) -> Any:
 
 
 def potential(value: Any) -> Any:
-    """A module or a function of points; if `value` only holds one, the error says what to pass."""
+    """A module or a function of points, or that of what learned one and gives it by `_as_potential`."""
+    if hasattr(value, "_as_potential"):
+        return value._as_potential()
     if not callable(value):
-        made = callable(getattr(value, "potential", None))
-        held = "potential_" if hasattr(value, "potential_") else "potential()" if made else None
-        remedy = f" Pass its {held}." if held else ""
-        raise TypeError(f"potential must be a module or a function of points, got {type(value).__name__}.{remedy}")
+        raise TypeError(f"potential must be a module or a function of points, got {type(value).__name__}.")
     return value
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hessfast import fisher_metric
+from hessfast import derivatives, fisher_metric
 from hessfast.geodesic import (
     KINDS,
     connecting_geodesic,
@@ -475,18 +475,32 @@ def test_mixture_curves_between_plateaus_are_straight_in_every_coordinate(far):
     np.testing.assert_allclose(eta, straight, atol=1e-4)
 
 
-def test_what_holds_a_potential_is_told_how_to_pass_it():
-    held = {"potential_": LogPartition(), "potential()": ExponentialFamilyPosterior()}
-    held["potential_"].potential_ = softmax
-    calls = connecting_geodesic, expmap, lambda phi, x, y: fisher_metric(phi, x), lambda phi, x, y: Table(phi, x, y)
-    for name, model in held.items():
-        for call in calls:
-            with pytest.raises(TypeError, match=rf"function of points, got {type(model).__name__}. Pass its {name}."):
-                call(model, [0.0, 0.0], [1.0, 1.0])
+def test_what_has_learned_a_potential_is_one():
+    """A straight line in x^2 / 2, learned of x ~ N(t, 1) in two dimensions, is as long as the distance."""
+    rng = np.random.default_rng(0)
+    t = rng.uniform(-2, 2, (2000, 2))
+    posterior = ExponentialFamilyPosterior(kink=False, resolution=2).fit(t + rng.normal(size=t.shape), t)
+    start, end = [-0.6, 0.0], [0.6, 0.9]
+    for model, own in ((posterior, posterior.potential()), (fitted := LogPartition.from_posterior(posterior), None)):
+        own = fitted.potential_ if own is None else own
+        np.testing.assert_allclose(curve_length(model, [start, end]), 1.5, rtol=0.1)
+        lengths = [connecting_geodesic(phi, start, end, num_points=5).length for phi in (model, own)]
+        assert lengths[0] == lengths[1]
+        np.testing.assert_array_equal(*(expmap(phi, start, end, num_steps=1) for phi in (model, own)))
+        for function in (fisher_metric, derivatives.gradient):
+            np.testing.assert_array_equal(function(model, start), function(own, start))
+        for function in (derivatives.hvp, derivatives.directional_third, derivatives.hessian_along):
+            np.testing.assert_array_equal(function(model, start, end), function(own, start, end))
+        box = [-1.0, -1.0], [1.0, 1.0], (8, 8)
+        np.testing.assert_array_equal(Table(model, *box)(start), Table(own, *box)(start))
+
+
+def test_what_is_no_potential():
     with pytest.raises(TypeError, match=r"potential must be a module or a function of points, got float\.$"):
         fisher_metric(1.0, [0.0])
-    with pytest.raises(TypeError, match=r"function of points, got LogPartition\.$"):  # it holds none yet
-        fisher_metric(LogPartition(), [0.0])
+    for model in (LogPartition(), LogPartition(torch.nn.Linear(1, 1)), ExponentialFamilyPosterior()):
+        with pytest.raises(ValueError, match=rf"fit must be called first, got {type(model).__name__} without it"):
+            fisher_metric(model, [0.0])
     with pytest.raises(
         TypeError, match=r"differentiable by torch, got Table[.] Use its gradient, hessian or hessian_al"
     ):

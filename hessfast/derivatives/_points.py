@@ -25,9 +25,10 @@ def each(function: Callable[..., tuple[Tensor, ...]], chunk: int, *flat: Tensor)
     return [torch.cat(results) for results in zip(*parts, strict=True)]
 
 
-def flattened(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
-    """Points `[n, dim]` as the potential wants them, and the way back to the batch and the kind that came in."""
-    like = weight_of(_checks.potential(potential))
+def flattened(potential: Any, points: Any) -> tuple[Potential, Tensor, Callable[[Tensor], Any]]:
+    """The potential, points `[n, dim]` as it wants them, and the way back to the batch and the kind that came in."""
+    potential = _checks.potential(potential)
+    like = weight_of(potential)
     if isinstance(potential, Table):
         raise TypeError(
             "potential must be differentiable by torch, got Table. Use its gradient, hessian or hessian_along."
@@ -51,7 +52,7 @@ def flattened(potential: Potential, points: Any) -> tuple[Tensor, Callable[[Tens
     def back(result: Tensor) -> Any:
         return _arrays.as_given(result.reshape((*batch, *result.shape[1:])).to(given.dtype), points)
 
-    return flat, back
+    return potential, flat, back
 
 
 def vectors_at(vectors: Any, points: Any, flat: Tensor, several: bool = False) -> tuple[Tensor, bool]:

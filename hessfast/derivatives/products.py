@@ -17,7 +17,7 @@ def gradient(potential: Potential, points: Any, *, chunk: int = CHUNK) -> Any:
         >>> gradient(lambda x: (x**3).sum(dim=-1), np.array([[1.0, 2.0]])).tolist()
         [[3.0, 12.0]]
     """
-    flat, back = flattened(potential, points)
+    potential, flat, back = flattened(potential, points)
 
     def slope(x: Tensor) -> tuple[Tensor, ...]:
         x = x.detach().requires_grad_()
@@ -42,7 +42,7 @@ def hvp(potential: Potential, points: Any, vectors: Any, *, chunk: int = CHUNK) 
         >>> hvp(lambda x: (x**4).sum(dim=-1), np.ones((1, 2)), np.array([[1.0, 2.0]])).tolist()
         [[12.0, 24.0]]
     """
-    flat, back = flattened(potential, points)
+    potential, flat, back = flattened(potential, points)
     along, several = vectors_at(vectors, points, flat, several=True)
 
     def products(x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
@@ -62,7 +62,7 @@ def directional_third(potential: Potential, points: Any, vectors: Any, *, chunk:
         >>> directional_third(lambda x: (x**3).sum(dim=-1), np.ones((1, 2)), np.array([[1.0, 2.0]])).tolist()
         [[6.0, 24.0]]
     """
-    flat, back = flattened(potential, points)
+    potential, flat, back = flattened(potential, points)
 
     def bend(x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         x, value, gradient = gradient_at(potential, x)
@@ -79,7 +79,7 @@ def hessian_along(potential: Potential, points: Any, vectors: Any, *, chunk: int
         >>> hessian_along(lambda x: (x**3).sum(dim=-1), np.ones((1, 2)), np.array([[1.0, 2.0]])).tolist()
         [[[6.0, 0.0], [0.0, 12.0]]]
     """
-    flat, back = flattened(potential, points)
+    potential, flat, back = flattened(potential, points)
 
     def change(x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         x, value, gradient = gradient_at(potential, x)

@@ -26,7 +26,7 @@ def pullback_metric(decoder: Callable[[Tensor], Tensor], points: Any, *, chunk: 
         >>> pullback_metric(lambda x: torch.cat([x.cos(), x.sin()], dim=1), np.zeros((1, 2))).tolist()
         [[[1.0, 0.0], [0.0, 1.0]]]
     """
-    flat, back = flattened(decoder, points)
+    decoder, flat, back = flattened(decoder, points)
     called = partial(_checks.called, decoder, name="decoder")
 
     def products(x: Tensor) -> tuple[Tensor, ...]:

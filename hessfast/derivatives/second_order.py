@@ -44,7 +44,7 @@ def derivatives(
         >>> at.value.tolist(), at.gradient.tolist(), at.hessian.tolist()
         ([1.0], [[1.0, 2.0]], [[[2.0, 1.0], [1.0, 2.0]]])
     """
-    flat, back = flattened(potential, points)
+    potential, flat, back = flattened(potential, points)
     function, chunk = form_of(potential, flat, form), _checks.integer("chunk", chunk, 1)
     results = each(function, max(len(flat), 1) if isinstance(function, Fused) else chunk, flat)
     if verify:

@@ -35,6 +35,7 @@ def field_of(potential: Any, box: tuple[Any, Any] | None, dim: int, exact: bool 
     Modules are copied to float64: second differences of eta along a curve are lost in float32. Of the metric six digits
     do, unless it must be `exact`, so that perceptrons keep their kernel and differences replace its change.
     """
+    potential = _checks.potential(potential)
     if isinstance(potential, Table):
         if dim != 2:
             raise ValueError(f"start must have two coordinates for a Table, got {dim}.")

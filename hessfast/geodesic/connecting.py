@@ -62,7 +62,8 @@ def connecting_geodesic(
     """Curves from each start to each end.
 
     Args:
-        potential: phi: a module or callable as in `derivatives`, or a `Table`, which is much faster than a network.
+        potential: phi: a module or callable as in `derivatives`, a fitted `LogPartition` or
+            `ExponentialFamilyPosterior`, or a `Table`, which is much faster than a network.
         start, end: `[*batch, dim]`.
         kind: "levi-civita"; "exponential" (e-geodesic), straight in theta; "mixture" (m-geodesic), straight in eta;
             "released", no geodesic: the optimum of the released script's objective.

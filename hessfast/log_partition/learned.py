@@ -307,6 +307,9 @@ class LogPartition:
     def _fitted(self) -> potentials.Standardised:
         return _checks.fitted(self, "potential_")
 
+    def _as_potential(self) -> nn.Module:
+        return self._fitted()
+
     def _natural(self, points: np.ndarray) -> np.ndarray:
         theta = points if self.to_natural is None else _checks.float_array("to_natural", self.to_natural(points))
         if theta.ndim != 2 or len(theta) != len(points):

@@ -16,7 +16,8 @@ class Table:
     """A potential in two dimensions as a quintic spline through its values on a grid: derivatives at no extra cost.
 
     Args:
-        potential: maps points `[n, 2]` to `[n]`, tensor or array.
+        potential: maps points `[n, 2]` to `[n]`, tensor or array; or a fitted `LogPartition` or
+            `ExponentialFamilyPosterior`.
         lower, upper: corners of the box; beyond it there is no potential.
         shape: nodes along each axis, 6 or more; features of phi narrower than two cells are lost.
 
@@ -30,6 +31,7 @@ class Table:
         self._set_box(lower, upper)
         axes = self.axes(shape)
         nodes = torch.as_tensor(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2))
+        potential = _checks.potential(potential)
         weight = weight_of(potential)
         device = nodes.device if weight is None else weight.device
         potential = in_double(potential)

@@ -263,6 +263,8 @@ class ExponentialFamilyPosterior:
         fit = self._fitted()
         return fit.basis.potential(fit.coefficients)
 
+    _as_potential = potential
+
     def standard_error(self, quantity: str, theta: Any) -> Any:
         """The statistical error of "log_z", "mean" or "fisher_metric" at theta.
 
