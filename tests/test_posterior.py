@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from hessfast import ising, tasep
-from hessfast.posterior import ExactPosterior, FeaturePosterior, Grid, Posterior, result
+from hessfast.posterior import (
+    ExactPosterior,
+    ExponentialFamilyPosterior,
+    FeaturePosterior,
+    Grid,
+    Posterior,
+    U2NetPosterior,
+    result,
+)
 
 UNIT = Grid((0.0, 0.0), (1.0, 1.0), (9, 7))
 LINE = Grid((0.0,), (1.0,), (3,))
@@ -295,6 +303,31 @@ def test_two_parameters_need_a_grid_of_two_axes(exact, dim):
     grid = Grid((1.0,) * dim, (2.0,) * dim, (3,) * dim)
     with pytest.raises(ValueError, match=f"grid must have two axes, one a parameter, got {dim}"):
         exact.log_posterior(ising.sample(2.0, 0.1, size=4, seed=0), grid)
+
+
+def test_points_are_no_grid():
+    features = np.eye(2)
+    unfitted = U2NetPosterior(box=((0, 0), (1, 1)))
+    unfitted._network = None
+    family = ExponentialFamilyPosterior()
+    refused = [
+        lambda grid: ExactPosterior.ising().log_posterior(ising.pack(np.ones((1, 4, 4))), grid),
+        lambda grid: FeaturePosterior().fit(features, features).log_posterior(features, grid),
+        lambda grid: unfitted.log_posterior(features, grid),
+        lambda grid: family.log_posterior(features, grid),
+        lambda grid: Posterior(np.full((1, 9, 7), -np.log(63)), grid),
+    ]
+    for call in refused:
+        with pytest.raises(TypeError, match=r"grid must be a Grid, got ndarray\. Make one with Grid\(lower, upper, sh"):
+            call(UNIT.points)
+
+
+def test_likelihoods_that_forget_the_axes_of_the_grid_are_told():
+    forgetful = ExactPosterior(lambda x, t: -((x[:, None] - t[..., 0]) ** 2))
+    message = r"n samples and points \[9, 7, 2\] to \(n, \*\(9, 7\)\), got: .* Give samples an axis"
+    with pytest.raises(ValueError, match=message) as refusal:
+        forgetful.log_posterior(np.zeros(5), UNIT)
+    assert "\n" not in str(refusal.value)
 
 
 def test_samples_of_another_model_are_refused():

@@ -7,7 +7,7 @@ import numpy as np
 
 from hessfast import _arrays, _checks, ising, tasep
 
-from .grid import Grid
+from .grid import Grid, checked_grid
 from .result import Posterior, bundled, normalise
 
 
@@ -23,6 +23,17 @@ class ExactPosterior:
         >>> mass = np.exp(coin.log_posterior(np.array([1]), Grid((0.25,), (0.75,), (3,))).log_mass)
         >>> mass.round(6).tolist()
         [[0.166667, 0.333333, 0.5]]
+
+        Normal variables of unknown mean and deviation, which are two axes of the points; samples get two behind theirs.
+
+        >>> def log_likelihood(x, points):  # [n] and [20, 10, 2] give [n, 20, 10]
+        ...     mean, deviation = points[..., 0], points[..., 1]
+        ...     return -(((x[:, None, None] - mean) / deviation) ** 2) / 2 - np.log(deviation)
+        >>> x = np.array([1.0, 3.0])  # of mean 2 and deviation 1
+        >>> normal = ExactPosterior(log_likelihood)
+        >>> posterior = normal.log_posterior(x, Grid.cells((0.0, 0.0), (4.0, 2.0), (20, 10)), bundle=2)
+        >>> posterior.log_mass.shape, posterior.mean()[0, 0].round(6).item()
+        ((1, 20, 10), 2.0)
     """
 
     def __init__(self, log_likelihood: Callable[[Any, np.ndarray], np.ndarray]):
@@ -80,8 +91,16 @@ class ExactPosterior:
             ValueError: for a likelihood of another shape than `[n, *grid.shape]`, NaN, or no node that a sample can be
                 from.
         """
-        bundle = _checks.integer("bundle", bundle, 1)
-        log_weight = np.array(_arrays.to_numpy(self.log_likelihood(samples, grid.points)), np.float64)
+        grid, bundle = checked_grid(grid), _checks.integer("bundle", bundle, 1)
+        try:
+            log_weight = np.array(_arrays.to_numpy(self.log_likelihood(samples, grid.points)), np.float64)
+        except ValueError as error:
+            if "could not be broadcast" not in str(error):
+                raise
+            raise ValueError(
+                f"log_likelihood must map n samples and points {[*grid.shape, grid.dim]} to (n, *{grid.shape}), "
+                f"got: {error}. Give samples an axis for each of the grid."
+            ) from error
         if log_weight.shape[1:] != grid.shape:
             raise ValueError(f"log_likelihood must have shape (n, *{grid.shape}), got {log_weight.shape}.")
         log_weight = bundled(log_weight, bundle).reshape(-1, grid.num_nodes)

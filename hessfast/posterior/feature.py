@@ -7,7 +7,7 @@ import numpy as np
 
 from hessfast import _arrays, _checks, _dispatch
 
-from .grid import Grid
+from .grid import Grid, checked_grid
 from .result import Posterior
 
 KERNELS = ("gaussian", "laplace")
@@ -87,7 +87,7 @@ class FeaturePosterior:
                 for another bundle.
         """
         _checks.fitted(self, "features_")
-        _checks.integer("bundle", bundle, 1, 1)
+        grid, _ = checked_grid(grid), _checks.integer("bundle", bundle, 1, 1)
         queries = None if samples is None else self._features(samples)
         if queries is not None and _arrays.is_tensor(queries) != _arrays.is_tensor(self.features_):
             queries = _arrays.like(_arrays.to_numpy(queries), self.features_)

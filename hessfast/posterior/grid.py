@@ -127,3 +127,10 @@ class Grid:
                 f"got {points[first]} at {first}, farther than half a cell beyond."
             )
         return points
+
+
+def checked_grid(grid: Any) -> Grid:
+    """The grid, if it is one."""
+    if not isinstance(grid, Grid):
+        raise TypeError(f"grid must be a Grid, got {type(grid).__name__}. Make one with Grid(lower, upper, shape).")
+    return grid

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 
 from hessfast import _checks
 
-from .grid import Grid
+from .grid import Grid, checked_grid
 
 _AT_ONCE = 2**20  # numbers
 _TOLERANCE = 1e-3  # of the sum of a row: float32 keeps it to 1e-5
@@ -39,7 +39,7 @@ class Posterior:
 
     def __post_init__(self):
         object.__setattr__(self, "log_mass", _checks.whole("log_mass", self.log_mass))
-        if self.log_mass.shape[1:] != self.grid.shape:
+        if self.log_mass.shape[1:] != checked_grid(self.grid).shape:
             raise ValueError(f"log_mass must have shape (n, *{self.grid.shape}), got {self.log_mass.shape}.")
         at_once = max(_AT_ONCE // self.grid.num_nodes, 1)
         for start in range(0, len(self), at_once):

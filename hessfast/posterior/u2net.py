@@ -12,7 +12,7 @@ from scipy.special import softmax
 from hessfast import _checks, _random
 from hessfast._dispatch import present
 
-from .grid import Grid
+from .grid import Grid, checked_grid
 from .result import Posterior
 
 SIZES = ("full", "small", "tiny")  # 44, 1.1 and 0.14 million weights
@@ -174,7 +174,7 @@ class U2NetPosterior:
         import torch
 
         network = _checks.fitted(self, "_network")
-        if grid != self.grid_:
+        if checked_grid(grid) != self.grid_:
             raise ValueError("grid must be grid_, the pixels of the network's output. Pass posterior.grid_.")
         if bundle not in (None, self.bundle):
             raise ValueError(f"bundle must be {self.bundle}, the network's number of channels, got {bundle}.")

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 
 from hessfast import _arrays, _checks
 
-from ..grid import Grid
+from ..grid import Grid, checked_grid
 from ..result import Posterior, bundled, normalise
 from ._basis import Hyperplane
 from ._components import chosen_components
@@ -290,7 +290,8 @@ class ExponentialFamilyPosterior:
             grid: of parameters as in `fit`.
             bundle: so many exponents are added.
         """
-        exponents = self._exponents(self._bundled(samples, bundle), grid.points, bundle)
+        points = checked_grid(grid).points
+        exponents = self._exponents(self._bundled(samples, bundle), points, bundle)
         return Posterior(normalise(exponents).reshape(-1, *grid.shape), grid)
 
     def score(self, samples: Any, parameters: Any, points: Any, *, bundle: int = 1) -> float:
