@@ -102,11 +102,23 @@ def called(function: Any, points: Any, name: str = "potential") -> Any:
     try:
         return of_dtype(lambda: function(points), f"{name} must take points of {points.dtype}", remedy)
     except RuntimeError as error:
+        if any(words in str(error) for words in _OF_NUMPY):
+            raise ValueError(
+                f"{name} must be made of operations on its points that torch can differentiate, got NumPy's. "
+                "Use torch's."
+            ) from error
         if "mat1 and mat2 shapes" not in str(error):
             raise
         raise ValueError(
             f"points must have as many coordinates as the {name} takes, got {points.shape[-1]}: {error}."
         ) from error
+
+
+# What torch says to NumPy's functions of a tensor under reverse and under forward mode.
+_OF_NUMPY = (
+    "Can't call numpy() on Tensor that requires grad",
+    "Cannot access data pointer of Tensor that doesn't have",
+)
 
 
 def of_dtype(call: Callable[[], Any], requirement: str, remedy: str) -> Any:

@@ -339,6 +339,11 @@ def test_networks_that_cannot_be_copied_are_told_the_remedy():
         (lambda net: derivatives(net, points(dim=3)), "points must have 2 coordinates, as the potential takes, got 3"),
         (lambda net: derivatives(lambda x: x.sum(dim=0), np.eye(2)), r"must map points \[3, 2\] to \[3\], got \(2,\)"),
         (lambda net: derivatives(lambda x: x.detach()[:, 0], points()), "potential must be made of operations"),
+        (
+            lambda net: derivatives(lambda x: np.sin(x).sum(-1), points()),
+            "torch can differentiate, got NumPy's. Use tor",
+        ),
+        (lambda net: pullback_metric(lambda x: np.sin(x), points()), "decoder must be made of operations .* NumPy's"),
         (lambda net: hessian_along(net, points(), torch.zeros(100, 4, 2)), "vectors must have the shape of points"),
         (lambda net: hvp(net, points(), torch.zeros(100, 0, 2)), "vectors must have the shape of points"),
         (lambda net: hvp(net, points(), points(), chunk=0), "chunk must be >= 1, got 0"),
