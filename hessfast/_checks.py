@@ -3,13 +3,14 @@
 Messages read: <argument> must <requirement>, got <value>. <remedy>.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from hessfast._arrays import selected, take, to_numpy
+from hessfast._arrays import is_tensor, selected, take, to_numpy
 
 
 def float_array(name: str, value: Any) -> np.ndarray:
@@ -107,11 +108,23 @@ def called(function: Any, points: Any, name: str = "potential") -> Any:
                 f"{name} must be made of operations on its points that torch can differentiate, got NumPy's. "
                 "Use torch's."
             ) from error
+        if _takes_one(function, points):
+            values = "[n]" if name == "potential" else "[n, ...]"
+            raise ValueError(
+                f"{name} must map points [n, dim] to {values}, got a function of one point. Pass torch.vmap of it."
+            ) from error
         if "mat1 and mat2 shapes" not in str(error):
             raise
         raise ValueError(
             f"points must have as many coordinates as the {name} takes, got {points.shape[-1]}: {error}."
         ) from error
+
+
+def _takes_one(function: Any, points: Any) -> bool:
+    """Whether a function that fails for points `[n, dim]` is one of a point `[dim]`."""
+    with contextlib.suppress(Exception):
+        return len(points) > 0 and is_tensor(function(points[0]))
+    return False
 
 
 # What torch says to NumPy's functions of a tensor under reverse and under forward mode.

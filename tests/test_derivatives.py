@@ -365,6 +365,20 @@ def test_bad_input_is_refused(call, message):
         call(network())
 
 
+@pytest.mark.parametrize("function", [lambda x: x @ x / 2, lambda x: torch.dot(x, x) / 2])
+def test_functions_of_one_point_are_told_from_those_of_other_dimensions(function):
+    """Matrices of shapes that do not fit are met in both."""
+    message = r"potential must map points \[n, dim\] to \[n\], got a function of one point. Pass torch.vmap of it"
+    for form in (None, "eager"):
+        with pytest.raises(ValueError, match=message):
+            derivatives(function, points(), form=form)
+    np.testing.assert_array_equal(derivatives(torch.vmap(function), np.ones((3, 2))).hessian, np.stack([np.eye(2)] * 3))
+    with pytest.raises(ValueError, match=r"to \[100\], got \(2,\)\. Of a function of one point pass torch\.vmap"):
+        derivatives(lambda x: x[0] ** 2, points())
+    with pytest.raises(ValueError, match=r"decoder must map points \[n, dim\] to \[n, \.\.\.\], got a function of one"):
+        pullback_metric(lambda x: torch.eye(2) @ x, points())
+
+
 def test_a_decoder_may_give_one_number_a_point():
     assert pullback_metric(lambda x: x[:, 0] + 2 * x[:, 1], np.zeros((1, 2))).tolist() == [[[1.0, 2.0], [2.0, 4.0]]]
 

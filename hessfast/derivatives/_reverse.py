@@ -31,7 +31,10 @@ def values(potential: Potential, x: Tensor) -> Tensor:
     value = _checks.called(uncompiled(potential), given)
     if not _arrays.is_tensor(value) or value.shape not in ((len(given),), (len(given), 1)):
         shape = tuple(value.shape) if _arrays.is_tensor(value) else type(value).__name__
-        raise ValueError(f"potential must map points [{len(given)}, {x.shape[1]}] to [{len(given)}], got {shape}.")
+        raise ValueError(
+            f"potential must map points [{len(given)}, {x.shape[1]}] to [{len(given)}], got {shape}. "
+            "Of a function of one point pass torch.vmap."
+        )
     if not value.requires_grad:
         raise ValueError("potential must be made of operations on its points that torch can differentiate.")
     return value.reshape(len(given))[: len(x)]
