@@ -14,6 +14,8 @@ from hessfast.slices import (
     PipelineGenerator,
     SlicePlan,
     ddim,
+    digit_generator,
+    from_callable,
     from_pipeline,
     from_pretrained,
     generate,
@@ -426,8 +428,26 @@ def test_folders_that_hold_no_model(tmp_path, folder):
 
 @pytest.mark.parametrize("given", ["sd/pipeline", tiny_diffusion.unet()], ids=["path", "unet"])
 def test_what_is_no_pipeline(given):
-    with pytest.raises(TypeError, match=r"pipeline must be a pipeline of diffusers, got '(sd|UNet2D).* Use from_pretr"):
+    with pytest.raises(
+        TypeError, match=r"pipeline must be a pipeline of diffusers, got (str|UNet2D\w+)\. Use from_pretr"
+    ):
         from_pipeline(given)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_named(generator, folder):
+    for make in (
+        lambda device: from_pipeline(generator.pipeline, device=device),
+        lambda device: PipelineGenerator(generator.pipeline, device),
+        lambda device: from_pretrained(folder, device=device),
+        lambda device: from_callable(torch.tanh, "tanh", device=device),
+        lambda device: digit_generator(device),
+    ):
+        for device in ("cuda", torch.device("cuda:1")):
+            with pytest.raises(RuntimeError, match='No CUDA device was found; use device="cpu"'):
+                make(device)
+        with pytest.raises(ValueError, match=r'device must be "cpu", "cuda" or "cuda:N", got .tpu.'):
+            make("tpu")
 
 
 def small_unet(**more):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hessfast import _atomic
 from hessfast._compile import compiled, refusal
+from hessfast._dispatch import present
 from hessfast._fingerprint import fingerprint
 from hessfast._modules import dtype_of
 
@@ -29,11 +30,12 @@ class DiffusionGenerator(Generator):
         scheduler: of diffusers, for the noise levels and the kind of prediction.
         decoder: an autoencoder of diffusers (AutoencoderKL, VQModel); None: latents are images.
         pipeline: the pipeline whose text encoders are used; None: the model has no text.
-        device: where to compute; the networks are moved there.
+        device: where to compute, "cpu", "cuda" or "cuda:N"; the networks are moved there.
         compile: compile the U-Net and the decoder with torch.compile, a minute or more at first, then faster images.
         graph: run a micro-batch's loop as one CUDA graph; on a GPU, for "ddim" and "released".
 
     Raises:
+        BackendUnavailableError: if there is no such device.
         ValueError: for a graph elsewhere than on a GPU, or a U-Net that wants text without a pipeline, or class labels.
         RuntimeError: for `compile`, once the networks are called, where torch.compile fails.
     """
@@ -49,7 +51,7 @@ class DiffusionGenerator(Generator):
         compile: bool = False,
         graph: bool = False,
     ):
-        self.device, self.compile, self.graph = torch.device(device), bool(compile), bool(graph)
+        self.device, self.compile, self.graph = torch.device(present(device)), bool(compile), bool(graph)
         if self.graph and self.device.type != "cuda":
             raise ValueError(f"device must be a GPU for graph=True, got {self.device}.")
         config: Any = unet.config

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hessfast import _checks
+from hessfast._dispatch import present
 from hessfast._fingerprint import fingerprint
 from hessfast._modules import refuse_training
 
@@ -77,7 +78,7 @@ class FunctionGenerator(Generator):
     def __init__(
         self, function: Callable[[Tensor], Tensor], name: str, decode: Callable[[Tensor], Tensor] | None, device: Any
     ):
-        self.identity, self.device = {"name": name}, torch.device(device)
+        self.identity, self.device = {"name": name}, torch.device(present(device))
         for what, given in (("function", function), ("decode", decode)):
             if isinstance(given, nn.Module):
                 self.identity[what] = fingerprint(given)
@@ -124,7 +125,7 @@ def from_callable(
         function: z `[batch, *latent]` in the plan's dtype, on `device`.
         name: stands for the function in stores; another function must have another name.
         decode: images `[batch, channels, rows, columns]`.
-        device: where both compute.
+        device: where both compute, "cpu", "cuda" or "cuda:N".
 
     Example:
         >>> generator = from_callable(lambda z: 2 * z, "doubled")

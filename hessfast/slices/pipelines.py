@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hessfast import _checks
+from hessfast._dispatch import present
 from hessfast._fingerprint import fingerprint
 from hessfast._modules import dtype_of
 
@@ -42,7 +43,7 @@ def from_pretrained(
     Args:
         path: folder with model_index.json or config.json; or a file .safetensors or .ckpt of a Stable Diffusion.
         config: for a single file, the folder of a pipeline of the same kind, for its configuration.
-        device: where to compute.
+        device: where to compute, "cpu", "cuda" or "cuda:N".
         dtype: in which the weights are loaded; networks are cast to the plan's.
         compile: compile the U-Net and the decoder, a minute or more at first, then faster images.
         graph: run a micro-batch's loop as one CUDA graph.
@@ -51,6 +52,7 @@ def from_pretrained(
         ImportError: without diffusers.
         FileNotFoundError: if there is no such folder or file.
         ValueError: if it is not of diffusers, or of a kind that does not take latents.
+        BackendUnavailableError: if there is no such device.
 
     Example:
         >>> import tempfile
@@ -64,6 +66,7 @@ def from_pretrained(
     if not path.exists():
         raise FileNotFoundError(f"path must be a folder or file of a diffusers model, got {path}, which is not there.")
     weights = getattr(torch, _checks.choice("dtype", dtype, DTYPES))
+    present(device)
     package = diffusers()
     loading: dict[str, Any] = {"local_files_only": True}
     loading["low_cpu_mem_usage"] = importlib.util.find_spec("accelerate") is not None  # diffusers warns otherwise
@@ -103,6 +106,7 @@ def from_pipeline(pipeline: Any, *, device: Any = "cpu", compile: bool = False, 
     Raises:
         TypeError: for what is no pipeline.
         ValueError: for a pipeline of a kind that does not take latents.
+        BackendUnavailableError: if there is no such device.
 
     Example:
         >>> from diffusers import DDPMPipeline, DDPMScheduler
@@ -112,7 +116,7 @@ def from_pipeline(pipeline: Any, *, device: Any = "cpu", compile: bool = False, 
     """
     if not isinstance(getattr(pipeline, "components", None), Mapping):
         raise TypeError(
-            f"pipeline must be a pipeline of diffusers, got {str(pipeline).partition(chr(10))[0]!r:.80}. Use "
+            f"pipeline must be a pipeline of diffusers, got {type(pipeline).__name__}. Use "
             "from_pretrained for a folder, DiffusionGenerator for a U-Net and its scheduler."
         )
     parts: Mapping[str, Any] = pipeline.components
@@ -148,7 +152,7 @@ class PipelineGenerator(Generator):
     """
 
     def __init__(self, pipeline: Any, device: Any = "cpu"):
-        self.device, self._one_at_a_time = torch.device(device), threading.Lock()
+        self.device, self._one_at_a_time = torch.device(present(device)), threading.Lock()
         self.pipeline = pipeline.to(self.device)
         self.pipeline.set_progress_bar_config(disable=True)
         self.scheduler = copy.deepcopy(pipeline.scheduler)
