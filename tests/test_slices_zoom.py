@@ -13,7 +13,7 @@ from hessfast.posterior import Grid
 from hessfast.slices import SlicePlan, feature_map, from_callable, lipschitz, random_anchors
 from hessfast.slices._last_bits import Perturbed
 from hessfast.slices._windows import steepest
-from hessfast.slices.zoom import Zoom, zoom
+from hessfast.slices.zoom import Level, Zoom, _shape, zoom
 
 LINE = torch.tensor([[[[0.0, 1.0]]], [[[1.0, 1.0]]]], dtype=torch.float64)
 PLANE = torch.tensor([[[[0.0, 0.0]]], [[[1.0, 0.0]]], [[[0.0, 1.0]]]], dtype=torch.float64)
@@ -37,7 +37,8 @@ def test_a_step_is_found_to_the_last_bit_and_stays_sharp(tmp_path, dtype, epsilo
     found = zoom(line(dtype), from_callable(step, "step"), tmp_path, points_per_axis=17)
     last = found.levels[-1]
     assert abs(last.place[0] - 1 / 3) < epsilon and found.dtype == dtype
-    assert all(level.resolved and level.largest == 1 and level.batching == 0 for level in found.levels[:-1])
+    assert all(level.resolved and level.largest == 1 for level in found.levels[:-1])
+    assert all(level.median == level.batching == 0 for level in found.levels[:-1])
     assert epsilon / 2 < found.finest < 64 * epsilon
     ratios = np.divide([level.spacing for level in found.levels[:-1]], [level.spacing for level in found.levels[1:]])
     np.testing.assert_allclose(ratios[:4], 8, rtol=1e-9)
@@ -114,6 +115,29 @@ def test_noise_of_the_loop_is_a_floor(tmp_path):
     assert found.levels[1].rounding < 1e-5 < 0.01 < found.levels[1].batching
     assert "noise floor" in found.reason and "which is the noise of the loop, of eta = 0.5: each point" in found.reason
     assert "rounding" not in found.reason
+
+
+LEVEL = Level(Grid((0.0,), (1.0,), (5,)), 0, (0.5,), 1.0, 0.5, batching=0.2, rounding=0.49, unmoved=0.9)
+
+
+def test_what_a_level_is_called():
+    assert LEVEL.resolved and LEVEL.smooth and LEVEL.floor == 0.49
+    assert not dataclasses.replace(LEVEL, rounding=0.5).resolved
+    assert not dataclasses.replace(LEVEL, unmoved=1.0).resolved  # whatever differs is not of z
+    assert not dataclasses.replace(LEVEL, median=0.49).smooth
+
+
+def test_a_flank_is_what_is_smooth_below_every_boundary():
+    """A wide level is smooth where the boundary lies between its points, too."""
+    windows = [Grid((0.0,), (4 * 2.0**-k,), (5,)) for k in range(6)]
+    levels = [
+        dataclasses.replace(LEVEL, window=window, largest=(k + 1) * 2.0**-k, median=median, rounding=0.0, batching=0.0)
+        for k, (window, median) in enumerate(zip(windows, (1, 0, 1, 1, 1, 1), strict=True))
+    ]
+    flank = "the slice is smooth there, of Lipschitz constant 5: no boundary is left to zoom into."
+    assert _shape(levels, "float32") == f"From spacing 2.5e-01 down to 3.1e-02 {flank}"
+    flat = "Down to 5.0e-01 the boundary has no width that float32 could show."
+    assert _shape(levels[:2], "float32") == flat
 
 
 @pytest.mark.parametrize("more", [{}, {"dtype": "float64"}])
