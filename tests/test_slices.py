@@ -428,6 +428,7 @@ def test_points_are_apart_by_the_median_of_places():
     points = [[0.0, 0.0], [0.0, 0.0], [0.1, 0.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]
     assert _windows.apart(SlicePlan(ANCHORS, points)) == pytest.approx(0.9)
     assert _windows.apart(SlicePlan(ANCHORS, points[:2])) == math.inf
+    assert _windows.apart(SlicePlan(ANCHORS, Grid((0.0, 0.0), (1.0, 2.0), (11, 5)))) == pytest.approx(0.1)
 
 
 def test_differences_are_labelled_where_forward_mode_is_missing():

@@ -9,7 +9,7 @@ import torch
 from hessfast.log_partition import LogPartition, align
 from hessfast.posterior import FeaturePosterior, Grid
 from hessfast.slices import SlicePlan, feature_map, from_callable
-from hessfast.slices.adaptive import adaptive, replayed, subgrid
+from hessfast.slices.adaptive import AdaptiveSlice, adaptive, replayed, subgrid
 from hessfast.slices.generators import Prepared
 
 ANCHORS = torch.tensor([[[[0.0, 0.0]]], [[[1.0, 0.0]]], [[[0.0, 1.0]]]], dtype=torch.float64)
@@ -77,6 +77,20 @@ def test_known_features_are_chosen_as_images_are(found):
     assert part.rounds == (81,) and part.ids.tolist() == even_points(truth, 9)[0].tolist()
     with pytest.raises(ValueError, match=r"features must have shape \[1089, d\] for this grid, got \(3, 2\)"):
         replayed(GRID, truth[:3])
+
+
+def test_cells_are_halved_by_squared_distance_times_the_points_left_out():
+    values = np.zeros((12, 1))
+    values[8:11], values[11] = 1, 1 + 3**0.5  # 1 times 7 points up to 8, 3 times 2 of them from there to 11
+    found = replayed(Grid((0.0,), (1.0,), (12,)), values, fraction=4 / 12, num_rounds=1, stride=8)
+    assert found.ids.tolist() == [0, 8, 11, 4]
+
+
+def test_features_that_were_made_are_kept_as_they_are():
+    values = np.array([[1.0, 0.0], [0.0, 1.0005]])
+    found = AdaptiveSlice(Grid((0.0,), (1.0,), (3,)), np.array([0, 2]), values, (2,)).features()
+    assert found[[0, 2]].tolist() == values.tolist()
+    np.testing.assert_allclose(found[1], 1.00025 * np.array([1, 1.0005]) / np.hypot(1, 1.0005), rtol=1e-12)
 
 
 def even_points(values, num):

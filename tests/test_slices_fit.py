@@ -1,5 +1,8 @@
 """The geometry of a slice whose phases are known: scales by held-out samples, log Z, metric, ridges."""
 
+import re
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ import torch
 from hessfast.log_partition import LogPartition
 from hessfast.posterior import FeaturePosterior, Grid
 from hessfast.slices import SlicePlan, feature_map, from_callable, generate
-from hessfast.slices.fit import FITS, agreement, changing, choose_scale, fit, ridge
+from hessfast.slices.fit import FITS, _levelled, agreement, changing, choose_scale, fit, ridge
 
 BOUNDARY = 0.4
 ANCHORS = [[[[0.0, 0.0]]], [[[1.0, 0.0]]], [[[0.0, 1.0]]]]
@@ -143,6 +146,46 @@ def test_a_scale_at_the_end_of_what_counts_is_told(tmp_path):
     assert chosen["nats"] == scores[-1] == pytest.approx(np.log(64), abs=1e-3) and chosen["at_the_end"] is True
 
 
+def test_the_end_of_what_counts_may_come_before_that_of_the_ladder(monkeypatch):
+    monkeypatch.setattr(
+        sys.modules["hessfast.slices.fit"], "_score", lambda *given: given[4] if given[4] < 30 else None
+    )
+    chosen = choose_scale(np.ones((2, 2)), np.ones((2, 2)), Grid((0, 0), (1, 1), (8, 8)))
+    assert (chosen["kernel"], chosen["scale"], chosen["at_the_end"]) == ("laplace", 20.0, True)
+
+
+@pytest.mark.parametrize(
+    ("side", "dim", "nodes"), [(12, 2, 8), (40, 2, 20), (100, 2, 32), (40, 1, 20), (20, 3, 10), (64, 3, 32)]
+)
+def test_nodes_are_half_as_many_as_samples_along_an_axis(tmp_path, monkeypatch, side, dim, nodes):
+    class Begun(Exception):
+        pass
+
+    def begun(features, parameters, grid, seed):
+        raise Begun(grid.shape)
+
+    monkeypatch.setattr(sys.modules["hessfast.slices.fit"], "choose_scale", begun)
+    u = Grid((0,) * dim, (1,) * dim, (side,) * dim).points.reshape(-1, dim)
+    with pytest.raises(Begun, match=re.escape(str((nodes,) * dim))):
+        fit((u, u), tmp_path)
+
+
+def test_log_z_is_levelled():
+    grid = Grid((0, 0), (1, 2), (8, 8))
+    x, y = np.moveaxis(grid.points, -1, 0)
+    np.testing.assert_allclose(_levelled(3 + 2 * x - 5 * y, grid), 0, atol=1e-12)
+    np.testing.assert_allclose(_levelled(x * y**2 + 3 + 2 * x - 5 * y, grid), _levelled(x * y**2, grid), atol=1e-12)
+
+
+def test_a_damaged_slice_is_not_fitted(tmp_path):
+    plan = PLAN.at(Grid((0, 0), (1, 1), (8, 8)))
+    generate(plan, GENERATOR, tmp_path / "slice", SAME)
+    path = tmp_path / "slice" / "00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-8] + bytes(range(8)))
+    with pytest.raises(ValueError, match="1 of its 1 shards are missing or broken"):
+        fit(tmp_path / "slice", tmp_path / "geometry")
+
+
 def test_features_that_know_nothing_score_nothing():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(600, 8))
@@ -198,3 +241,11 @@ def test_the_rim_of_a_plateau_is_no_ridge(width, nodes):
     metric[..., 0, 0] = 1 + 1e-3 * np.minimum(np.arange(20), 19 - np.arange(20))[:, None]
     metric[9 : 9 + width, :, 0, 0] = 5
     assert np.flatnonzero(ridge(metric).any(axis=1)).tolist() == nodes
+
+
+def test_a_ripple_and_an_edge_are_no_ridges():
+    x = np.linspace(-1, 1, 21)
+    metric = np.zeros((21, 21, 2, 2))
+    for height, centre, found in ((0.9, 0.0, []), (1.1, 0.0, [10]), (5.0, -1.0, []), (5.0, 1.0, [])):
+        metric[..., 0, 0] = 1 + height * np.exp(-100 * (x[:, None] - centre) ** 2)  # of median 1
+        assert np.flatnonzero(ridge(metric).any(axis=1)).tolist() == found

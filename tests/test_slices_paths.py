@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr, wilcoxon
 
 from hessfast import _grid_paths, _polylines, shards
@@ -27,7 +28,7 @@ from hessfast.slices.paths import (
     uniform_pairs,
 )
 from hessfast.slices.paths import random_pairs as draw
-from hessfast.slices.pullback import pullback_paths
+from hessfast.slices.pullback import _isometric, pullback_paths
 
 BOUNDARY = 0.4
 ANCHORS = [[[[0.0, 0.0]]], [[[1.0, 0.0]]], [[[0.0, 1.0]]]]
@@ -168,6 +169,36 @@ def test_pullback_goes_around_a_hill():
         pullback_paths(Grid((0.0,), (1.0,), (5,)), np.zeros(5), [[0.0]], [[1.0]])
 
 
+def test_pullback_paths_on_a_plane_are_straight():
+    start, end = np.random.default_rng(0).uniform(-1, 1, (2, 5, 2))
+    grid = Grid((-1.0, -1.0), (1.0, 1.0), (9, 13))
+    found = pullback_paths(grid, grid.points.reshape(-1, 2), start, end, 11)
+    np.testing.assert_allclose(found, np.linspace(start, end, 11, axis=1), atol=1e-12)
+
+
+def test_pullback_stays_in_the_box():
+    grid = Grid((-1.0, -1.0), (1.0, 1.0), (21, 21))
+    r = np.linalg.norm(grid.points, axis=-1, keepdims=True)
+    high = np.concatenate([grid.points, 20 * np.exp(-2 * r**2)], axis=-1).reshape(-1, 3)
+    path = pullback_paths(grid, high, [[-0.9, -0.2]], [[0.9, -0.2]])[0]
+    assert np.abs(path).max() <= 1 and path[:, 1].min() < -0.9
+
+
+def test_pullback_crosses_plateaus():
+    grid = Grid((0.0, 0.0), (1.0, 1.0), (9, 9))
+    values = (grid.points[..., 0] > 0.5).astype(float).reshape(-1, 1)
+    path = pullback_paths(grid, values, [[0.1, 0.2]], [[0.9, 0.7]])[0]
+    assert path[[0, -1]].tolist() == [[0.1, 0.2], [0.9, 0.7]] and np.isfinite(path).all()
+
+
+@pytest.mark.parametrize("num", [40, 300])
+def test_few_coordinates_have_the_distances_of_many(num):
+    values = np.random.default_rng(0).normal(size=(num, 100)) * 0.7 ** np.arange(100)
+    few = _isometric(values)
+    assert few.shape[1] < 30
+    np.testing.assert_allclose(pdist(few), pdist(values), rtol=1e-3)
+
+
 # --------------------------------------------------------------------------------------------------------- measurements
 
 
@@ -240,6 +271,8 @@ def test_a_circle_turns_and_a_line_does_not():
     found = measure(np.stack([np.stack([np.cos(turn), np.sin(turn)], axis=1), line]), np.zeros((2, 19, 1)))
     np.testing.assert_allclose(found["curvature"], [2 * np.pi * 8 / 9, 0], atol=0.02)
     np.testing.assert_allclose(found["feature_length"], [2 * 18 * np.sin(np.pi / 18), 5])
+    np.testing.assert_allclose(found["feature_length_10"], [2 * 9 * np.sin(np.pi / 9), 5])
+    np.testing.assert_allclose(found["unevenness"], [8 * 4 * np.sin(np.pi / 9) ** 2, 8 * 5 * 2 / 9**2])
     assert found["pixel_length"].tolist() == [0, 0]
 
 
@@ -255,6 +288,7 @@ def test_paired_is_wilcoxons_test():
     assert found["mean"] == pytest.approx(-1.45)
     assert found["sem"] == pytest.approx(np.sqrt(82.5 / 9) / 10 / 10**0.5)  # of 0, 0.1, ..., 0.9
     assert paired(ours, ours)["p"] == 1
+    assert paired(ours, ours * (1 + 1e-15)) == {"mean": 0, "sem": 0, "shorter": 0, "p": 1}  # rounding has a sign
 
 
 def test_pixels_are_latents_only_if_these_are_the_images(tmp_path):
@@ -278,6 +312,7 @@ def test_ends_are_of_two_classes(options):
     start, end = draw(PLAN.parameters, classes, 50, seed=3)
     ids = [np.rint(each * 23).astype(int) @ [24, 1] for each in (start, end)]
     assert (classes[ids[0]] != classes[ids[1]]).all()
+    assert 0.05 <= np.minimum(start, end).min() < 0.1 and 0.9 < np.maximum(start, end).max() <= 0.95
     np.testing.assert_array_equal(draw(PLAN.parameters, classes, 20, seed=3)[0], start[:20])
     with pytest.raises(ValueError, match="classes must be two or more for curves to cross a boundary, got one"):
         draw(PLAN.parameters, np.zeros(len(classes), int), 5)

@@ -11,7 +11,7 @@ import torch
 from hessfast import shards
 from hessfast.posterior import Grid
 from hessfast.slices import SlicePlan, feature_map, from_callable, lipschitz, random_anchors
-from hessfast.slices._last_bits import Perturbed
+from hessfast.slices._last_bits import Perturbed, unmoved
 from hessfast.slices._windows import steepest
 from hessfast.slices.zoom import Level, Zoom, _shape, zoom
 
@@ -192,6 +192,12 @@ def test_last_bits_of_every_element_are_changed_by_chance(dtype, epsilon):
     assert all(0.25 < (sign * moved > 0).double().mean() < 0.4 for sign in (-1, 1))
     assert torch.equal(moved, perturbed.latents(z, [0, 1, 2]).double() / z.to(getattr(torch, dtype)).double() - 1)
     assert not torch.equal(moved[1], moved[2])
+
+
+def test_what_does_not_move_is_counted_along_every_axis():
+    grid = Grid((1.0, 1.0), (2.0, 1 + 2.0**-40), (3, 3))  # the second coordinate stays as it is in float32
+    assert unmoved(SlicePlan(PLANE, grid, normalise=False)) == 0.75
+    assert unmoved(SlicePlan(PLANE, grid, normalise=False, dtype="float64")) == 0.5
 
 
 def test_a_killed_zoom_goes_on(tmp_path, monkeypatch):

@@ -106,7 +106,8 @@ def fit(
     """
     features, parameters, identity = _read(source)
     if points_per_axis is None:  # four samples a cell in two dimensions
-        points_per_axis = int(np.clip(len(parameters) ** (1 / parameters.shape[1]) / 2, 8, 32))
+        # Roots are rounded: of 20^3 samples the third one is below 20.
+        points_per_axis = int(np.clip(len(parameters) ** (1 / parameters.shape[1]) / 2 + 1e-9, 8, 32))
     points_per_axis = _checks.integer("points_per_axis", points_per_axis, 8)
     num_steps = _checks.integer("num_steps", num_steps, 1)
     grid = Grid(tuple(parameters.min(axis=0)), tuple(parameters.max(axis=0)), (points_per_axis,) * parameters.shape[1])
