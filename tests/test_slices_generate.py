@@ -118,6 +118,13 @@ def test_the_number_of_threads_cannot_be_seen(tmp_path, filled, generator, threa
         np.testing.assert_array_equal(one[name][:], other[name][:])
 
 
+def test_autocast_around_it_cannot_be_seen(tmp_path, filled, generator):
+    with torch.autocast("cpu", torch.bfloat16):
+        store = generate(plan(), generator, tmp_path, "digits", keep=KEEP, shard_size=12)
+    for name in store:
+        np.testing.assert_array_equal(store[name][:], shards.open(filled)[name][:])
+
+
 @pytest.mark.parametrize(
     ("dtype", "latents", "features"), [("float64", "float64", "float64"), ("bfloat16", "float16", "float32")]
 )

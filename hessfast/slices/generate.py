@@ -151,18 +151,17 @@ class Compute:
             stored = {name: self._stored(name, values) for name, values in made.items()}
         return {name: (str(array.dtype), array.shape[1:]) for name, array in stored.items()}
 
-    def __call__(self, ids: np.ndarray, points: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """The arrays of points of those ids, in micro-batches as they come; at other coordinates if given."""
+    def __call__(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        """The arrays of points of those ids, in micro-batches as they come."""
         size, device = self.plan.micro_batch, self.prepared.device
-        coordinates = self.plan.parameters[ids] if points is None else points
-        batches = [slice(start, start + size) for start in range(0, len(ids), size)]
+        batches = [ids[start : start + size] for start in range(0, len(ids), size)]
         with computing(device) as workers:
             self._warm_up()
             if workers == 1 or len(batches) == 1:
-                made = [self._batch(ids[batch], coordinates[batch]) for batch in batches]
+                made = list(map(self._batch, batches))
             else:
                 with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                    made = list(pool.map(lambda batch: self._batch(ids[batch], coordinates[batch]), batches))
+                    made = list(pool.map(self._batch, batches))
         return {name: np.concatenate([each[name] for each in made]) for name in made[0]}
 
     def _warm_up(self) -> None:
@@ -172,12 +171,12 @@ class Compute:
                 self._pending()
             self._pending = None
 
-    def _batch(self, ids: np.ndarray, coordinates: np.ndarray) -> dict[str, np.ndarray]:
+    def _batch(self, ids: np.ndarray) -> dict[str, np.ndarray]:
         """One micro-batch, padded with its last point to the full size."""
         num, size = len(ids), self.plan.micro_batch
-        padded = np.minimum(np.arange(size), num - 1)
+        padded = ids[np.minimum(np.arange(size), num - 1)]
         with torch.no_grad():
-            latents = self.prepared.latents(self.plan.z(coordinates[padded]), ids[padded].tolist())
+            latents = self.prepared.latents(self.plan.z(self.plan.parameters[padded]), padded.tolist())
             made = self._outputs(latents, self.prepared.decode(latents))
         stored = {}
         for name, values in made.items():
