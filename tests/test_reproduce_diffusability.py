@@ -1,5 +1,6 @@
 """The reproduction of the paper on latent diffusability: exact lines, the family of encoders, the correlations."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -65,6 +66,22 @@ def test_maps_of_principal_axes_reconstruct_alike(name, tmp_path):
         assert torch.allclose(again, plain.decode(plain.encode(images)), atol=1e-4)
 
 
+def test_coordinates_are_as_wide_as_their_powers_say(tmp_path):
+    x = torch.randn(500, 1, 3, 3, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 10).reshape(1, 3, 3)
+    spread = torch.linalg.svdvals(x.flatten(1) - x.flatten(1).mean(dim=0))[:4] / 499**0.5
+    for power in (0, 1, 2):
+        made = family.encoder(f"pca, power {power}", x, 4, 0, 1, tmp_path)
+        torch.testing.assert_close(made.encode(x).std(dim=0), spread**power, rtol=1e-4, atol=0)
+
+
+def test_random_axes_are_decoded_by_least_squares(tmp_path):
+    x = torch.randn(500, 1, 3, 3, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 10).reshape(1, 3, 3)
+    made = family.encoder("random axes", x, 4, 0, 1, tmp_path)
+    design = torch.cat([torch.ones(500, 1), made.encode(x)], dim=1)
+    best = design @ torch.linalg.lstsq(design, x.flatten(1)).solution
+    torch.testing.assert_close(made.decode(made.encode(x)).flatten(1), best, rtol=1e-3, atol=1e-3)
+
+
 def test_the_family_is_bent_and_stretched_as_its_names_say(tmp_path):
     plain = family.encoder("pca, power 1", images, 4, 0, 1, tmp_path / "none")
     flat = plain.decode(plain.encode(images))  # in the four axes, where the plain encoder is an isometry
@@ -106,6 +123,31 @@ def test_the_decoder_explains_what_it_can():
     quality = np.random.default_rng(2).normal(size=(2, 14))
     row = study.correlations(records(2 * quality, quality, quality), 0, 500)["diagnostics"]["planted"]
     assert row["mean"] == pytest.approx(1) and row["partial"] == 0
+    for num in range(5, 30):  # whatever is left by rounding
+        order = np.random.default_rng(num).permutation(num)
+        signals, quality, error = (study._ranks(sign * order) for sign in (1, 1, -1))
+        assert study._partial(signals[None], quality, error).tolist() == [0]
+
+
+def test_p_values_count_the_order_that_was_found_and_those_as_extreme():
+    quality = np.arange(28.0).reshape(2, 14)
+    row = study.correlations(records(quality, quality), 0, 1000)["diagnostics"]["planted"]
+    assert row["p"] == row["p_any"] == pytest.approx(1 / 1001)
+    row = study.correlations(records(quality[:, :3], quality[:, :3]), 0, 1000)["diagnostics"]["planted"]
+    assert row["p"] == pytest.approx(1 / 3, abs=0.05)  # of six orders two
+
+
+def test_the_decoder_is_no_candidate_for_the_best():
+    rng = np.random.default_rng(5)
+    rows = study.correlations(records(*np.abs(rng.normal(size=(3, 2, 14)))), 0, 500)["diagnostics"]
+    assert rows["planted"]["p_any"] == rows["planted"]["p"] > 0.01 and study.CONTROL in rows
+    assert "|planted|" not in rows  # it ranks as the signed one does
+
+
+def test_absolute_values_are_those_of_the_mean_over_seeds():
+    two = [r | {"seed": s} for s, x in enumerate((1.0, -3.0)) for r in records([[x, -x]], [[0.0, 1.0]])]
+    found = study._averaged(two, 0)["diagnostics"]
+    assert found["planted"].tolist() == [-1, 1] and found["|planted|"].tolist() == [1, 1]
 
 
 def test_p_values_are_uniform_without_a_relation():
@@ -154,6 +196,9 @@ def test_diagnostics_are_zero_for_a_latent_that_is_a_larger_copy():
             assert value == pytest.approx(0, abs=1e-12), name
         else:
             assert abs(value) > 0.01, name
+    same = curve(variances, levels)
+    below = dataclasses.replace(same, fisher_information_rate=same.fisher_information_rate._replace(mean=-levels))
+    assert np.isfinite(list(study.diagnostics(same, below, below, 1.0).values())).all()  # noise may leave it below zero
 
 
 TINY = {

@@ -138,6 +138,8 @@ def test_only_what_is_kept(tmp_path, generator):
     this = plan(num_steps=1)
     assert list(generate(this, generator, tmp_path / "a", keep=["images"])) == ["parameters", "images"]
     assert list(generate(this, generator, tmp_path / "b")) == ["parameters", "latents"]  # no features were asked for
+    with pytest.raises(ValueError, match="holds another plan: it differs in arrays"):
+        generate(this, generator, tmp_path / "a", keep=["images", "latents"])
 
 
 def test_any_function_generates(tmp_path):

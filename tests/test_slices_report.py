@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("matplotlib")
 from hessfast import shards
 from hessfast.posterior import Grid
 from hessfast.slices import SlicePlan, feature_map, from_callable, generate, report, zoom
+from hessfast.slices.adaptive import subgrid
 from hessfast.slices.fit import fit
 from hessfast.slices.paths import PATHS, compare
 
@@ -122,11 +124,37 @@ def test_verdict_says_won_only_where_it_is():
     assert "Why not" not in won
     assert "over 9 pairs that cross a boundary" in won
     assert re.search(r"feature length against linear paths: -5.0% ± 0.5%, less in 80% of pairs, p = 0.0001", won)
-    for lost in (entry(-0.1, 0.2, 0.8), entry(0.1, 1e-4, 0.2), entry(-0.1, 1e-4, 0.4)):
+    for lost in (entry(-0.1, 0.2, 0.8), entry(0.1, 1e-4, 0.8), entry(-0.1, 1e-4, 0.4)):
         text = of(lost)
         assert text.count("not beaten") == 4
         assert "75% of a linear path's feature length is the distance between its ends" in text
         assert "save 10.0%, and the learned geodesics 2.0%" in text
+
+
+def test_an_even_subgrid_of_as_many_images_is_between_those_that_there_are(monkeypatch):
+    grid, told = Grid((0, 0), (1, 1), (33, 33)), []
+    features = np.tanh(20 * (grid.points.reshape(-1, 2) - 0.4))
+    monkeypatch.setattr(report.draw, "parts", lambda *_: None)
+    page = SimpleNamespace(section=lambda title, text: told.append(text), picture=lambda *_: None)
+    report._parts(page, grid, features)
+    num, found = re.match(r"With (\d+) of the 1,089 images.* subgrid to ([\d.]+)\.$", told[0]).groups()
+    (low,), (most,) = (subgrid(grid, features, stride).feature_errors(features)[1] for stride in (2, 3))
+    share = np.log(int(num) / 12**2) / np.log(17**2 / 12**2)  # of every third point and every second
+    assert float(found) == pytest.approx(most ** (1 - share) * low**share, rel=0.02)
+
+
+def test_pairs_that_stray_farthest_are_shown_by_the_names_of_their_paths(made, monkeypatch):
+    folder, shown = made[0].parent / "curves", {}
+    monkeypatch.setattr(report.draw, "paths", lambda *given: shown.update(paths=given[2], pair=given[3]))
+    monkeypatch.setattr(report.draw, "strips", lambda *given: shown.update(images=given[0], names=given[1]))
+    page = SimpleNamespace(section=lambda *_: None, add=lambda *_: None, picture=lambda *_: None)
+    report._curves(page, made[2], PLAN.points, made[1], folder)
+    strays = np.linalg.norm(shown["paths"]["levi-civita"] - shown["paths"]["exponential"], axis=2).max(axis=1)
+    assert sorted(shown["pair"]) == [0, 1, 2, 3] and (np.diff(strays[shown["pair"]]) <= 0).all() and np.ptp(strays) > 0
+    images = np.asarray(shards.open(folder / "images")["images"][:]).reshape(len(PATHS), 4, *shown["images"].shape[2:])
+    assert shown["names"] == [name for name in PATHS if "released kernel" not in name]
+    for name, seen in zip(shown["names"], shown["images"], strict=True):
+        np.testing.assert_array_equal(seen, images[list(PATHS).index(name)])
 
 
 def test_maps_are_those_of_the_slice(made):
