@@ -100,6 +100,39 @@ def test_the_bound_pulls_towards_the_prior(images):
     assert float(error) == pytest.approx(float((images[1] - images[0].mean(dim=0)).square().mean()), rel=0.05)
 
 
+def test_the_bound_is_its_formula(monkeypatch):
+    """Of images 0, means m, variances e^l and a decoder that gives z back: d (m^2 + e^l) + beta KL, a pixel."""
+    m, log, beta, module = 0.5, -1.0, 0.3, sys.modules["hessfast.diffusability.vae"]
+
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(64, 64)
+
+        def features(self, x):
+            return x.flatten(1)
+
+    def bound(networks, x, phases, *_):
+        for part, value in ((networks["encoder"].head, m), (networks["log_variance"], log)):
+            torch.nn.init.zeros_(part.weight)
+            torch.nn.init.constant_(part.bias, value)
+        losses.append(phases[0][1](x, torch.Generator().manual_seed(0)).item())
+
+    losses, decoder = [], torch.nn.Unflatten(1, (1, 8, 8))
+    monkeypatch.setattr(module, "prepare", lambda images, plan, device: (images, Plain(), decoder, plan))
+    monkeypatch.setattr(module, "minimise", bound)
+    monkeypatch.setattr(module, "normalisation_of", lambda *_: None)
+    train_vae(torch.zeros(4000, 1, 8, 8), 64, beta=beta)
+    expected = m**2 + math.exp(log) + beta * (m**2 + math.exp(log) - 1 - log) / 2
+    assert losses == [pytest.approx(expected, rel=0.01)]
+
+
+def test_the_images_of_a_batch_are_different():
+    plan = {"seed": 0, "batch_size": 6}
+    assert all(len(set(training._batch(7, plan, step)[0].tolist())) == 6 for step in range(20))
+    assert len(training._batch(4, plan, 0)[0]) == 4
+
+
 def test_the_gpe_of_a_plane_is_an_isometry():
     """Images a u + b v, u and v orthonormal, are a plane: two numbers keep every distance."""
     axes = torch.linalg.qr(noise(2, seed=1).flatten(1).T).Q.T.reshape(2, 1, 8, 8)

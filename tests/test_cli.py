@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -297,6 +298,25 @@ def test_dry_run_times_shards_of_any_size(cli, tmp_path, monkeypatch):
         assert code == 0 and float(seconds) > 0
 
 
+def test_a_forecast_is_of_the_missing_shards_and_of_the_processes(monkeypatch, capsys):
+    plan, clock = SimpleNamespace(num=400, shard_size=100, num_shards=4, name="x", hash="h"), [0.0]
+
+    def make(start, stop):
+        assert 0 < stop - start <= 100 and stop <= 400
+        clock[0] += 0.01 * (stop - start)
+
+    monkeypatch.setattr(_job.time, "perf_counter", lambda: clock[0])
+    _job._forecast(plan, Path("out"), make, 1000, 2000, 2, "cpu", 4)
+    assert "about 0.5 s by 4 process(es) on cpu (228 took 2.28 s)" in capsys.readouterr().out  # 64, 64, 100
+
+
+def test_what_is_sealed_takes_no_room(cli, copy):
+    plan = shards.read_plan(copy)
+    next(copy.glob("*.done")).unlink()
+    code, out, _ = cli("resume", copy, "--dry-run")
+    assert code == 0 and f"to make: 1 shards, {_job.size(plan.num_bytes // plan.num_shards)} in" in out
+
+
 def test_dry_run_refuses_what_the_run_would_refuse(cli, copy):
     code, out, err = cli(*TASEP, "--seed", 1, "--out", copy, "--dry-run")
     assert code == 2 and out == "" and "parameters.seed (0, not 1)" in err
@@ -310,7 +330,8 @@ def test_durations_in_words(seconds, words):
 
 
 @pytest.mark.parametrize(
-    ("num", "words"), [(0, "0 B"), (999, "999 B"), (1.12e9, "1.12 GB"), (35.4e9, "35.4 GB"), (4e15, "4e+03 TB")]
+    ("num", "words"),
+    [(0, "0 B"), (999, "999 B"), (999.6e3, "1 MB"), (1.12e9, "1.12 GB"), (35.4e9, "35.4 GB"), (4e15, "4e+03 TB")],
 )
 def test_sizes_in_words(num, words):
     assert _job.size(num) == words

@@ -26,6 +26,20 @@ def test_samples_of_a_mixture_are_its_own():
     assert (made[:, 0] > 0).double().mean() == pytest.approx(0.7, abs=0.03)
 
 
+def test_samples_begin_around_the_mean():
+    """N(5, 1/4) from noise that is not much wider than that."""
+    shifted = from_denoiser(lambda y, tau: 5 + (y - 5) / (1 + 4 * tau), (1e-4, 16.0))
+    made = generate(shifted, 4000, (1,))
+    assert float(made.mean()) == pytest.approx(5, abs=0.05) and float(made.std()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_levels_are_evenly_spaced_in_the_seventh_root_of_sigma():
+    asked = []
+    generate(from_denoiser(lambda y, tau: (asked.append(float(tau)), 0 * y)[1], (1e-4, 100.0)), 1, (1,), num_steps=3)
+    middle = ((10 ** (1 / 7) + 0.01 ** (1 / 7)) / 2) ** 14
+    assert sorted(set(asked)) == pytest.approx([1e-4, middle, 100.0])
+
+
 def test_the_step_is_of_second_order():
     errors = []
     exact = generate(denoiser, 64, (2,), num_steps=512)

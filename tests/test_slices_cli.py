@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -217,6 +218,14 @@ def test_dry_run_writes_nothing(tmp_path):
     assert missing.startswith(f"to make: 400 images by 21 calls of the U-Net, 186 kB in {tmp_path / 'slice'}, where ")
     assert re.fullmatch(r"time: about \S+ \w+ by 1 process\(es\) on cpu \(\d+ took \d+\.\d\d s\)", seconds)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_share_the_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(slice._distributed, "started", lambda: (0, 4))
+    job = SimpleNamespace(num=8, num_shards=1, shard_size=8, num_bytes=80)
+    found = SimpleNamespace(job=job, missing=8, calls=8, num_bytes=80, seconds=20.0, tried=1, trial=2.5)
+    slice._tell(tmp_path, found, 5, "cpu")
+    assert "time: about 5 s by 4 process(es) on cpu (1 took 2.50 s)" in capsys.readouterr().out
 
 
 @pytest.fixture

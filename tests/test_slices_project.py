@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import sys
 import threading
 from typing import Any
 
@@ -254,6 +255,22 @@ def test_a_forecast_counts_what_is_missing(made, tmp_path):
     with pytest.raises(ValueError, match=r"holds another plan: it differs in parameters\.slice\.anchors"):
         SliceProject.forecast(made, **SMALL, seed=1)
     assert contents(made) == before
+
+
+@pytest.mark.parametrize(
+    ("num", "micro_batch", "trial", "tried", "seconds"),
+    [(9, 1, 5.0, 1, 5 * 9 / 4), (9, 1, 0.1, 4, 0.1 * 9 / 4), (3, 2, 0.1, 3, 0.1), (3, 2, 5.0, 2, 5.0)],
+)
+def test_a_forecast_is_of_as_many_micro_batches_as_there_are_threads(
+    tmp_path, monkeypatch, num, micro_batch, trial, tried, seconds
+):
+    module = sys.modules["hessfast.slices.forecast"]
+    monkeypatch.setattr(module, "_seconds", lambda make, num: trial)
+    monkeypatch.setattr(module.torch, "get_num_threads", lambda: 4)
+    points = [[k / num] for k in range(num)]
+    plan = SlicePlan([[0.0, 1.0], [1.0, 0.0]], points, micro_batch=micro_batch)
+    found = module.forecast(plan, from_callable(lambda z: z, "same"), tmp_path, keep=["latents"])
+    assert (found.tried, found.seconds) == (tried, pytest.approx(seconds))
 
 
 def test_classes_are_digits_or_clusters(made):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hessfast.diffusability import TrainedDenoiser, fisher_curve, train_denoiser, train_vae, training
-from hessfast.diffusability.networks import MLP, UNet
+from hessfast.diffusability.networks import MLP, UNet, _Attention
 
 
 def test_training():
@@ -71,6 +71,47 @@ def test_dropout_is_a_function_of_seed_and_step():
         torch.manual_seed(seed)
         answers.append(float(train_denoiser(x, network, num_steps=4, batch_size=8)(y, 1.0)))
     assert answers[0] == answers[1]
+    given = train_denoiser(x, network.eval(), num_steps=4, batch_size=8)  # it drops out whatever mode it comes in
+    assert float(given(y, 1.0)) == answers[0]
+
+
+def test_the_average_begins_with_a_tenth_of_what_there_was():
+    x = torch.linspace(-1, 1, 50)[:, None]
+    network = Small(torch.nn.BatchNorm1d(8))
+    kept, last, averaged = (
+        network, *(train_denoiser(x, network, num_steps=1, batch_size=8, ema_decay=e).network for e in (0.0, 0.999))
+    )  # fmt: skip
+    for was, new, mean in zip(*(one.parameters() for one in (kept, last, averaged)), strict=True):
+        torch.testing.assert_close(mean, 0.1 * was + 0.9 * new)
+    assert (averaged.activation.running_mean == last.activation.running_mean).all()
+    assert (last.activation.running_mean != 0).any()
+
+
+def test_rates_rise_and_fall(monkeypatch):
+    rates, descend = [], training.descend
+    monkeypatch.setattr(training, "descend", lambda *given: (rates.append(given[2]), descend(*given)))
+    train_denoiser(torch.linspace(-1, 1, 50)[:, None], num_steps=40, batch_size=8, learning_rate=0.01)
+    falling = 0.005 * (1 + np.cos(np.pi * np.arange(40) / 40))
+    np.testing.assert_allclose(rates, falling * np.minimum(np.arange(1, 41) / 4, 1))
+
+
+def test_the_networks_of_vectors_are_constant_beyond_their_knots():
+    network, x = MLP(2, 8), torch.ones(2, 2)
+    with torch.no_grad():
+        network.scales.normal_(), network.shifts.normal_()
+        for tau, end in ((1e-6, 1e-4), (1e6, 1e4)):
+            out = network(x, torch.tensor([tau, end]).log() / 8)
+            torch.testing.assert_close(out[0], out[1])
+
+
+def test_attention_is_its_formula():
+    layer, x = _Attention(128), torch.randn(2, 128, 3, 4)
+    torch.nn.init.normal_(layer.proj_out.weight)
+    with torch.no_grad():
+        q, k, v = layer.qkv(layer.norm(x)).reshape(2, 3, 2, 64, 12).unbind(dim=1)  # two heads of 64 channels
+        weights = (torch.einsum("nhci,nhcj->nhij", q, k) / 8).softmax(dim=-1)
+        mixed = torch.einsum("nhij,nhcj->nhci", weights, v).reshape(2, 128, 3, 4)
+        torch.testing.assert_close(layer(x), x + layer.proj_out(mixed), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -67,8 +67,7 @@ def forecast(
     """
     job, make = shard_job(plan, generator, features, keep=keep, shard_size=shard_size)
     shards.check(out, job)
-    made = min(shards.num_sealed(out), job.num_shards)
-    missing = job.num - min(made * job.shard_size, job.num)
+    missing = job.num - min(shards.num_sealed(out) * job.shard_size, job.num)
     batches = -(-missing // plan.micro_batch)
     together = min(1 if generator.device.type == "cuda" else torch.get_num_threads(), -(-job.num // plan.micro_batch))
     tried = min(plan.micro_batch, job.num)
