@@ -87,6 +87,11 @@ def test_the_average_begins_with_a_tenth_of_what_there_was():
     assert (last.activation.running_mean != 0).any()
 
 
+def test_the_data_are_as_wide_as_a_coordinate_in_the_mean():
+    x = torch.tensor([[4.0, 10.0], [6.0, 24.0]])  # variances 1 and 49
+    assert train_denoiser(x, num_steps=1, batch_size=2).sigma_data == pytest.approx(5)
+
+
 def test_rates_rise_and_fall(monkeypatch):
     rates, descend = [], training.descend
     monkeypatch.setattr(training, "descend", lambda *given: (rates.append(given[2]), descend(*given)))
