@@ -35,7 +35,8 @@ def generate(
     sigma^(1/7). Sample k is a function of (seed, k) but for rounding.
 
     Args:
-        tau_range: least and greatest variance of the noise; None: the denoiser's, if it has both.
+        tau_range: least and greatest variance of the noise; None: the denoiser's, if it has both. The greatest must be
+            many times the variance of the data: samples start from noise about D(0), their mean in that limit alone.
         num_steps: of two evaluations each, the last of one.
 
     Raises:
