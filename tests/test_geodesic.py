@@ -91,6 +91,17 @@ def test_other_curves_keep_to_the_domain(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("box", [([-10, -0.6], [10, -0.4]), ([-10, -0.505], [3, -0.4])])
+def test_curves_keep_to_the_box(kind, box):
+    """Through which the straight line goes, and the curves that would be go above, and in eta beside."""
+    start, end = ([0.0, -0.5], [5.0, -0.5]) if box[1][0] > 5 else ([0.0, -0.45], [2.9, -0.5])
+    curve = connecting_geodesic(normal, start, end, kind, box=box, num_points=20)
+    assert ((curve.points >= box[0]) & (curve.points <= box[1])).all() and np.isfinite(curve.length)
+    outside = connecting_geodesic(normal, start, end, kind, num_points=20).points
+    assert kind == "exponential" or ((outside < box[0]) | (outside > box[1])).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_line_across_a_hole_has_no_curve(kind):
     """And the pair beside it has one."""
 
@@ -132,9 +143,11 @@ def test_kinds():
     assert released.converged.all()
 
 
-def test_released_is_where_its_descent_rests():
+@pytest.mark.parametrize("num_points", [20, 21])
+def test_released_is_where_its_descent_rests(num_points):
     a, b = pairs(3, 2)
-    curves = connecting_geodesic(softmax, a, b, "released", num_points=20)
+    curves = connecting_geodesic(softmax, a, b, "released", num_points=num_points)
+    assert curves.converged.all()
     x = torch.tensor(curves.points[:, 1:-1], requires_grad=True)
     whole = torch.cat([torch.tensor(a)[:, None], x, torch.tensor(b)[:, None]], dim=1)
     middles, steps = (whole[:, 1:] + whole[:, :-1]) / 2, whole[:, 1:] - whole[:, :-1]
@@ -154,6 +167,22 @@ def test_expmap_and_logmap_invert_each_other(dim):
     metric = p[:, :, None] * np.eye(dim) - p[:, :, None] * p[:, None, :]
     speed = np.sqrt(np.einsum("ni,nij,nj->n", velocity, metric, velocity))
     np.testing.assert_allclose(speed, sphere(a, b), rtol=1e-6)
+
+
+def test_the_error_of_shots_falls_with_the_fourth_power_of_steps():
+    """Geodesics of -log(-x) are straight in log(-x)."""
+    few, many = (
+        abs(expmap(lambda x: -torch.log(-x[:, 0]), [-1.0], [0.5], num_steps=num)[0] + math.exp(-0.5)) for num in (4, 8)
+    )
+    assert many < 1e-6 and 12 < few / many < 20
+
+
+def test_shots_of_networks_are_those_of_their_copies_in_float64():
+    """Whose kernel is too coarse for them."""
+    torch.manual_seed(0)
+    network = ConvexPotential(2, 8, 1)
+    ours, exact = (expmap(f, [0.5, 0.2], [0.3, -0.4], num_steps=3) for f in (network, copy.deepcopy(network).double()))
+    np.testing.assert_array_equal(ours, exact)
 
 
 def test_shots_arrive_far_from_the_origin():
@@ -368,6 +397,10 @@ def test_batches_and_tensors():
         (lambda: connecting_geodesic(softmax, [0.0, np.nan], [0.0, 0.0]), "start must be finite, got nan"),
         (lambda: connecting_geodesic(softmax, [0.0, 0.0], [1.0, 1.0, 1.0]), "start and end must have shapes"),
         (lambda: connecting_geodesic(softmax, [0.0], [2.0], box=([-1], [1])), r"end must be in the box, got \[2.0\]"),
+        (
+            lambda: connecting_geodesic(softmax, [-2.0], [0.0], box=([-1], [1])),
+            r"start must be in the box, got \[-2.0\]",
+        ),
         (lambda: connecting_geodesic(softmax, [0.0], [2.0], num_points=2), "num_points must be >= 3, got 2"),
         (lambda: connecting_geodesic(softmax, [0.0], [2.0], box=([1], [1])), "box must be lowest and highest"),
         (lambda: Table(softmax, [0, 0], [1, 0]), "lower and upper must be corners of a box"),

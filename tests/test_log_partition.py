@@ -9,7 +9,7 @@ import pytest
 
 from hessfast import log_partition, potentials
 from hessfast.log_partition import LogPartition, _descent
-from hessfast.log_partition._rows import median_variance
+from hessfast.log_partition._rows import divergence, median_variance
 from hessfast.posterior import ExactPosterior, ExponentialFamilyPosterior, Grid, Posterior
 
 torch = pytest.importorskip("torch")
@@ -129,6 +129,27 @@ def test_steps_that_do_not_help_are_undone():
 
     assert _descent.polish(network, loss, 2000, 3, 2000, 0) == 0
     assert all(map(torch.equal, network.parameters(), before))
+
+
+def test_steps_that_only_follow_noise_leave_the_weights():
+    """Of few rows: those after steps on the others are forgotten."""
+    network = torch.nn.Linear(20, 1)
+    torch.nn.init.zeros_(network.weight)
+    torch.nn.init.zeros_(network.bias)
+    noise = torch.randn(25, 21, generator=torch.Generator().manual_seed(0))
+
+    def loss(rows):
+        return ((network(noise[rows, :-1])[:, 0] - noise[rows, -1]) ** 2).mean()
+
+    assert _descent.polish(network, loss, 25, 20, 25, 0) == 0
+    assert not any(weight.any() for weight in network.parameters())
+
+
+def test_rows_a_few_at_a_time_are_all_rows():
+    """A mean of squares and its gradient, of parts of 3, 3 and 1."""
+    weight, x = torch.tensor(2.0, requires_grad=True), torch.arange(7.0)
+    found = _descent._mean(lambda rows: ((weight * x[rows]) ** 2).mean(), torch.arange(7), 3, [weight])
+    assert found == pytest.approx(4 * 13) and weight.grad == pytest.approx(4 * 13)
 
 
 def test_steps_are_those_that_lower_the_loss_of_rows_held_out():
@@ -283,6 +304,30 @@ def test_points_of_one_parameter_need_no_axis_of_their_own():
     assert fitted.log_z([0.5]) == fitted.log_z(0.5) == fitted.log_z([[0.5]])[0] == 0.125
 
 
+def test_metrics_that_are_singular_are_reported():
+    class Trough(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bend = torch.nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, x):
+            return self.bend * x[..., 0] ** 2
+
+    theta = inner(50)
+    fitted = LogPartition(Trough(), num_steps=1, num_polish=0).fit_mean(theta, theta * [1, 0])
+    with pytest.warns(UserWarning, match="not positive definite at 100.0% of the points, smallest eigenvalue 0;"):
+        fitted.fisher_metric(theta)
+
+
+def test_one_parameter_may_be_a_vector():
+    posterior = Posterior(-((np.linspace(-1, 1, 3) - np.zeros((4, 1))) ** 2) - np.log(1 + 2 / np.e), LINE)
+    parameters = np.linspace(0, 1, 4)
+    one, other = (
+        LogPartition(num_steps=2, num_polish=0).fit(posterior, x).losses_ for x in (parameters, parameters[:, None])
+    )
+    np.testing.assert_array_equal(one, other)
+
+
 def test_parameters_far_from_the_fit_are_told(fitted):
     """As physical ones in place of natural ones: the fit is of -2 to 2."""
     with pytest.warns(
@@ -421,6 +466,22 @@ def test_a_fit_that_fails_leaves_the_one_before(rate, num_steps):
     np.testing.assert_array_equal(fitted.log_z(theta), before)
 
 
+def test_divergences_of_rows():
+    """Of Jensen and Shannon, log 2 of rows apart, between scipy's squared; no mass in either row is no NaN."""
+    distance = pytest.importorskip("scipy.spatial.distance")
+    target = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5], [0.5, 0.0, 0.5]])
+    scores = torch.tensor([[-200.0, 0.0, -200.0], [0.0, 1.0, 2.0], [0.0, -200.0, 0.0]], requires_grad=True)
+    log_model = torch.log_softmax(scores, dim=1)
+    model = log_model.detach().exp().numpy()
+    expected = [distance.jensenshannon(p, q) ** 2 for p, q in zip(target.numpy(), model, strict=True)]
+    assert expected[0] == pytest.approx(np.log(2)) and expected[2] == 0
+    found = divergence("jensen-shannon", target, log_model)
+    assert found.item() == pytest.approx(np.mean(expected), rel=1e-5)
+    assert torch.autograd.grad(found, scores)[0].isfinite().all()
+    expected = ((target.numpy() - model) ** 2).sum(axis=1).mean()
+    assert divergence("mse", target, log_model).item() == pytest.approx(expected, rel=1e-5)
+
+
 LINE = Grid((0.0,), (1.0,), (3,))
 CERTAIN = [0.0, -np.inf, -np.inf]
 UNIFORM = [-np.log(3)] * 3
@@ -530,7 +591,7 @@ def test_aligned_far_from_the_origin_and_in_small_units(centre, width):
 
 def test_every_setting_is_saved(tmp_path):
     options = {"scale": 3.0, "power": 0.5, "loss": "mse", "num_steps": 2, "batch_size": 7, "learning_rate": 1e-3}
-    options |= {"width": 5, "depth": 2, "seed": 11}
+    options |= {"num_polish": 4, "width": 5, "depth": 2, "seed": 11}
     LogPartition("softplus", **options).fit(*gaussian(10)).save(tmp_path)
     again = LogPartition.load(tmp_path)
     assert again.potential == "softplus"

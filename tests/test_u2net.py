@@ -100,6 +100,8 @@ def test_it_answers_on_its_own_grid_and_bundles_only():
     assert len(posterior.log_posterior(IMAGES[:0], posterior.grid_)) == 0
     with pytest.raises(ValueError, match="grid must be grid_"):
         posterior.log_posterior(IMAGES, None)
+    with pytest.raises(ValueError, match=r"images must have shape \[n, 16, 16\], got \(20, 8, 32\)"):
+        posterior.log_posterior(IMAGES.reshape(20, 8, 32), posterior.grid_)
     with pytest.raises(ValueError, match="bundle must divide the number of samples, got 4 for 7"):
         posterior.log_posterior(IMAGES[:7], posterior.grid_)
     with pytest.raises(ValueError, match="bundle must be 4, the network's number of channels, got 1"):
@@ -107,6 +109,31 @@ def test_it_answers_on_its_own_grid_and_bundles_only():
 
 
 QUICK = {"box": BOX, "size": "tiny", "num_steps": 3, "batch_size": 4, "learning_rate": 1e-3}
+
+
+def test_the_loss_is_the_cross_entropy_of_bumps_at_the_parameters(monkeypatch):
+    """Of a picture that is known, and bundles of all the samples there are."""
+    picture = np.random.default_rng(0).normal(size=(16, 20))
+
+    def drawn(self, x):
+        return torch.tensor(picture, dtype=x.dtype).expand(len(x), 16, 20) + 0 * next(self.parameters()).sum()
+
+    monkeypatch.setattr(_u2net.U2Net, "forward", drawn)
+    options = QUICK | {"box": ((-1, 0), (3, 10)), "bundle": 2, "num_neighbours": 2, "bump_width": 0.1}
+    parameters = np.array([[-0.5, 6.0], [2.0, 3.0]])
+    posterior = U2NetPosterior(**options).fit(np.zeros((2, 16, 20)), parameters)
+    steps = (posterior.grid_.points - parameters[:, None, None]) / [0.4, 1.0]
+    bumps = np.exp(-(steps**2).sum(axis=-1) / 2)
+    target = (bumps / bumps.sum(axis=(1, 2), keepdims=True)).mean(axis=0)
+    expected = np.log(np.exp(picture).sum()) - (target * picture).sum()
+    np.testing.assert_allclose(posterior.losses_, expected, rtol=1e-6)
+
+
+def test_posteriors_do_not_depend_on_bundles_beside_them(monkeypatch):
+    posterior = U2NetPosterior(**QUICK).fit(IMAGES, PLACE)
+    together = posterior.log_posterior(IMAGES, posterior.grid_).log_mass
+    monkeypatch.setattr("hessfast.posterior.u2net._EVALUATED", 2)
+    np.testing.assert_allclose(posterior.log_posterior(IMAGES, posterior.grid_).log_mass, together, atol=1e-5)
 
 
 @pytest.mark.parametrize(("bundle", "num_neighbours"), [(4, 6), (2, 2), (1, 1)])
