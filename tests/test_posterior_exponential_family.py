@@ -9,11 +9,12 @@ import pytest
 from hessfast import ising, tasep
 from hessfast.log_partition import LogPartition
 from hessfast.posterior import ExponentialFamilyPosterior, Grid, ising_patterns, patterns, tasep_profile
-from hessfast.posterior.exponential_family import _learn
-from hessfast.posterior.exponential_family._basis import Hyperplane
+from hessfast.posterior.exponential_family import _covariance, _learn
+from hessfast.posterior.exponential_family._basis import Basis, Hyperplane
 from hessfast.posterior.exponential_family._components import chosen_components, ridge
 from hessfast.posterior.exponential_family._covariance import with_covariances
 from hessfast.posterior.exponential_family._kink import find_kink
+from hessfast.posterior.exponential_family._potential import fit_potential
 
 
 def affine_rest(values, theta):
@@ -231,6 +232,42 @@ def test_a_kink_as_wide_as_the_parameters_leaves_the_means():
     fit = _learn._with_potential(z[:, :2], theta, theta, 1, kink, (6, 6), np.eye(2), False)
     metric = with_covariances(fit, z[:, :2], theta, theta, 1).fisher_metric(inner(theta))
     np.testing.assert_allclose(metric.mean(axis=0), covariance, atol=0.15)
+
+
+def test_covariances_of_many_are_those_of_a_few_at_a_time(monkeypatch):
+    z, theta, _ = normal_family(1000)
+    fit = _learn._with_potential(z[:, :2], theta, theta, 1, None, (6, 6), np.eye(2), False)
+    whole = with_covariances(fit, z[:, :2], theta, theta, 1).fisher_metric(theta)
+    monkeypatch.setattr(_covariance, "_NUMBERS", 3000)
+    few = with_covariances(fit, z[:, :2], theta, theta, 1).fisher_metric(theta)
+    np.testing.assert_allclose(few, whole, atol=3e-4)
+
+
+def test_residuals_are_whitened_at_every_parameter():
+    """By their covariance, which varies: fiftyfold in the variance of the first, from -.9 to .9 in the correlation."""
+    rng = np.random.default_rng(0)
+    u = rng.uniform(-1, 1, (20_000, 2))
+    L = np.zeros((20_000, 2, 2))
+    L[:, 0, 0], L[:, 1, 0], L[:, 1, 1] = np.exp(u[:, 0]), 2 * u[:, 1], 1
+    W = _covariance._whitening((L @ rng.normal(size=(20_000, 2, 1)))[..., 0], u)
+    assert (W[:, 0, 1] == 0).all()
+    white = W @ L @ L.transpose(0, 2, 1) @ W.transpose(0, 2, 1)
+    assert np.sqrt(((white - np.eye(2)) ** 2).mean(axis=0)).max() < 0.12
+
+
+@pytest.mark.parametrize(("factor", "scale"), [(1.5, 1.5), (1 / 1.5, 1 / 1.5), (5, 2), (0.2, 0.5)])
+def test_covariances_weigh_by_their_variances_and_their_scale_is_found(factor, scale):
+    """Of normal variables of variance `factor` where the metric is 1: 2 factor^2 is that of squares, of products half.
+
+    Weights are of no more variance than that, and a scale is at most two, up or down.
+    """
+    rng = np.random.default_rng(0)
+    white, u = factor**0.5 * rng.normal(size=(20_000, 2)), rng.uniform(size=(20_000, 2))
+    weights, found = _covariance._weights(np.tile(np.eye(2), (20_000, 1, 1)), white, u)
+    assert found == pytest.approx(scale, rel=0.03)
+    trust = 1 / (1 + 4 * (scale / factor - 1) ** 2)
+    for (a, b), variance in {(0, 0): 2, (1, 1): 2, (1, 0): 1, (0, 1): 1}.items():
+        assert weights[:, a, b].mean() == pytest.approx(trust / variance / max(factor, 1) ** 2, rel=0.08)
 
 
 def test_components_are_what_predicts_and_what_varies_most():
@@ -488,6 +525,34 @@ def test_mixed_statistics_are_set_right_by_their_curl():
     )
     np.testing.assert_allclose(kept.directions, mixed)
     assert np.abs(right.directions - np.eye(2)).max() < 0.3
+
+
+def test_mixing_and_potential_in_units_of_either_parameter():
+    """Powers of 1024, in which parameters are measured, change no digit."""
+    rng = np.random.default_rng(10)
+    theta = rng.uniform(-2, 2, (3000, 2))
+    chance = 1 / (1 + np.exp(-theta))
+    mixed, unit = np.array([[1.0, 0.4], [0.0, 1.0]]), np.array([1.0, 2.0**20])
+    means = (chance - chance.mean(axis=0)) @ mixed.T
+    noisy = means + 0.05 * rng.normal(size=means.shape)
+    c, B = fit_potential(Basis.over(theta, None, 6), theta, noisy, means, 1.0)
+    other, stretched = fit_potential(Basis.over(theta * unit, None, 6), theta * unit, noisy / unit, means / unit, 1.0)
+    np.testing.assert_allclose(other, c, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(stretched, B * unit / unit[:, None], rtol=1e-6)
+    assert B[0, 1] == pytest.approx(-0.4, abs=0.1)  # E f + B E f has no curl
+
+
+def test_robust_potentials_are_not_led_by_a_few_samples():
+    """Means of theta^2 / 2, one in fifty a hundred too large: alone that would be two throughout."""
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-1, 1, (2000, 1))
+    f = theta + 0.1 * rng.normal(size=theta.shape) + 100 * (np.arange(2000)[:, None] % 50 == 0)
+    basis = Basis.over(theta, None, 4)
+    off = [
+        np.abs(basis.gradient(theta, 0) @ fit_potential(basis, theta, f, None, 0.0, robust)[0] - theta[:, 0]).mean()
+        for robust in (False, True)
+    ]
+    assert off[1] < 0.05 < 1 < off[0]
 
 
 def test_rare_events_and_skewed_noise_leave_the_mean_unbiased():
