@@ -18,6 +18,7 @@ from hessfast.geodesic import (
     expmap,
     logmap,
 )
+from hessfast.geodesic.shooting import _aimed
 from hessfast.log_partition import LogPartition
 from hessfast.posterior import ExponentialFamilyPosterior
 from hessfast.potentials import ConvexPotential, SoftplusPotential, Table
@@ -156,6 +157,13 @@ def test_released_is_where_its_descent_rests(num_points):
     loss = torch.einsum("pki,pkij,pkj->", steps, metric, steps) + 0.1 * (steps[:, 1:] - steps[:, :-1]).square().sum()
     loss.backward()
     assert x.grad.abs().max() < 1e-5 * torch.einsum("pkij,pkj->pki", metric, steps).abs().max()
+
+
+def test_released_curves_are_found_by_steps_that_grow_at_first():
+    """The metric grows tenfold and more from the origin: were longer steps shortened, a third would not arrive."""
+    a, b = 5 * pairs(30, 2, seed=7)
+    curves = connecting_geodesic(lambda x: (x**4 / 4 + x**2 / 20).sum(dim=1), a, b, "released", num_points=12)
+    assert curves.converged.all()
 
 
 @pytest.mark.parametrize("dim", [1, 2, pytest.param(5, marks=pytest.mark.slow)])
@@ -377,6 +385,13 @@ def test_a_pair_out_of_reach_costs_the_others_nothing():
     np.testing.assert_array_equal(v[2], [0.0, 0.0])
 
 
+def test_shots_that_do_not_arrive_are_nan():
+    """Of two at distances 1/2 and 2, where none goes beyond 1."""
+    x, goal, one = np.zeros((2, 1)), np.array([[0.5], [2.0]]), np.ones((2, 1))
+    v = _aimed(lambda _, v: np.tanh(v), x, goal, one / 2, one, 1e-9)
+    np.testing.assert_allclose(v, [[np.arctanh(0.5)], [np.nan]])
+
+
 def test_batches_and_tensors():
     a, b = torch.zeros(2, 3, 2), torch.ones(2, 3, 2)
     curves = connecting_geodesic(softmax, a, b, num_points=11)
@@ -404,6 +419,10 @@ def test_batches_and_tensors():
         (lambda: connecting_geodesic(softmax, [0.0], [2.0], num_points=2), "num_points must be >= 3, got 2"),
         (lambda: connecting_geodesic(softmax, [0.0], [2.0], box=([1], [1])), "box must be lowest and highest"),
         (lambda: Table(softmax, [0, 0], [1, 0]), "lower and upper must be corners of a box"),
+        (
+            lambda: connecting_geodesic(Table(softmax, [0, 0], [1, 1], (8, 8)), [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]),
+            "start must have two coordinates for a Table, got 3",
+        ),
         (lambda: curve_length(softmax, [0.0, 1.0]), r"points must have shape \[\*batch, num_points, dim\]"),
         (lambda: distance_map(Table(softmax, [0, 0], [1, 1], (8, 8)), [2, 2]), "source must be a point in the table's"),
         (lambda: distance_map(Table(softmax, [0, 0], [1, 1], (8, 8)), [0, 0], (4, 9)), "shape must be >= 5, got 4"),
@@ -423,6 +442,7 @@ def test_batches_and_tensors():
         (lambda: Table(softmax, [0, 0], [1, 1], 8), "shape must be two numbers of nodes, got 8"),
         (lambda: Table.from_values([0, 0], [1, 1], np.zeros(8)), r"values must have shape \[m, n\], got \(8,\)"),
         (lambda: connecting_geodesic(softmax, [0.0], [2.0], tolerance=0), "tolerance must be > 0, got 0"),
+        (lambda: logmap(softmax, [0.0], [2.0], box=([-1], [1])), r"end must be in the box, got \[2.0\]"),
         (lambda: logmap(softmax, [0.0], [2.0], tolerance=-1), "tolerance must be > 0, got -1"),
         (lambda: logmap(softmax, [0.0], [2.0], num_steps=0), "num_steps must be >= 1, got 0"),
         (
