@@ -528,31 +528,44 @@ def test_mixed_statistics_are_set_right_by_their_curl():
 
 
 def test_mixing_and_potential_in_units_of_either_parameter():
-    """Powers of 1024, in which parameters are measured, change no digit."""
+    """Powers of 1024, in which parameters are measured, change no digit; ten makes components weigh differently."""
     rng = np.random.default_rng(10)
     theta = rng.uniform(-2, 2, (3000, 2))
     chance = 1 / (1 + np.exp(-theta))
-    mixed, unit = np.array([[1.0, 0.4], [0.0, 1.0]]), np.array([1.0, 2.0**20])
-    means = (chance - chance.mean(axis=0)) @ mixed.T
-    noisy = means + 0.05 * rng.normal(size=means.shape)
-    c, B = fit_potential(Basis.over(theta, None, 6), theta, noisy, means, 1.0)
-    other, stretched = fit_potential(Basis.over(theta * unit, None, 6), theta * unit, noisy / unit, means / unit, 1.0)
+    means = (chance - chance.mean(axis=0)) @ np.array([[1.0, 0.0], [0.4, 1.0]])  # of the first, 0.4 of the second
+    noisy = means + 0.01 * rng.normal(size=means.shape)
+
+    def fitted(unit):
+        return fit_potential(Basis.over(theta * unit, None, 6), theta * unit, noisy / unit, means / unit, 1.0)
+
+    c, B = fitted(np.ones(2))
+    np.testing.assert_allclose(B, [[0, -0.4], [0, 0]], atol=0.05)  # f + B E[f|t] has no curl
+    other, stretched = fitted(unit := np.array([1.0, 2.0**20]))
     np.testing.assert_allclose(other, c, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(stretched, B * unit / unit[:, None], rtol=1e-6)
-    assert B[0, 1] == pytest.approx(-0.4, abs=0.1)  # E f + B E f has no curl
+    for unit in np.array([[1.0, 10.0], [10.0, 1.0]]):
+        np.testing.assert_allclose(fitted(unit)[1] / unit * unit[:, None], [[0, -0.4], [0, 0]], atol=0.1)
+
+
+def test_statistics_of_a_constant_metric_are_not_mixed():
+    """Any symmetric metric would be one of their mixtures."""
+    z, theta, covariance = normal_family(3000)
+    _, B = fit_potential(Basis.over(theta, None, 6), theta, z[:, :2], theta @ covariance, 0.1)
+    assert np.abs(B).max() < 0.03
 
 
 def test_robust_potentials_are_not_led_by_a_few_samples():
-    """Means of theta^2 / 2, one in fifty a hundred too large: alone that would be two throughout."""
+    """Of f about sin(3 theta) one in fifty is a hundred too large: means would be two too large throughout."""
     rng = np.random.default_rng(0)
     theta = rng.uniform(-1, 1, (2000, 1))
-    f = theta + 0.1 * rng.normal(size=theta.shape) + 100 * (np.arange(2000)[:, None] % 50 == 0)
-    basis = Basis.over(theta, None, 4)
-    off = [
-        np.abs(basis.gradient(theta, 0) @ fit_potential(basis, theta, f, None, 0.0, robust)[0] - theta[:, 0]).mean()
-        for robust in (False, True)
+    truth = np.sin(3 * theta)
+    f = truth + 0.1 * rng.normal(size=theta.shape) + 100 * (np.arange(2000)[:, None] % 50 == 0)
+    basis = Basis.over(theta, None, 6)
+    means = [
+        basis.gradient(theta, 0) @ fit_potential(basis, theta, f, None, 0.0, robust)[0] for robust in (False, True)
     ]
-    assert off[1] < 0.05 < 1 < off[0]
+    plain, robust = (np.abs(each - truth[:, 0]).mean() for each in means)
+    assert robust < 0.05 < 1 < plain
 
 
 def test_rare_events_and_skewed_noise_leave_the_mean_unbiased():

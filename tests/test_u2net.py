@@ -229,6 +229,10 @@ def test_a_checkpoint_is_of_the_same_images_and_whole(tmp_path):
         U2NetPosterior(**QUICK, checkpoint=path).fit(IMAGES + 0.1, PLACE)
     with pytest.raises(ValueError, match="checkpoint must be of the same training"):
         U2NetPosterior(**QUICK, checkpoint=path).fit(IMAGES, PLACE[::-1])
+    plan = {"bump_width": 0.1, "num_neighbours": 9, "num_steps": 4, "batch_size": 5, "learning_rate": 2e-3}
+    for name, value in plan.items():
+        with pytest.raises(ValueError, match="checkpoint must be of the same training"):
+            U2NetPosterior(**(QUICK | {name: value}), checkpoint=path).fit(IMAGES, PLACE)
     for garbage in (path.read_bytes()[:-9], b"garbage", b""):
         path.write_bytes(garbage)
         with pytest.raises(ValueError, match=r"checkpoint must be a whole safetensors file, got '.*c'\. Remove it"):
