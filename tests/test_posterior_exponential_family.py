@@ -270,12 +270,32 @@ def test_covariances_weigh_by_their_variances_and_their_scale_is_found(factor, s
         assert weights[:, a, b].mean() == pytest.approx(trust / variance / max(factor, 1) ** 2, rel=0.08)
 
 
-def test_components_are_what_predicts_and_what_varies_most():
-    """Of nine orthogonal features the weakest tells theta: it comes first, then the two strongest."""
+def test_means_decide_how_large_the_metric_of_larger_statistics_is():
+    """Of 1.3 f means are 1.3 times, and covariances 1.69 times those of f."""
+    z, theta, covariance = normal_family(3000)
+    fit = _learn._with_potential(z[:, :2], theta, theta, 1, None, (4, 4), 1.3 * np.eye(2), False)
+    metric = with_covariances(fit, z[:, :2], theta, theta, 1).fisher_metric(inner(theta))
+    np.testing.assert_allclose(metric.mean(axis=0), 1.3 * covariance, atol=0.06)
+
+
+@pytest.mark.parametrize(("telling", "kept"), [(8, [8, 0, 1]), (0, [0, 1, 2])])
+def test_components_are_what_predicts_and_what_varies_most(telling, kept):
+    """Of nine orthogonal features the weakest tells theta: it comes first, then the two strongest; or the strongest."""
     rng = np.random.default_rng(0)
     z = np.linalg.qr(np.column_stack([np.ones(800), rng.normal(size=(800, 9))]))[0][:, 1:] * 800**0.5
-    axes, _ = chosen_components(z * [5, 4, 3, 2.5, 2, 1.5, 1, 0.8, 0.5], z[:, 8:], 3)
-    np.testing.assert_allclose(np.abs(axes), np.eye(9)[[8, 0, 1]].T, atol=1e-9)
+    axes, _ = chosen_components(z * [5, 4, 3, 2.5, 2, 1.5, 1, 0.8, 0.5], z[:, [telling]], 3)
+    np.testing.assert_allclose(np.abs(axes), np.eye(9)[kept].T, atol=1e-9)
+
+
+def test_components_are_what_their_axes_give():
+    """Of features in small units too. Of many, the first is a prediction that leaves the sample itself out."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(600, 40)) * np.geomspace(1, 1e-8, 40)
+    z -= z.mean(axis=0)
+    axes, components = chosen_components(z[:, ::8], z[:, :1], 5)
+    np.testing.assert_allclose(components, z[:, ::8] @ axes, atol=1e-9)
+    axes, components = chosen_components(z, 7 * z[:, :1], 3)
+    np.testing.assert_allclose(components, z @ axes, atol=0.02)
 
 
 def test_loud_features_do_not_hide_those_that_tell():
@@ -430,6 +450,24 @@ def test_a_first_order_line_is_found():
     np.testing.assert_allclose(middle, (below + above) / 2, atol=0.01 * np.linalg.norm(above - below))
     slope = np.subtract(*posterior.mean(np.stack([on + near, on - near]))) / 2e-4 / kink.width
     np.testing.assert_allclose(posterior.fisher_metric(on) @ kink.normal, slope, rtol=1e-5)
+
+
+def test_a_jump_of_one_feature_among_loud_ones_is_found():
+    """In the linear prediction of the parameters: the spread of the others hides it."""
+    rng = np.random.default_rng(0)
+    t = rng.uniform(-1, 1, (4000, 2))
+    z = np.column_stack([np.sign(t[:, 0] - 0.1) + 0.05 * rng.normal(size=4000), 2 * rng.normal(size=(4000, 10))])
+    kink = find_kink(z, t, t)
+    np.testing.assert_allclose(kink.normal * np.sign(kink.normal[0]), [1, 0], atol=0.01)
+    assert kink.offset * kink.normal[0] == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("case", ["circle", "anywhere"])
+def test_jumps_that_no_hyperplane_divides_are_no_kink(case):
+    rng = np.random.default_rng(0)
+    t = rng.uniform(-1, 1, (4000, 2))
+    side = (t**2).sum(axis=1) > 0.4 if case == "circle" else rng.random(4000) < 0.02
+    assert find_kink(np.column_stack([t, 5 * side]) + 0.1 * rng.normal(size=(4000, 3)), t, t) is None
 
 
 def test_a_line_is_as_wide_as_samples_are_mixed():
