@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hessfast import _checkpoint
-from hessfast.posterior import U2NetPosterior, _u2net
+from hessfast.posterior import Grid, U2NetPosterior, _u2net
 
 BOX = ((0.0, 0.0), (1.0, 1.0))
 
@@ -99,6 +99,8 @@ def test_it_answers_on_its_own_grid_and_bundles_only():
     posterior.fit(IMAGES, PLACE)
     assert len(posterior.log_posterior(IMAGES[:0], posterior.grid_)) == 0
     with pytest.raises(ValueError, match="grid must be grid_"):
+        posterior.log_posterior(IMAGES, Grid((0.0, 0.0), (1.0, 1.0), (3, 3)))
+    with pytest.raises(TypeError, match="grid must be a Grid, got NoneType"):
         posterior.log_posterior(IMAGES, None)
     with pytest.raises(ValueError, match=r"images must have shape \[n, 16, 16\], got \(20, 8, 32\)"):
         posterior.log_posterior(IMAGES.reshape(20, 8, 32), posterior.grid_)
