@@ -14,9 +14,10 @@ def released(field: Field, line: np.ndarray, tolerance: float, most: int) -> tup
     """Where the released script's descent rests: no force of sum d^T M d + 0.1 sum |second difference|^2, M held fixed.
 
     M is the metric at the middles of segments d. Linear solves with M where it was, and half of the way each time: the
-    whole way swings to and fro. A step that leaves the box is shortened; residual: force over the forces of segments.
+    whole way swings to and fro. A step that has grown, or leaves the box, is shortened; residual: force over the forces
+    of segments.
     """
-    points, share = line.copy(), np.full(len(line), 0.5)
+    points, share, shortest = line.copy(), np.full(len(line), 0.5), np.full(len(line), np.inf)
     metric = at(field.metric, _middles(points))
     residual, iterations = _residual(metric, points), np.zeros(len(line), int)
     for _ in range(most):
@@ -25,6 +26,9 @@ def released(field: Field, line: np.ndarray, tolerance: float, most: int) -> tup
             break
         iterations[now] += 1
         step, definite = _solve(metric[now], -_force(metric[now], points[now]))
+        size = np.linalg.norm(step, axis=(1, 2))
+        share[now] = np.where(size > 2 * shortest[now], share[now] / 2, share[now])
+        shortest[now] = np.minimum(shortest[now], size)
         there = points[now].copy()
         there[:, 1:-1] += share[now, None, None] * step
         allowed = definite & field.inside(there.reshape(-1, there.shape[-1])).reshape(there.shape[:-1]).all(axis=1)
