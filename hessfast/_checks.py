@@ -121,9 +121,12 @@ def called(function: Any, points: Any, name: str = "potential") -> Any:
 
 
 def _takes_one(function: Any, points: Any) -> bool:
-    """Whether a function that fails for points `[n, dim]` is one of a point `[dim]`."""
+    """Whether a function that fails for points `[n, dim]` fails for one of them, too, but not for a point `[dim]`."""
     with contextlib.suppress(Exception):
-        return len(points) > 0 and is_tensor(function(points[0]))
+        function(points[:1])
+        return False
+    with contextlib.suppress(Exception):
+        return is_tensor(function(points[0]))
     return False
 
 

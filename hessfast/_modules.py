@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dis
 import functools
 import inspect
 import itertools
@@ -109,7 +110,7 @@ def _networks(
         names = _mentioned(function)
         inner = (
             *_closure(function),
-            *(function.__globals__[name] for name in sorted(names & set(function.__globals__))),
+            *(function.__globals__[name] for name in sorted(_global_names(function) & set(function.__globals__))),
         )
     elif isinstance(value, dict):
         inner = tuple(itertools.islice(value.values(), _MOST))
@@ -133,6 +134,16 @@ def _mentioned(function: Any) -> frozenset[str]:
             names.update(code.co_names)
             codes += code.co_consts
     return frozenset(names)
+
+
+def _global_names(function: Any) -> set[str]:
+    """Names that the code of a function, and of those within it, takes from its module."""
+    codes, names = [function.__code__], set()
+    while codes:
+        code = codes.pop()
+        names.update(each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+        codes += [const for const in code.co_consts if isinstance(const, CodeType)]
+    return names
 
 
 def _closure(function: Any) -> Iterator[Any]:

@@ -361,3 +361,14 @@ def test_conditions_of_samples_that_are_to_come_are_refused():
         found = fisher_curve(made, x, [1.0], batch_size=4)
     plain = from_diffusers(lambda x, time, label: label * x, scheduler, label=torch.ones(1, 1))
     assert found.mmse == fisher_curve(plain, x, [1.0], batch_size=4).mmse
+
+
+def test_traced_models_get_the_time_by_place():
+    diffusers = pytest.importorskip("diffusers")
+
+    class Zero(torch.nn.Module):
+        def forward(self, x, timestep):
+            return 0 * x + 0 * timestep[:, None]
+
+    traced = torch.jit.trace(Zero(), (torch.ones(1, 2), torch.ones(1)))
+    assert from_diffusers(traced, diffusers.DDIMScheduler())(torch.ones(1, 2), 3.0).tolist() == [[1.0, 1.0]]

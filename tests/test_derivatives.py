@@ -433,3 +433,26 @@ def test_layers_without_so_many_derivatives_are_named():
         ValueError, match=r"made of operations that torch can differentiate so often, got: .* elementary"
     ):
         fisher_metric(attention, np.random.default_rng(0).normal(size=(4, 3)))
+
+
+def test_errors_of_a_potential_of_its_own_are_left_alone():
+    """Though it takes one point as well as many."""
+
+    def full(x):
+        if x.ndim == 2 and len(x) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return x[..., 0]
+
+    with pytest.raises(torch.OutOfMemoryError):
+        gradient(full, torch.zeros(3, 2))
+
+
+def test_splines_and_polynomials_refuse_other_coordinates():
+    low, high = torch.tensor([-1.0]), torch.tensor([1.0])
+    knots = torch.tensor([-1.0] * 4 + [1.0] * 4)
+    for potential in (
+        potentials.PolynomialPotential(low, high, torch.tensor([[1], [2]]), torch.tensor([1.0, 2.0])),
+        potentials.SplinePotential([knots], torch.ones(4)),
+    ):
+        with pytest.raises(ValueError, match="points must have as many coordinates as the potential takes, 1, got 3"):
+            gradient(potential, torch.zeros(2, 3))

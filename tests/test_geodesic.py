@@ -614,3 +614,9 @@ def test_curves_of_a_flat_table_converge(phi):
     table = Table.from_values((-1, -1), (1, 1), phi(axis[:, None], axis))
     start, end = rng.uniform(-0.9, 0.9, (2, 20, 2))
     assert connecting_geodesic(table, start, end).converged.all()
+
+
+def test_maps_of_distance_do_not_know_the_slope():
+    """A plane added to phi leaves lengths as they are, 1e-3 where the metric is 1e-6, beside means of 1e6."""
+    tilted = Table(lambda x: 1e6 * x[:, 0] + (x[:, 0] ** 2 + 1e-6 * x[:, 1] ** 2) / 2, (0, 0), (1, 1), (33, 33))
+    assert distance_map(tilted, (0.0, 0.0), (65, 65))[0, -1] == pytest.approx(1e-3, rel=1e-2)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hessfast import _random
 from hessfast.diffusability import (
     Doubt,
     FisherCurveMetric,
@@ -60,7 +61,7 @@ def test_error_and_bias_are_those_of_the_formula():
     x = normal(64, 0)
     denoiser, how = empirical_denoiser(x, leave_one_out=True), Probing(1, 0, 256, asymmetry=False)
     found = of_data(denoiser, x, np.array([1e10]), how)["mmse"]
-    values, group = x.double().numpy(), np.arange(64) % 8
+    values, group = x.double().numpy(), np.argsort(_random.derive(1, np.arange(64))).argsort() % 8
 
     def mmse(data):
         others = (values[data].sum(axis=0) - values * data[:, None]) / (data.sum() - data)[:, None]
@@ -99,6 +100,19 @@ def test_an_error_that_the_data_alone_make_too_large_is_told():
     assert "relative error" in " ".join(map(str, curve.warnings))
 
 
-def test_of_two_data_the_error_is_unknown():
-    curve = fisher_curve(empirical_denoiser(normal(2, 0)), normal(50, 1), [1.0])
+@pytest.mark.parametrize("num", [2, 7])
+def test_of_few_data_the_error_is_unknown(num):
+    curve = fisher_curve(empirical_denoiser(normal(num, 0)), normal(50, 1), [1.0])
     assert np.isinf(curve.fisher_information.sem).all()
+    assert "standard errors are unknown from fewer than 8 data" in map(str, curve.warnings)
+
+
+def test_the_order_of_the_data_does_not_matter():
+    """Every eighth of 800 lies aside: groups of every eighth would be another distribution."""
+    data = normal(800, 0)
+    data[::8] += 5
+    mixed = data[torch.randperm(800, generator=torch.Generator().manual_seed(0))]
+    one, other = (
+        fisher_curve(empirical_denoiser(x), normal(100, 1), [3.0]).fisher_information.sem for x in (data, mixed)
+    )
+    assert 0.5 < one[0] / other[0] < 2

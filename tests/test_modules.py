@@ -107,6 +107,24 @@ def test_functions_that_call_each_other_are_looked_at_once():
     assert time.perf_counter() - start < 2
 
 
+network = NETWORK
+
+
+class Named:
+    def __init__(self):
+        self.network = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)).eval()
+
+    def encode(self, y):
+        return self.network(y)
+
+
+def test_an_attribute_is_not_the_global_of_its_name():
+    NETWORK.train()
+    _modules.refuse_training("encoder", Named().encode)
+    with pytest.raises(ValueError, match="encoder must be in evaluation mode"):
+        _modules.refuse_training("encoder", lambda y: network(y))
+
+
 def test_what_cannot_draw_is_no_matter():
     _modules.refuse_training("f", nn.Dropout(0.0).train(), torch.exp, None, 3, lambda y: torch.relu(y))
 

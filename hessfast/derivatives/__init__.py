@@ -1,8 +1,8 @@
 """Derivatives of a potential at many points: value, gradient, Hessian, and what geodesics need of the third.
 
 A potential maps points `[n, dim]` to `[n]` or `[n, 1]`, each point for itself: a module or any other callable that
-torch can differentiate; of a fitted `LogPartition` or `ExponentialFamilyPosterior` it is log Z. Three forms of one
-answer:
+torch can differentiate; of a fitted `LogPartition` or `ExponentialFamilyPosterior` it is log Z, beyond the
+parameters of the fit as well as it continues. Three forms of one answer:
 
     fused      multilayer perceptrons in float32, by the kernel `mlp_hessian`: 2 + dim forward passes a Hessian;
                on a GPU by default up to dim = 8

@@ -97,9 +97,11 @@ def doubts(
             remedy = ": use float64, or the raw network with from_edm_raw"
             found.append(_doubt(f"{short} is blurred by rounding", levels[lost], remedy))
     for name, of_data in data.items():
-        biased = np.abs(of_data.bias) > _BIASED * np.abs(estimated[name].mean) + 2 * of_data.doubt
+        biased = np.abs(of_data.bias) > _BIASED * np.abs(estimated[name].mean) + 2 * of_data.bias_error
         if name in _SHORT and biased.any():
             found.append(_doubt(f"{_SHORT[name]} is not that of the distribution behind the data", levels[biased]))
+    if any(np.isinf(of_data.error).any() for of_data in data.values()):
+        found.append(Doubt("standard errors are unknown from fewer than 8 data"))
     if few < _FEW:
         found.append(Doubt(f"standard errors of {few} samples may be several times too small"))
     return tuple(found)

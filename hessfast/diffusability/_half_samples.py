@@ -31,7 +31,7 @@ class OfData(NamedTuple):
 
     error: np.ndarray
     bias: np.ndarray
-    doubt: np.ndarray
+    bias_error: np.ndarray
 
 
 def of_data(denoiser: EmpiricalDenoiser, x: Tensor, levels: np.ndarray, how: Probing) -> dict[str, OfData]:
@@ -41,7 +41,9 @@ def of_data(denoiser: EmpiricalDenoiser, x: Tensor, levels: np.ndarray, how: Pro
         return {name: OfData(none + np.inf, none, none) for name in ESTIMATES}
     mixed = np.argsort(_random.derive(0, np.arange(len(x))))  # even steps might be those of the groups
     rows = torch.as_tensor(np.sort(mixed[:_ASKED]))
-    group, samples = np.arange(len(denoiser.data)) % _HALVES.shape[1], x[rows.to(x.device)]
+    samples = x[rows.to(x.device)]
+    dealt = np.argsort(_random.derive(1, np.arange(len(denoiser.data))))  # whatever the order of the data
+    group = dealt.argsort() % _HALVES.shape[1]
 
     def of(kept: np.ndarray) -> dict[str, np.ndarray]:
         part = denoiser.of_part(torch.as_tensor(kept), rows)
@@ -53,9 +55,9 @@ def of_data(denoiser: EmpiricalDenoiser, x: Tensor, levels: np.ndarray, how: Pro
     for name in ESTIMATES:
         half, other = np.array([[one[name], two[name]] for one, two in pairs]).swapaxes(0, 1)
         middle = (half + other) / 2
-        doubt = middle.std(axis=0, ddof=1) / len(middle) ** 0.5
+        bias_error = middle.std(axis=0, ddof=1) / len(middle) ** 0.5
         error = np.sqrt((((half - other) / 2) ** 2).mean(axis=0))
-        found[name] = OfData(error, middle.mean(axis=0) - whole[name], doubt)
+        found[name] = OfData(error, middle.mean(axis=0) - whole[name], bias_error)
     return found
 
 

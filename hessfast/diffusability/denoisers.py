@@ -8,6 +8,7 @@ with numbers that depend on tau alone. Kept apart they lose no digits: s at smal
 differences of large terms when computed from each other.
 """
 
+import contextlib
 import math
 import numbers
 from collections.abc import Callable
@@ -174,7 +175,7 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
         [[1.0, 1.0]]
     """
     asked = _asked_by(scheduler)
-    by_name = isinstance(model, torch.nn.Module) and "timestep" in signature(uncompiled(model).forward).parameters
+    by_name = _takes_timestep(model)
 
     def ask(y: Tensor, tau: float, conditions: dict[str, Any]) -> Tensor:
         time = y.new_full((len(y),), asked.time(tau))
@@ -191,6 +192,13 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
         return getattr(output, "sample", output)
 
     return Denoiser(Conditional(ask, conditions), asked.coefficients, asked.tau_range, model)
+
+
+def _takes_timestep(model: Any) -> bool:
+    """Whether it is a module with an argument of that name; one that is traced does not tell."""
+    with contextlib.suppress(ValueError, TypeError):
+        return isinstance(model, torch.nn.Module) and "timestep" in signature(uncompiled(model).forward).parameters
+    return False
 
 
 class _Asked(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from hessfast import _checks
 
 from .curves import Estimate, FisherCurve
-from .dimension import Dimension, whole
+from .dimension import Dimension, rounded
 
 FORMS = ("plain", "per-dimension", "normal-dimension")
 
@@ -56,7 +56,7 @@ def fir_deviation(
     elif form == "normal-dimension":
         if intrinsic_dimension is None:
             raise ValueError("intrinsic_dimension must be given for the form normal-dimension, got None.")
-        m = _checks.number("intrinsic_dimension", whole(intrinsic_dimension))
+        m = _checks.number("intrinsic_dimension", rounded(intrinsic_dimension))
         if not 0 <= m < min(data.dim, latent.dim):
             raise ValueError(f"intrinsic_dimension must be in [0, {min(data.dim, latent.dim)}), got {m}.")
         factor *= (data.dim - m) / (latent.dim - m)

@@ -52,6 +52,6 @@ def intrinsic_dimension(samples: Any) -> Dimension:
     return Dimension(mean, _SHARED * mean / math.sqrt(len(ratio)))
 
 
-def whole(m: Any) -> Any:
+def rounded(m: Any) -> Any:
     """Of a `Dimension` its mean, rounded; anything else itself."""
     return round(m.mean) if isinstance(m, Dimension) else m

@@ -16,7 +16,7 @@ from hessfast._modules import dtype_of, refuse_training
 from . import _samples
 from ._curvature import quadrics
 from ._surface import Surface, principal_axes
-from .dimension import Dimension, whole
+from .dimension import Dimension, rounded
 
 _QUANTILES = (0.05, 0.5, 0.95)
 _DENSE = 20  # samples for each neighbour of a quadric, from which on it is local enough for its tangents
@@ -121,7 +121,7 @@ def encoder_penalties(
         raise TypeError(f"samples must be float32 or float64, got {x.dtype}. Pass them, and the encoder, as .float().")
     flat = x.flatten(1)
     n, wide = flat.shape
-    m = _checks.integer("intrinsic_dimension", whole(intrinsic_dimension), 1, wide)
+    m = _checks.integer("intrinsic_dimension", rounded(intrinsic_dimension), 1, wide)
     k = 2 * m + 2 if num_neighbours is None else _checks.integer("num_neighbours", num_neighbours, m + 1)
     if n <= k:
         raise ValueError(f"samples must be more than their {k} neighbours, got {n}.")

@@ -47,8 +47,8 @@ def distance_map(table: Table, source: Any, shape: tuple[int, int] = (257, 257))
     for _, here, there in _grid_paths.edges(shape):
         dx = nodes[there] - nodes[here]
         squared = (dx * (means[there] - means[here])).sum(axis=-1)
-        rounding = (np.abs(dx) * noise).sum(axis=-1)
-        convex = squared >= -rounding - 1e-9 * np.abs(squared).max()
+        convex = squared >= -(np.abs(dx) * noise).sum(axis=-1) - 1e-9 * np.abs(squared).max()
+        rounding = ROUNDING * (np.abs(dx) * np.abs(means).max(axis=(0, 1))).sum(axis=-1)
         lengths.append(np.where(convex, np.sqrt(np.maximum(squared, rounding + 1e-300)), np.nan))
     if np.isnan(np.concatenate([each.ravel() for each in lengths])).mean() > _POCKETS:
         raise ValueError("table must be of a convex potential, got edges of negative squared length.")

@@ -23,6 +23,7 @@ class SplinePotential(nn.Module):
         self.register_buffer("coefficients", coefficients)
 
     def forward(self, x: Tensor) -> Tensor:
+        _refuse_other(x, self.coefficients.ndim)
         weights, places = torch.ones_like(x[..., :1]), torch.zeros_like(x[..., :1], dtype=torch.int64)
         for axis, size in enumerate(self.coefficients.shape):
             knots, position = self.get_buffer(f"knots_{axis}"), x[..., axis : axis + 1]
@@ -32,6 +33,11 @@ class SplinePotential(nn.Module):
             weights = (weights[..., :, None] * splines[..., None, :]).flatten(-2)
             places = (places[..., :, None] * size + columns[..., None, :]).flatten(-2)
         return (self.coefficients.flatten()[places] * weights).sum(dim=-1)
+
+
+def _refuse_other(x: Tensor, dim: int) -> None:
+    if x.shape[-1] != dim:
+        raise ValueError(f"points must have as many coordinates as the potential takes, {dim}, got {x.shape[-1]}.")
 
 
 def _cubic_splines(x: Tensor, knots: Tensor, interval: Tensor) -> Tensor:
@@ -68,6 +74,7 @@ class PolynomialPotential(nn.Module):
             self.register_buffer(name, tensor)
 
     def forward(self, x: Tensor) -> Tensor:
+        _refuse_other(x, len(self.low))
         x = (2 * x - self.low - self.high) / (self.high - self.low)
         legendre = [torch.ones_like(x), x]
         for n in range(1, int(self.degrees.max())):

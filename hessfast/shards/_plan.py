@@ -117,7 +117,8 @@ def _flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Values as the hash sees them, where 1 and 1.0 are two."""
     flat = {}
     for key, value in fields.items():
-        inner = isinstance(value, dict) and value
-        said = {f"{prefix}{key}": json.dumps(value, sort_keys=True)}
-        flat |= _flatten(value, f"{prefix}{key}.") if inner else said
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = json.dumps(value, sort_keys=True)
     return flat
