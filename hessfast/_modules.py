@@ -127,23 +127,23 @@ def _networks(
 
 def _mentioned(function: Any) -> frozenset[str]:
     """Names of globals and attributes in the code of a function and of those within it, and that it may be called."""
-    codes, names = [getattr(inspect.unwrap(function), "__code__", None)], {"__call__"}
-    while codes:
-        code = codes.pop()
-        if isinstance(code, CodeType):
-            names.update(code.co_names)
-            codes += code.co_consts
-    return frozenset(names)
+    return frozenset({"__call__"}.union(*(code.co_names for code in _codes(inspect.unwrap(function)))))
 
 
 def _global_names(function: Any) -> set[str]:
     """Names that the code of a function, and of those within it, takes from its module."""
-    codes, names = [function.__code__], set()
+    every = itertools.chain.from_iterable(map(dis.get_instructions, _codes(function)))
+    return {each.argval for each in every if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+
+
+def _codes(function: Any) -> Iterator[CodeType]:
+    """Of a function and of those within it; none of what is not written in Python."""
+    codes = [getattr(function, "__code__", None)]
     while codes:
         code = codes.pop()
-        names.update(each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
-        codes += [const for const in code.co_consts if isinstance(const, CodeType)]
-    return names
+        if isinstance(code, CodeType):
+            yield code
+            codes += code.co_consts
 
 
 def _closure(function: Any) -> Iterator[Any]:

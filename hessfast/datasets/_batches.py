@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _checks
+from hessfast import _batches
 from hessfast.ising import IsingBatch
 from hessfast.shards import Store
 from hessfast.tasep import TasepBatch
@@ -37,7 +37,7 @@ def batch(store: Store, part: Any = slice(None)) -> IsingBatch | TasepBatch:
     plan = store.plan
     if plan.name not in ("ising", "tasep"):
         raise ValueError(f"store must hold one of the data sets ising, tasep, got {plan.name!r}.")
-    rows, seed = _checks.rows(part, len(store.ids)), plan.parameters["seed"]
+    rows, seed = _batches.rows(part, len(store.ids)), plan.parameters["seed"]
     ids = store.ids[rows]
     first_id = None if (np.diff(ids) != 1).any() else int(ids[0]) if ids.size else 0
     columns = {name: np.asarray(store[name][rows]) for name in plan.arrays}

@@ -29,12 +29,12 @@ class EmpiricalDenoiser(Denoiser):
             raise ValueError(f"samples must have the shape of the data, {shapes}.")
         if self.left_out is None:
             return self
-        alike = len(samples) == len(self.left_out)
-        own = self.left_out[rows] if alike else rows
-        some = own >= 0
-        if not alike or not torch.equal(samples[rows[some].to(samples.device)].to(self.data), self.data[own[some]]):
-            raise ValueError("samples must be the data, in their order, of a denoiser that leaves each of them out.")
-        return Denoiser(lambda y, tau: _Mean.apply(y, self.data, tau, own), self.coefficients, self.tau_range)
+        if len(samples) == len(self.left_out):
+            own = self.left_out[rows]
+            some = own >= 0
+            if torch.equal(samples[rows[some].to(samples.device)].to(self.data), self.data[own[some]]):
+                return Denoiser(lambda y, tau: _Mean.apply(y, self.data, tau, own), self.coefficients, self.tau_range)
+        raise ValueError("samples must be the data, in their order, of a denoiser that leaves each of them out.")
 
     def of_part(self, kept: Tensor, rows: Tensor) -> "EmpiricalDenoiser":
         """The denoiser of some of the data, to be asked for samples[rows].

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _arrays, _checks
+from hessfast import _arrays, _batches, _checks
 from hessfast._dispatch import kernel, present
 from hessfast._reprs import counts, span
 
@@ -60,7 +60,7 @@ class IsingBatch:
 
     def __getitem__(self, index: Any) -> "IsingBatch":
         """The lattices that an index or mask picks, numbered as they were if they are in a row."""
-        return replace(self, **_checks.part_of(self, index, "words", "temperature", "field", "certificate"))
+        return replace(self, **_batches.part_of(self, index, "words", "temperature", "field", "certificate"))
 
     def bond_energy(self) -> Any:
         """int64 [n]: -sum_<ij> s_i s_j, exact; the energy E is bond_energy - field * magnetization.
@@ -192,7 +192,7 @@ def sweep(
     seed = _checks.seed(seed)
     device = _arrays.device_of(batch.words)
     words = _arrays.copy(batch.words)
-    sample_ids = _checks.sample_ids(_checks.first_id_of(batch), len(batch))
+    sample_ids = _checks.sample_ids(_batches.first_id_of(batch), len(batch))
     op = kernel("ising_sweep", device, backend)
     op(
         _arrays.native(words),

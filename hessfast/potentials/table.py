@@ -31,10 +31,9 @@ class Table:
         self._set_box(lower, upper)
         axes = self.axes(shape)
         nodes = torch.as_tensor(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2))
-        potential = _checks.potential(potential)
+        potential = in_double(potential)
         weight = weight_of(potential)
         device = nodes.device if weight is None else weight.device
-        potential = in_double(potential)
         with torch.no_grad():
             parts = [_checks.called(potential, some.to(device)) for some in nodes.split(_CHUNK)]
         values = np.concatenate([_arrays.to_numpy(part).reshape(-1) for part in parts])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hessfast import _arrays, _checks
+from hessfast import _arrays, _batches, _checks
 from hessfast._dispatch import kernel
 from hessfast._reprs import counts, span
 
@@ -59,7 +59,7 @@ class TasepBatch:
     def __getitem__(self, index: Any) -> "TasepBatch":
         """The configurations that an index or mask picks, numbered as they were if they are in a row."""
         arrays = "words", "certificate", "entry_rate", "exit_rate", "exponents"
-        return replace(self, **_checks.part_of(self, index, *arrays))
+        return replace(self, **_batches.part_of(self, index, *arrays))
 
     def occupations(self) -> Any:
         """uint8 [n, num_sites]: 1 where a particle stands."""
@@ -202,7 +202,7 @@ def evolve(
     seed = _checks.seed(seed)
     run = kernel("tasep_evolve", _arrays.device_of(batch.words), backend)
     words = _arrays.copy(batch.words)
-    first_id = _checks.first_id_of(batch)
+    first_id = _batches.first_id_of(batch)
     run(_arrays.native(words), alpha, beta, batch.num_sites, time, seed, first_id)
     return TasepBatch(words, batch.num_sites, np.full(len(batch), "evolved"), alpha, beta, None, seed, first_id)
 
