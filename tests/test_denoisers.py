@@ -295,6 +295,19 @@ def test_flow_matching_and_edm_of_diffusers():
         assert denoiser.tau_range == pytest.approx([end**2 for end in ends], rel=1e-2 if shift == 3 else 1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_times_are_not_rounded_to_bfloat16(dtype):
+    diffusers = pytest.importorskip("diffusers")
+    times = []
+    denoiser = from_diffusers(lambda x, time: times.append(time) or x, diffusers.DDIMScheduler())
+    denoiser(torch.ones(2, 1, dtype=dtype), tau := 1.0)
+    cumulative = diffusers.DDIMScheduler().alphas_cumprod.double()
+    (time,) = times
+    assert time.shape == (2,) and time.dtype.itemsize >= 4
+    before, after = (((1 - cumulative) / cumulative)[int(time[0]) + k] for k in (0, 1))
+    assert before < tau < after
+
+
 def test_a_step_of_diffusers_to_no_noise_is_the_denoiser():
     x, z = torch.randn((2, 5, 3, 4, 4), generator=torch.Generator().manual_seed(0))
     for scheduler, model in diffusers_of_a_normal(2.0):

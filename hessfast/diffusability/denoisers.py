@@ -1,35 +1,21 @@
-"""Denoisers of many makes through one interface: D(y, tau) = E[X | Y = y] for Y = X + sqrt(tau) Z, tau a VARIANCE.
-
-Whatever a network predicts, F, the denoiser and the score are affine in it,
-
-    D = skip y + out F,    s = (D - y) / tau = slope y + (out / tau) F,    slope = (skip - 1) / tau,
-
-with numbers that depend on tau alone. Kept apart they lose no digits: s at small tau and Jac D at large tau are small
-differences of large terms when computed from each other.
-"""
+"""Denoisers of many makes through one interface: D(y, tau) = E[X | Y = y] for Y = X + sqrt(tau) Z, tau a VARIANCE."""
 
 import contextlib
 import math
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from inspect import signature
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hessfast import _checks
 from hessfast._modules import dtype_of, refuse_training, uncompiled
 
-
-class Coefficients(NamedTuple):
-    """skip, out and slope at a tau."""
-
-    skip: Any
-    out: Any
-    slope: Any
+from ._conditions import Conditional
+from ._predictions import Coefficients, flow_time, of_edm, of_flow, of_sample, of_score
+from ._schedulers import asked_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +81,7 @@ def from_denoiser(
         >>> shrink.score(torch.ones(1, 1), 3.0).tolist()
         [[-0.25]]
     """
-    return Denoiser(function, lambda tau: Coefficients(0.0, 1.0, -1 / tau), tau_range, function)
+    return Denoiser(function, of_sample, tau_range, function)
 
 
 def from_score(function: Callable[[Tensor, float], Tensor], tau_range: tuple[float, float] | None = None) -> Denoiser:
@@ -105,7 +91,7 @@ def from_score(function: Callable[[Tensor, float], Tensor], tau_range: tuple[flo
         >>> from_score(lambda y, tau: -y / (1 + tau))(torch.ones(1, 1), 3.0).tolist()
         [[0.25]]
     """
-    return Denoiser(function, lambda tau: Coefficients(1.0, tau, 0.0), tau_range, function)
+    return Denoiser(function, of_score, tau_range, function)
 
 
 def from_edm(denoise: Callable[[Tensor, Tensor], Tensor], tau_range: tuple[float, float] | None = None) -> Denoiser:
@@ -138,13 +124,7 @@ def from_edm_raw(
         c_noise = y.new_full((len(y),), math.log(tau) / 8)
         return network(y / math.sqrt(tau + variance), c_noise)
 
-    return Denoiser(predict, lambda tau: edm_coefficients(tau, variance), tau_range, network)
-
-
-def edm_coefficients(tau: Any, variance: float) -> Coefficients:
-    """c_skip and c_out of data of that variance, and slope; of a number or a tensor of tau."""
-    total = tau + variance
-    return Coefficients(variance / total, (tau * variance / total) ** 0.5, -1 / total)
+    return Denoiser(predict, lambda tau: of_edm(tau, variance), tau_range, network)
 
 
 def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
@@ -174,11 +154,11 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
         >>> blind(torch.ones(1, 2), 3.0).tolist()
         [[1.0, 1.0]]
     """
-    asked = _asked_by(scheduler)
+    asked = asked_by(scheduler)
     by_name = _takes_timestep(model)
 
     def ask(y: Tensor, tau: float, conditions: dict[str, Any]) -> Tensor:
-        time = y.new_full((len(y),), asked.time(tau))
+        time = y.new_full((len(y),), asked.time(tau), dtype=torch.promote_types(y.dtype, torch.float32))  # not bfloat16
         given, named = ((), {"timestep": time}) if by_name else ((time,), {})
         try:
             output = model(asked.scale(tau) * y, *given, **named, **conditions)
@@ -201,113 +181,6 @@ def _takes_timestep(model: Any) -> bool:
     return False
 
 
-class _Asked(NamedTuple):
-    """How a scheduler asks its model at a tau, of scale y at a time, and what the answer means."""
-
-    scale: Callable[[float], float]
-    time: Callable[[float], float]
-    coefficients: Callable[[float], Coefficients]
-    tau_range: tuple[float, float] | None
-
-
-def _asked_by(scheduler: Any) -> _Asked:
-    kind = getattr(getattr(scheduler, "config", None), "prediction_type", None)
-    cumulative = getattr(scheduler, "alphas_cumprod", None)
-    if cumulative is not None and kind in ("epsilon", "v_prediction", "sample"):
-        log_tau = torch.log((1 - cumulative.double()) / cumulative.double()).cpu().numpy()
-        return _Asked(
-            lambda tau: 1 / math.sqrt(1 + tau),
-            lambda tau: float(np.interp(math.log(tau), log_tau, np.arange(len(log_tau)))),
-            _variance_preserving(kind),
-            (math.exp(log_tau[0]), math.exp(log_tau[-1])),
-        )
-    if hasattr(scheduler, "precondition_outputs") and kind in ("epsilon", "v_prediction"):
-        variance = scheduler.config.sigma_data**2
-
-        def coefficients(tau: float) -> Coefficients:
-            skip, out, slope = edm_coefficients(tau, variance)
-            return Coefficients(skip, out if kind == "epsilon" else -out, slope)
-
-        return _Asked(
-            lambda tau: 1 / math.sqrt(tau + variance),
-            lambda tau: float(scheduler.precondition_noise(torch.tensor(tau, dtype=torch.float64).sqrt())),
-            coefficients,
-            _ends(scheduler.sigmas.double() ** 2),
-        )
-    # By name: others of diffusers with the same methods count their times backwards.
-    flow = any(each.__name__.startswith("FlowMatch") for each in type(scheduler).__mro__)
-    if flow and not getattr(scheduler.config, "invert_sigmas", False):
-        last = scheduler.config.num_train_timesteps
-        return _Asked(
-            lambda tau: 1 - _flow_time(tau),
-            lambda tau: last * _flow_time(tau),
-            _of_flow,
-            _ends((scheduler.sigmas.double() / (1 - scheduler.sigmas.double())) ** 2),
-        )
-    raise ValueError(
-        "scheduler must have alphas_cumprod and predict epsilon, v or the sample, or be of flow matching or EDM, "
-        f"got {type(scheduler).__name__} with prediction_type {kind!r}."
-    )
-
-
-def _ends(tau: Tensor) -> tuple[float, float] | None:
-    """Least and greatest of those that are neither 0 nor infinite, if there are any."""
-    tau = tau[(tau > 0) & tau.isfinite()]
-    return (float(tau.min()), float(tau.max())) if len(tau) else None
-
-
-@dataclass(frozen=True, eq=False)
-class Conditional:
-    """The `predict` of a denoiser with conditions, of all samples or of each, that `ask` takes beside y and tau."""
-
-    ask: Callable[[Tensor, float, dict[str, Any]], Tensor]
-    conditions: dict[str, Any]
-
-    def __call__(self, y: Tensor, tau: float) -> Tensor:
-        def spread(value: Tensor) -> Tensor:
-            return value.to(y.device).expand(len(y), *value.shape[1:])
-
-        return self.ask(y, tau, _each(self.conditions, len(y), spread))
-
-    def for_rows(self, num: int, rows: Tensor) -> "Conditional":
-        """With the conditions of some of `num` samples."""
-
-        def chosen(value: Tensor) -> Tensor:
-            return value if len(value) == 1 else value[rows.to(value.device)]
-
-        return replace(self, conditions=_each(self.conditions, num, chosen))
-
-
-def _each(value: Any, num: int, change: Callable[[Tensor], Tensor], name: str = "condition") -> Any:
-    """Conditions in dicts and lists, one for all or one for each of `num`, changed one by one; numbers are labels."""
-    if isinstance(value, dict):
-        return {key: _each(part, num, change, key) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_each(part, num, change, name) for part in value)
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        value = torch.tensor([int(value)])
-    if isinstance(value, np.ndarray):
-        value = torch.as_tensor(value)
-    if not isinstance(value, Tensor):
-        return value
-    value = value.clone() if value.is_inference() else value  # of which a graph cannot be kept
-    if value.ndim < 1 or len(value) not in (1, num):
-        raise ValueError(
-            f"{name} must be one condition for all samples, of shape [1, ...], or one for each of {num}, "
-            f"got {tuple(value.shape)}."
-        )
-    return change(value)
-
-
-def _variance_preserving(kind: str) -> Callable[[float], Coefficients]:
-    """x_t = a y, a^2 = 1 / (1 + tau): x = y - sqrt(tau) eps = a x_t - sqrt(1 - a^2) v."""
-    if kind == "epsilon":
-        return lambda tau: Coefficients(1.0, -math.sqrt(tau), 0.0)
-    if kind == "v_prediction":
-        return lambda tau: Coefficients(1 / (1 + tau), -math.sqrt(tau / (1 + tau)), -1 / (1 + tau))
-    return lambda tau: Coefficients(0.0, 1.0, -1 / tau)
-
-
 def from_flow(network: Callable[[Tensor, Tensor], Tensor], tau_range: tuple[float, float] | None = None) -> Denoiser:
     """A rectified flow: velocity z - x at x_t = (1 - t) x + t z, ``network(x_t, t)`` with t `[batch]` in (0, 1).
 
@@ -320,17 +193,7 @@ def from_flow(network: Callable[[Tensor, Tensor], Tensor], tau_range: tuple[floa
     """
 
     def predict(y: Tensor, tau: float) -> Tensor:
-        t = _flow_time(tau)
+        t = flow_time(tau)
         return network((1 - t) * y, y.new_full((len(y),), t))
 
-    return Denoiser(predict, _of_flow, tau_range, network)
-
-
-def _flow_time(tau: float) -> float:
-    return math.sqrt(tau) / (1 + math.sqrt(tau))
-
-
-def _of_flow(tau: float) -> Coefficients:
-    """x = x_t - t v, x_t = (1 - t) y."""
-    t = _flow_time(tau)
-    return Coefficients(1 - t, -t, -t / tau)
+    return Denoiser(predict, of_flow, tau_range, network)

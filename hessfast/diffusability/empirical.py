@@ -10,7 +10,8 @@ from torch import Tensor
 from hessfast._dispatch import kernel
 
 from . import _samples
-from .denoisers import Coefficients, Denoiser
+from ._predictions import of_sample
+from .denoisers import Denoiser
 
 _NEAR = 4  # neighbours: at their median squared distance MMSE' is off by 10 % in three dimensions, 80 % in one
 _ASKED = 1024  # data whose neighbours are looked for
@@ -75,7 +76,7 @@ def empirical_denoiser(data: Any, *, leave_one_out: bool = False) -> EmpiricalDe
 
 def _of(x: Tensor, left_out: Tensor | None, tau_range: tuple[float, float] | None) -> EmpiricalDenoiser:
     return EmpiricalDenoiser(
-        lambda y, tau: _Mean.apply(y, x, tau, None), lambda tau: Coefficients(0.0, 1.0, -1 / tau), tau_range,
+        lambda y, tau: _Mean.apply(y, x, tau, None), of_sample, tau_range,
         data=x, left_out=left_out,
     )  # fmt: skip
 

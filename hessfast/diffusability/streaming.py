@@ -8,10 +8,11 @@ import torch
 from hessfast import _checks, _distributed, _random
 
 from . import _samples
+from ._conditions import Conditional
 from ._consistency import Doubt, doubts, with_errors
 from ._sweep import BLOCK, WIDTH, Probing, estimates, refuse_mixing, roundings, summed, sweep
 from .curves import FisherCurve, levels_of
-from .denoisers import Conditional, Denoiser, checked
+from .denoisers import Denoiser, checked
 from .empirical import EmpiricalDenoiser
 
 

@@ -17,7 +17,7 @@ from hessfast._modules import draws
 from hessfast._training import cosine, descend, steps
 
 from . import _samples
-from .denoisers import edm_coefficients
+from ._predictions import of_edm
 from .networks import MLP, UNet
 from .trained import TrainedDenoiser
 
@@ -120,7 +120,7 @@ def _train(
         clean, noise, levels = (part[rank::ranks] for part in _batch(x, plan, step))
         tau, variance = levels.reshape(-1, *[1] * (x.ndim - 1)), sigma_data**2
         y = clean + tau.sqrt() * noise
-        skip, out, _ = edm_coefficients(tau, variance)
+        skip, out, _ = of_edm(tau, variance)
         with _random.seeded(_dropout_seed(plan, step, rank)) if dropping else contextlib.nullcontext():
             predicted = model(y / (tau + variance).sqrt(), levels.log() / 8)
         loss = (predicted - (clean - skip * y) / out).square().mean()
