@@ -276,6 +276,8 @@ def diffusers_of_a_normal(variance):
     for shift in (1.0, 3.0):
         yield diffusers.FlowMatchEulerDiscreteScheduler(shift=shift), velocity
     yield diffusers.FlowMatchHeunDiscreteScheduler(), velocity
+    for make in (diffusers.UniPCMultistepScheduler, diffusers.DPMSolverMultistepScheduler):
+        yield make(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0), velocity
     for make in (diffusers.EDMEulerScheduler, diffusers.EDMDPMSolverMultistepScheduler):
         yield make(), raw
         yield make(prediction_type="v_prediction"), partial(raw, sign=-1)
@@ -290,7 +292,7 @@ def test_flow_matching_and_edm_of_diffusers():
         np.testing.assert_allclose(curve.fisher_information.mean, 3 / (2 + tau), rtol=1e-9)
         np.testing.assert_allclose(curve.mmse_rate.mean, 3 * (2 / (2 + tau)) ** 2, rtol=1e-9)
         edm = hasattr(scheduler, "precondition_outputs")
-        shift = 1 if edm else scheduler.config.shift
+        shift = 1 if edm else getattr(scheduler.config, "flow_shift", None) or scheduler.config.shift
         ends = (0.002, 80.0) if edm else (shift / 999, 999 * shift)
         assert denoiser.tau_range == pytest.approx([end**2 for end in ends], rel=1e-2 if shift == 3 else 1e-3)
 
@@ -325,8 +327,24 @@ def test_a_step_of_diffusers_to_no_noise_is_the_denoiser():
         torch.testing.assert_close(denoiser(y, sigma**2), clean, rtol=1e-4, atol=1e-4)
 
 
+def test_a_step_of_a_solver_of_flows_to_no_noise_is_the_denoiser():
+    diffusers = pytest.importorskip("diffusers")
+    kind = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0, "solver_order": 1}
+    x = torch.randn((5, 3, 4, 4), generator=torch.Generator().manual_seed(0))
+    for make in (diffusers.UniPCMultistepScheduler, diffusers.DPMSolverMultistepScheduler):
+        scheduler = make(**kind)
+        denoiser = from_diffusers(lambda x, time: torch.sin(x) * time.view(-1, 1, 1, 1), scheduler)
+        scheduler.set_timesteps(4)
+        scheduler.set_begin_index(3)
+        s = float(scheduler.sigmas[3])
+        clean = scheduler.step(torch.sin(x) * 1000 * s, scheduler.timesteps[3], x).prev_sample
+        torch.testing.assert_close(denoiser(x / (1 - s), (s / (1 - s)) ** 2), clean, rtol=1e-4, atol=1e-2)
+
+
 def test_flow_matching_backwards_is_refused():
     diffusers = pytest.importorskip("diffusers")
+    with pytest.raises(ValueError, match="flow matching or EDM, got UniPC"):  # its sigmas are not those of a flow
+        from_diffusers(lambda x, time: x, diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction"))
     with pytest.raises(ValueError, match=r"scheduler must have .* or be of flow matching or EDM, got FlowMatchEuler"):
         from_diffusers(lambda x, time: x, diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
 

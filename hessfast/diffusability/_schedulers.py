@@ -26,15 +26,19 @@ def asked_by(scheduler: Any) -> Asked:
     kind = getattr(getattr(scheduler, "config", None), "prediction_type", None)
     if hasattr(scheduler, "alphas_cumprod") and kind in _VARIANCE_PRESERVING:
         return _variance_preserving(scheduler.alphas_cumprod.double().cpu(), _VARIANCE_PRESERVING[kind])
+    if kind == "flow_prediction" and getattr(scheduler.config, "use_flow_sigmas", False):
+        last, shift = scheduler.config.num_train_timesteps, scheduler.config.flow_shift
+        steps = torch.arange(1, last + 1, dtype=torch.float64) / last
+        return _flow(last, shift * steps / (1 + (shift - 1) * steps))
     if hasattr(scheduler, "precondition_outputs") and kind in ("epsilon", "v_prediction"):
         return _edm(scheduler, 1 if kind == "epsilon" else -1)
     # By name: others of diffusers with the same methods count their times backwards.
     flow = any(each.__name__.startswith("FlowMatch") for each in type(scheduler).__mro__)
     if flow and not getattr(scheduler.config, "invert_sigmas", False):
-        return _flow(scheduler)
+        return _flow(scheduler.config.num_train_timesteps, scheduler.sigmas.double())
     raise ValueError(
-        "scheduler must have alphas_cumprod and predict epsilon, v or the sample, or be of flow matching or EDM, "
-        f"got {type(scheduler).__name__} with prediction_type {kind!r}."
+        "scheduler must have alphas_cumprod and predict epsilon, v, the sample or the flow, or be of flow matching or "
+        f"EDM, got {type(scheduler).__name__} with prediction_type {kind!r}."
     )
 
 
@@ -70,8 +74,7 @@ def _edm(scheduler: Any, sign: int) -> Asked:
     )
 
 
-def _flow(scheduler: Any) -> Asked:
-    last, sigma = scheduler.config.num_train_timesteps, scheduler.sigmas.double()
+def _flow(last: int, sigma: Tensor) -> Asked:
     return Asked(
         scale=lambda tau: 1 - _predictions.flow_time(tau),
         time=lambda tau: last * _predictions.flow_time(tau),

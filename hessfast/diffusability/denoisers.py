@@ -139,9 +139,9 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
         model: ``model(x, time, **conditions)`` or its `.sample`; a module with an argument `timestep`, as transformers
             have, gets the time by that name. If its pipeline asks it otherwise, as Flux's for time / 1000, wrap it in a
             function that does.
-        scheduler: has `alphas_cumprod` and `config.prediction_type` "epsilon", "v_prediction" or "sample"; or is a
-            FlowMatch...Scheduler, whose model predicts noise - x; or an EDM...Scheduler of "epsilon" or "v_prediction".
-            `tau_range` is that of its steps as they are set now.
+        scheduler: has `alphas_cumprod` and `config.prediction_type` "epsilon", "v_prediction" or "sample"; or is one of
+            "flow_prediction" or a FlowMatch...Scheduler, whose model predicts noise - x; or an EDM...Scheduler of
+            "epsilon" or "v_prediction". `tau_range` is that of its steps as they are set now.
         conditions: passed on, one of each kind for all samples: a label, or a tensor whose first axis has length 1, as
             ``encoder_hidden_states`` of one text; or one for each sample of `fisher_curve`, in their order, whose
             curves are then means over them. A guided prediction is no score of a density.
