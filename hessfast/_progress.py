@@ -3,9 +3,9 @@
 import sys
 
 
-def hidden(progress: bool) -> bool | None:
-    """tqdm's `disable`: None, on a terminal alone; closed, stderr shows none."""
-    return None if progress and sys.stderr is not None else True
+def hidden(progress: bool) -> bool:
+    """tqdm's `disable`: bars are for a terminal. Its lock starts a process from Python 3.14 on."""
+    return not (progress and sys.stderr is not None and sys.stderr.isatty())
 
 
 def tell(sentence: str) -> None:

@@ -209,8 +209,7 @@ def _bar(folder: Path, plan: Plan, progress: bool) -> Iterator[Callable[[], None
         return min(_files.num_sealed(folder) * plan.shard_size, plan.num)
 
     shown = 0.0
-    options = {"unit": " samples", "unit_scale": True, "disable": hidden(progress)}
-    with tqdm(total=plan.num, initial=sealed(), desc=plan.name, **options) as bar:
+    with tqdm(total=plan.num, initial=sealed(), desc=plan.name, unit=" samples", unit_scale=True) as bar:
 
         def show() -> None:
             nonlocal shown

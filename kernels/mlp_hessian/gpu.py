@@ -70,9 +70,8 @@ def _times(x, matrix, bias=None):
     outer = matrix.shape[1]
     result = x.new_empty((k, num, outer))
     grid = (triton.cdiv(k * num, ROWS) * triton.cdiv(outer, COLUMNS),)
-    biased = 0 if bias is None else num
     _multiply[grid](
-        x, matrix, x if bias is None else bias, result, k * num, biased, inner, outer, *matrix.stride(),
+        x, matrix, bias, result, k * num, num, inner, outer, *matrix.stride(),
         ROWS=ROWS, COLUMNS=COLUMNS, INNER=INNER, **PRODUCT,  # pyright: ignore[reportCallIssue, reportArgumentType]
     )  # fmt: skip
     return result
@@ -83,7 +82,7 @@ def _multiply(
     x, matrix, bias, result, num_rows, num_biased, inner, outer, step_inner, step_outer,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
-    """A tile of x @ matrix, with bias in the first `num_biased` rows. Tiles of the same rows follow one another."""
+    """A tile of x @ matrix, with bias, if any, in the first `num_biased` rows. Tiles of the same rows follow."""
     tiles = tl.cdiv(outer, COLUMNS)
     row = (tl.program_id(0) // tiles).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(0) % tiles * COLUMNS + tl.arange(0, COLUMNS)
@@ -100,8 +99,9 @@ def _multiply(
             mask=(there < inner)[:, None] & (column < outer)[None, :], other=0.0,
         )  # fmt: skip
         total = tl.dot(left, right, total, input_precision="tf32x3")
-    shift = tl.load(bias + column, mask=(column < outer) & (num_biased > 0), other=0.0)
-    total += tl.where((row < num_biased)[:, None], shift[None, :], 0.0)
+    if bias is not None:
+        shift = tl.load(bias + column, mask=column < outer, other=0.0)
+        total += tl.where((row < num_biased)[:, None], shift[None, :], 0.0)
     place = result + row[:, None] * outer + column[None, :]
     tl.store(place, total, mask=(row < num_rows)[:, None] & (column < outer)[None, :])
 

@@ -13,7 +13,7 @@ triton = pytest.importorskip("triton", reason="Triton, which comes with PyTorch 
 CAPABILITIES = (80, 90)
 WIDTHS = ("inner", "outer", "step_inner")  # multiples of 16, as of any network that is worth a kernel
 f32, f64, i64 = "*fp32", "*fp64", "*i64"
-KERNELS = {  # kernel's folder, its function: types of the arguments, constants, most registers
+KERNELS = {  # kernel's folder, its function and which form of it: types of the arguments, constants, most registers
     ("posterior_accumulate", "_spread"): (
         {
             "products": f64, "norms_s": f64, "norms_q": f64, "cells": i64, "weights": f32, "offsets": i64, "nodes": f32,
@@ -30,12 +30,20 @@ KERNELS = {  # kernel's folder, its function: types of the arguments, constants,
         {"BLOCK": 4096},
         96,
     ),
-    ("mlp_hessian", "_multiply"): (
+    ("mlp_hessian", "_multiply forward"): (
         {
             "x": f32, "matrix": f32, "bias": f32, "result": f32, "num_rows": "i32", "num_biased": "i32",
+            "inner": "i32", "outer": "i32", "step_outer": "i32",
+        },
+        {"ROWS": 128, "COLUMNS": 64, "INNER": 32, "step_inner": 1},
+        255,
+    ),
+    ("mlp_hessian", "_multiply backward"): (
+        {
+            "x": f32, "matrix": f32, "result": f32, "num_rows": "i32", "num_biased": "i32",
             "inner": "i32", "outer": "i32", "step_inner": "i32",
         },
-        {"ROWS": 128, "COLUMNS": 64, "INNER": 32, "step_outer": 1},
+        {"ROWS": 128, "COLUMNS": 64, "INNER": 32, "step_outer": 1, "bias": None},
         255,
     ),
     ("mlp_hessian", "_activate"): (
@@ -60,7 +68,7 @@ def binary(op: str, name: str, capability: int) -> bytes:
     from triton.compiler import ASTSource
 
     types, constants, _ = KERNELS[op, name]
-    function = getattr(importlib.import_module(f"hessfast.kernels.{op}.gpu"), name)
+    function = getattr(importlib.import_module(f"hessfast.kernels.{op}.gpu"), name.split()[0])
     types = types | dict.fromkeys(constants, "constexpr")
     place = {name: (function.arg_names.index(name),) for name in types}
     aligned = [name for name, kind in types.items() if kind.startswith("*") or name in WIDTHS]
@@ -75,7 +83,7 @@ def binary(op: str, name: str, capability: int) -> bytes:
 
 def _options(op: str, name: str) -> dict:
     module = importlib.import_module(f"hessfast.kernels.{op}.gpu")
-    return module.PRODUCT if name == "_multiply" else module.OPTIONS
+    return module.PRODUCT if name.startswith("_multiply") else module.OPTIONS
 
 
 def usage(op: str, name: str, capability: int) -> tuple[dict[str, int], int]:
