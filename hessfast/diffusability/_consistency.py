@@ -63,7 +63,6 @@ def doubts(
     levels: np.ndarray,
     x: Tensor | None,
     tau_range: tuple[float, float] | None,
-    unmet: np.ndarray,
     rounding: dict[str, np.ndarray],
     data: "Mapping[str, OfData]" = MappingProxyType({}),
 ) -> tuple[Doubt, ...]:
@@ -71,7 +70,6 @@ def doubts(
 
     Args:
         tau_range: what the denoiser is good for, if that is known.
-        unmet: levels at which samples ran out.
         rounding: by how much estimates may be off by it.
         data: error and bias of an empirical denoiser.
     """
@@ -90,8 +88,6 @@ def doubts(
             found.append(
                 _doubt("the denoiser is out of its range", levels[out], f": it is good for {low:.3g} to {high:.3g}")
             )
-    if unmet.any():
-        found.append(_doubt("samples ran out before the relative error was met", levels[unmet]))
     for name, short in _SHORT.items():
         if (lost := _lost(estimated[name], rounding[name])).any():
             remedy = ": use float64, or the raw network with from_edm_raw"
@@ -105,6 +101,15 @@ def doubts(
     if few < _FEW:
         found.append(Doubt(f"standard errors of {few} samples may be several times too small"))
     return tuple(found)
+
+
+def unmet(levels: np.ndarray, short: np.ndarray, beyond: np.ndarray) -> tuple[Doubt, ...]:
+    """What kept the relative error from being met: too few samples, or what no number of samples mends."""
+    found = {
+        "samples ran out before the relative error was met": short,
+        "the denoiser's data, or rounding, do not allow the relative error": beyond,
+    }
+    return tuple(_doubt(claim, levels[where]) for claim, where in found.items() if where.any())
 
 
 def with_errors(estimated: dict[str, Estimate], *errors: Mapping[str, np.ndarray]) -> dict[str, Estimate]:

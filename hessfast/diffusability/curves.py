@@ -19,7 +19,7 @@ import torch
 from hessfast import _checks
 
 from . import _samples
-from ._consistency import Doubt, doubts, with_errors
+from ._consistency import Doubt, doubts, unmet, with_errors
 from ._half_samples import of_data
 from ._sweep import (
     BLOCK,
@@ -196,8 +196,10 @@ def fisher_curve(
     found, rounding = estimates(sums, levels, dim), roundings(sums)
     data = of_data(denoiser, x, levels, how) if isinstance(denoiser, EmpiricalDenoiser) else {}
     whole = with_errors(found, {name: np.hypot(each.error, each.bias) for name, each in data.items()}, rounding)
-    unmet = (goal > 0) & (~_precise(whole, goal, watched) | (open_levels & (num_blocks >= _EFFECTIVE_BLOCKS)))
-    against = doubts(found, levels, x, denoiser.tau_range, unmet, rounding, data)
+    against = doubts(found, levels, x, denoiser.tau_range, rounding, data)
+    if relative_error is not None:
+        short = ~_precise(found, goal, watched) | (open_levels & (num_blocks >= _EFFECTIVE_BLOCKS))
+        against += unmet(levels, short, ~short & ~_precise(whole, goal, watched))
     return FisherCurve.of(whole, levels, dim, against, asymmetry)
 
 

@@ -93,8 +93,7 @@ class FisherCurveMetric:
             raise ValueError(f"update must have seen two samples or more, got {sums[0, 0]:.0f}.")
         dim = self._shape.numel()
         found, rounding = estimates(sums[None], self._levels, dim), roundings(sums[None])
-        none = np.zeros(len(self._levels), bool)
-        against = doubts(found, self._levels, None, self._denoiser.tau_range, none, rounding)
+        against = doubts(found, self._levels, None, self._denoiser.tau_range, rounding)
         if isinstance(self._denoiser, EmpiricalDenoiser):
             against += (Doubt("standard errors are those of the samples alone, without that of the denoiser's data"),)
         return FisherCurve.of(with_errors(found, rounding), self._levels, dim, against, self._how.asymmetry)
