@@ -1,6 +1,8 @@
 """Graphs and dtypes for derivatives, whatever the mode of the caller."""
 
 import contextlib
+import functools
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +25,14 @@ def without_autocast() -> Iterator[None]:
             if torch.is_autocast_enabled(device):
                 modes.enter_context(torch.autocast(device, enabled=False))
         yield
+
+
+@functools.cache
+def load_forward_mode() -> None:
+    """What torch loads at its first forward derivative, without its warning that torch.jit, which it uses, is old."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.script`")
+        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.zeros(1),))
 
 
 def plain_attention() -> contextlib.AbstractContextManager[Any]:

@@ -2,6 +2,8 @@
 
 import copy
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -456,3 +458,13 @@ def test_splines_and_polynomials_refuse_other_coordinates():
     ):
         with pytest.raises(ValueError, match="points must have as many coordinates as the potential takes, 1, got 3"):
             gradient(potential, torch.zeros(2, 3))
+
+
+def test_forward_derivatives_do_not_pass_on_torchs_own_warnings():
+    """The first one of a process loads what torch itself calls deprecated."""
+    program = (
+        "import numpy as np; from hessfast.derivatives import pullback_metric\n"
+        "print(pullback_metric(lambda x: 3 * x, np.zeros((1, 2)))[0, 1, 1])"
+    )
+    done = subprocess.run([sys.executable, "-W", "error::FutureWarning", "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("9.0\n", "")

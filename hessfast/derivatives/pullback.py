@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hessfast import _arrays, _checks
-from hessfast._autograd import plain_attention
+from hessfast._autograd import load_forward_mode, plain_attention
 
 from ._points import each, flattened
 
@@ -30,6 +30,7 @@ def pullback_metric(decoder: Callable[[Tensor], Tensor], points: Any, *, chunk: 
     called = partial(_checks.called, decoder, name="decoder")
 
     def products(x: Tensor) -> tuple[Tensor, ...]:
+        load_forward_mode()
         axes = torch.eye(x.shape[1]).to(x)
         with plain_attention():
             columns = [torch.func.jvp(called, (x,), (axis.expand_as(x),))[1] for axis in axes]

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
 from hessfast import _checks
-from hessfast._autograd import plain_attention
+from hessfast._autograd import load_forward_mode, plain_attention
 
 from . import _windows
 from .features import feature_map
@@ -135,6 +135,7 @@ def _jacobian(function: Callable[[Tensor], Tensor], u: Tensor, method: str, step
 
 
 def _jvp(function: Callable[[Tensor], Tensor], u: Tensor, direction: Tensor) -> Tensor:
+    load_forward_mode()
     # Dual tensors, not torch.func.jvp, in whose wrapped tensors schedulers cannot read their own tables.
     with forward_ad.dual_level(), _ContiguousGroupNorm():
         _, tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(u, direction)))
