@@ -1,0 +1,99 @@
+"""What the README says of geodesics across a first-order line, maps of distance, zooms and adaptive slices.
+
+    python -m bench.claims        # ten minutes; writes bench/results/reproduce/claims.json
+
+Geodesics are those of the exact log Z, made convex as in `hessfast reproduce`; slices are of the shipped model.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from scipy.interpolate import RegularGridInterpolator
+
+from bench.report import RESULTS, provenance
+from hessfast.geodesic import connecting_geodesic
+from hessfast.posterior import Grid
+from hessfast.reproduce import geodesics
+from hessfast.slices import SlicePlan, SliceProject, Zoom, adaptive, digit_generator, generate, random_anchors
+
+MAPS = (257, 513, 1025)  # nodes along each axis
+SEEDS = (0, 1)  # of anchors
+SIDE, EVEN, FRACTION = 64, 29, 0.2
+NUM_SITES = 128**2  # of the TASEP, as in `hessfast reproduce`
+
+
+def table(name: str):
+    diagram = geodesics.DIAGRAMS[name]
+    axes = [np.linspace(a, b, geodesics.NODES) for a, b in zip(*diagram.box, strict=True)]
+    parameters = diagram.parameters(geodesics.nodes_of(axes).reshape(-1, 2))
+    values = diagram.log_z(parameters, NUM_SITES).reshape(geodesics.NODES, geodesics.NODES)
+    return geodesics.convex(axes, values)
+
+
+def crossing(temperature: float = 1.5, fields: tuple[float, ...] = (0.03, 0.1, 0.3)) -> list[dict]:
+    """Lengths from a field to its opposite."""
+    ends = np.array([[1 / temperature, h / temperature] for h in fields])
+    curves = connecting_geodesic(table("ising"), ends, ends * [1, -1], num_points=geodesics.NUM_POINTS)
+    assert curves.converged.all()
+    return [{"field": h, "length": float(x)} for h, x in zip(fields, curves.length, strict=True)]
+
+
+def maps(name: str) -> list[dict]:
+    """By how much distances on grids exceed those along geodesics."""
+    exact, (low, high) = table(name), np.array(geodesics.DIAGRAMS[name].box)
+    source, ends = low + 0.3 * (high - low), geodesics.random_pairs((low, high), 50, 0)[1]
+    rows = []
+    for side in MAPS:
+        rows.append({"side": side, **geodesics.against_map(exact, source, ends, (side, side))[1]})
+        print(name, rows[-1], flush=True)
+    return rows
+
+
+def zooms(folder: Path) -> dict:
+    """Lipschitz constant against spacing, with the settings of `hessfast slice demo`."""
+    project = SliceProject.begin(folder, num_steps=16)
+    project.generate()
+    found = {dtype: project.zoom(dtype) for dtype in ("float32", "float64")}
+    return {dtype: rows(each) for dtype, each in found.items()}
+
+
+def rows(found: Zoom) -> list[dict]:
+    return [{"spacing": x.spacing, "lipschitz": x.lipschitz, "smooth": x.smooth} for x in found.levels]
+
+
+def sparse(seed: int, folder: Path) -> dict:
+    """Root mean square distance of features, of norm 1, from those of images that were not made."""
+    grid, model = Grid((0, 0), (1, 1), (SIDE, SIDE)), digit_generator()
+    plan = SlicePlan(random_anchors((1, 8, 8), seed=seed), grid, num_steps=16)
+    features = generate(plan, model, folder / "whole", "digits", keep=["features"])["features"][:]
+    part = adaptive(plan, model, folder / "part", "digits", fraction=FRACTION)
+    chosen = np.linspace(0, SIDE - 1, EVEN).round().astype(int)
+    axis, cube = np.linspace(0, 1, SIDE)[chosen], features.reshape(SIDE, SIDE, -1)
+    even = RegularGridInterpolator((axis, axis), cube[np.ix_(chosen, chosen)])(grid.points.reshape(-1, 2))
+    nodes = (chosen[:, None] * SIDE + chosen).ravel()
+
+    def error(guess: np.ndarray, made: np.ndarray) -> float:
+        rest = np.delete(np.arange(grid.num_nodes), made)
+        return float(np.sqrt(((guess - features)[rest] ** 2).sum(axis=1).mean()))
+
+    return {
+        "seed": seed,
+        "adaptive": {"num": len(part.ids), "error": error(part.features(), part.ids)},
+        "even": {"num": len(nodes), "error": error(even, nodes)},
+    }
+
+
+def main() -> None:
+    result: dict = {**provenance(), "crossing": crossing(), "maps": {name: maps(name) for name in ("ising", "tasep")}}
+    print(result["crossing"], flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        result["zooms"] = zooms(Path(folder) / "zoom")
+        result["sparse"] = [sparse(seed, Path(folder) / str(seed)) for seed in SEEDS]
+    print(result["zooms"], result["sparse"], sep="\n")
+    (RESULTS / "reproduce" / "claims.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
