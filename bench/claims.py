@@ -19,6 +19,7 @@ from hessfast.reproduce import geodesics
 from hessfast.slices import SlicePlan, SliceProject, Zoom, adaptive, digit_generator, generate, random_anchors
 
 MAPS = (257, 513, 1025)  # nodes along each axis
+SOURCES = 8
 SEEDS = (0, 1)  # of anchors
 SIDE, EVEN, FRACTION = 64, 29, 0.2
 NUM_SITES = 128**2  # of the TASEP, as in `hessfast reproduce`
@@ -41,12 +42,16 @@ def crossing(temperature: float = 1.5, fields: tuple[float, ...] = (0.03, 0.1, 0
 
 
 def maps(name: str) -> list[dict]:
-    """By how much distances on grids exceed those along geodesics."""
-    exact, (low, high) = table(name), np.array(geodesics.DIAGRAMS[name].box)
-    source, ends = low + 0.3 * (high - low), geodesics.random_pairs((low, high), 50, 0)[1]
+    """By how much distances on grids exceed those along geodesics, from a few sources to fifty nodes."""
+    exact, box = table(name), geodesics.DIAGRAMS[name].box
+    sources, ends = geodesics.random_pairs(box, SOURCES, 1)[0], geodesics.random_pairs(box, 50, 0)[1]
     rows = []
     for side in MAPS:
-        rows.append({"side": side, **geodesics.against_map(exact, source, ends, (side, side))[1]})
+        found = [geodesics.against_map(exact, source, ends, (side, side))[1] for source in sources]
+        excess = [each["excess"] for each in found]
+        lowest, highest = min(each[0] for each in excess), max(each[-1] for each in excess)
+        targets = [each["targets"] for each in found]
+        rows.append({"side": side, "targets": targets, "lowest": lowest, "highest": highest})
         print(name, rows[-1], flush=True)
     return rows
 
