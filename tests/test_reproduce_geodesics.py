@@ -1,5 +1,6 @@
 """Curves over phase diagrams: potentials made convex, the split by boundaries, and what a run reports of them."""
 
+import itertools
 import json
 
 import numpy as np
@@ -95,6 +96,19 @@ def test_a_ridge_is_as_long_as_that_of_a_system_of_so_many_sites(sites):
     curves = connecting_geodesic(ridge, [[-0.3, 0.1]], [[0.3, 0.1]], num_points=200)
     assert curves.converged.all()
     assert curves.length[0] == pytest.approx(np.pi / sites**0.5, rel=0.06)
+
+
+def test_more_points_shorten_every_curve():
+    """Around the end of a first-order line, where straight lines of many points are far from a geodesic."""
+    diagram = geodesics.DIAGRAMS["ising"]
+    axes = [np.linspace(a, b, 121) for a, b in zip(*diagram.box, strict=True)]
+    values = diagram.log_z(diagram.parameters(geodesics.nodes_of(axes).reshape(-1, 2)), 128**2)
+    table = geodesics.convex(axes, values.reshape(121, 121))
+    ends = geodesics.random_pairs(diagram.box, 40, 0)
+    curves = [connecting_geodesic(table, *ends, num_points=num) for num in (20, 90, 300)]
+    assert all(each.converged.all() for each in curves)
+    for coarse, fine in itertools.pairwise(curves):
+        assert (fine.length < coarse.length * (1 + 1e-6)).all() and (fine.length > 0.97 * coarse.length).all()
 
 
 @pytest.mark.parametrize(

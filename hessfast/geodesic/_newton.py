@@ -22,7 +22,7 @@ from ._field import ROUNDING, Field, Units, at, squared_lengths, units
 
 _FIRST_DAMPING, _LEAST, _MOST = 1e-3, 1e-9, 1e9
 _SINGULAR = 4e-9  # of the metric's size: what makes a semidefinite metric definite
-_MESHES = (8, 4, 2, 1)  # how many times coarser than the last
+_FEW = 12  # segments: from a straight line of more the method may not arrive beyond a ridge
 
 
 class Solved(NamedTuple):
@@ -35,7 +35,7 @@ class Solved(NamedTuple):
 
 def connect(field: Field, start: np.ndarray, end: np.ndarray, segments: int, tolerance: float, most: int) -> Solved:
     """From straight lines on a coarse mesh to the last one."""
-    meshes = sorted({max(segments // factor, 2) for factor in _MESHES})
+    meshes = _meshes(segments)
     points = start[:, None] + np.linspace(0, 1, meshes[0] + 1)[:, None] * (end - start)[:, None]
     iterations, scale = np.zeros(len(start), int), units(field, points)
     for n in meshes:
@@ -43,6 +43,12 @@ def connect(field: Field, start: np.ndarray, end: np.ndarray, segments: int, tol
         solved = _relax(field, points, scale, tolerance, most)
         points, iterations = solved.points, iterations + solved.iterations
     return solved._replace(iterations=iterations)
+
+
+def _meshes(segments: int) -> list[int]:
+    """Halved three times, or oftener until few are left."""
+    halvings = max(3, (segments // _FEW).bit_length())
+    return sorted({max(segments >> k, 2) for k in range(halvings + 1)})
 
 
 def energy(points: np.ndarray, means: np.ndarray) -> np.ndarray:
