@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,3 +115,32 @@ def test_what_diagnostics_predict():
     )
     plain = budgets[1]["diagnostics"]["FIR deviation, equal noise"]["within"]
     assert said("plain FIR deviation {:+.2f}, {:+.2f}, {:+.2f}, {:+.2f} after 1,200 steps".format(*plain))
+
+
+def test_geodesics_across_a_line_and_maps_of_many_nodes():
+    claims = recorded("claims")
+    assert {f"{each['length']:.2f}" for each in claims["crossing"]} >= {"0.22"} and said("crossing it costs 0.22")
+    lowest = min(row["lowest"] for rows in claims["maps"].values() for row in rows)
+    assert {max(row["side"] for row in rows) for rows in claims["maps"].values()} == {1025}
+    assert said(f"shorter than a geodesic by more than {-100 * lowest:.1f} %, up to 1,025 x 1,025 nodes")
+
+
+def test_zooms_and_adaptive_slices():
+    claims = recorded("claims")
+    ends = []
+    for levels in claims["demo"]["zooms"].values():
+        smooth = [level for level in levels if level["smooth"]]
+        assert said(f"smooth from a spacing of {order(smooth[0]['spacing'])} on")
+        ends.append(next(x["spacing"] for x in levels[1:] if x["lipschitz"] > 1.3 * smooth[0]["lipschitz"]))
+    assert said("grows only where float32 ends, near {}, or float64, near {}:".format(*map(order, ends)))
+    assert said(f"than straight lines there (p = {claims['demo']['p']:.2f} over {claims['demo']['pairs']} pairs)")
+    first, other = claims["sparse"]
+    assert said(
+        f"{first['adaptive']['num']} of 4,096 give the features, of norm 1, of all others to "
+        f"{first['adaptive']['error']:.3f} on one slice and {other['adaptive']['error']:.3f} on another, "
+        f"{first['even']['num']} on an even subgrid to {first['even']['error']:.3f} and {other['even']['error']:.3f}"
+    )
+
+
+def order(spacing: float) -> str:
+    return f"1e{np.log10(spacing).round():.0f}"
