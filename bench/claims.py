@@ -57,7 +57,7 @@ def maps(name: str) -> list[dict]:
 
 
 def demo(folder: Path) -> dict:
-    """What `hessfast slice demo` finds, and a zoom in float64: Lipschitz constants, and whether geodesics are shorter."""
+    """What `hessfast slice demo` finds, and a zoom in float64: Lipschitz constants; whether geodesics are shorter."""
     project = SliceProject.begin(folder, num_steps=16)
     project.generate()
     project.fit(None, 1500, 0)
