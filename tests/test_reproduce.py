@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from hessfast import cli, datasets, reproduce, shards
@@ -17,6 +18,7 @@ from hessfast.posterior import Grid, Posterior
 from hessfast.reproduce import figures, presets, rows
 from hessfast.reproduce._run import _chosen, _whole
 from hessfast.reproduce.models import MODELS, Ising, Tasep
+from hessfast.reproduce.pca_vae import Autoencoder
 
 SMALL = {"num": 5000, "size": 32, "held_out": 2, "potential_steps": 60, "network_steps": 2, "vae_steps": 3}
 SMALL |= {"pairs": 0}
@@ -397,3 +399,199 @@ def test_the_papers_method_beats_its_baselines(tmp_path, capsys):
     for name in ("dF_dp1", "dF_dp2"):
         errors = [report["rows"][row][name] for row in rows]
         assert errors[0] < 0.9 * min(errors[1:])
+
+
+# ---------------------------------------------------------------------------------------------------- rows, one by one
+
+SQUARE = Grid((0.0, 0.0), (1.0, 1.0), (2, 2))
+
+
+def test_the_divergence_of_nodes_that_both_exclude_is_none():
+    certain = Posterior(np.array([[0.0, -np.inf]]), TWO)
+    assert rows.divergence(certain, certain) == [0]
+    other = rows.divergence(certain, Posterior(np.array([[-np.inf, 0.0]]), TWO))
+    assert np.isfinite(other).all() and other > 100
+
+
+def test_held_out_samples_are_at_random_nodes_and_others_than_the_runs(tmp_path):
+    asked = []
+
+    def sample(parameters, seed):
+        asked.append((parameters, seed))
+        return parameters
+
+    exact = SimpleNamespace(log_posterior=lambda samples, grid, bundle: (len(samples), bundle))
+    model = SimpleNamespace(sample=sample, exact=lambda: exact)
+    preset = SimpleNamespace(held_out=60)
+    study = rows.Study(model, preset, np.zeros((8, 2)), None, 7, tmp_path, "cpu", False)  # type: ignore[arg-type]
+    samples, posterior = study.held_out(SQUARE, 3)
+    assert posterior == (180, 3) and asked[0][1] != 7
+    together = samples.reshape(60, 3, 2)
+    assert (together == together[:, :1]).all()  # of one parameter each bundle
+    assert {tuple(node) for node in samples} == {tuple(node) for node in SQUARE.points.reshape(-1, 2)}
+    assert study.held_out(SQUARE, 3)[0] is samples and len(asked) == 1
+    assert study.held_out(SQUARE, 1)[1] == (60, 1) and len(asked) == 2
+    shifted = Grid((2.0, 2.0), (3.0, 3.0), (2, 2))
+    assert study.held_out(shifted, 3)[0].min() == 2
+
+
+def test_bundles_are_of_the_nearest_in_the_units_of_the_box(tmp_path):
+    low, high = np.array([0.0, 0.0]), np.array([1.0, 100.0])
+    parameters = low + (high - low) * np.random.default_rng(0).random((30, 2))
+    model = SimpleNamespace(box=(low, high))
+    study = rows.Study(model, SimpleNamespace(), parameters, None, 0, tmp_path, "cpu", False)  # type: ignore[arg-type]
+    study.__dict__["images"] = np.arange(30)
+    study.__dict__["network"] = SimpleNamespace(bundle=3, grid_=TWO, log_posterior=lambda images, grid: images)
+    means, images = study.bundles
+    near = np.array(images).reshape(30, 3)
+    np.testing.assert_allclose(means, parameters[near].mean(axis=1))
+    apart = np.linalg.norm((parameters[:, None] - parameters) / (high - low), axis=2)
+    for bundle in near:
+        assert set(bundle) == set(apart[bundle[0]].argsort()[:3])
+    assert set(near[:, 0]) == set(range(30))
+
+
+def test_row_ours_counts_what_lies_within_two_standard_errors(monkeypatch, tmp_path):
+    """Of means that are off by 1.5 standard errors at half of the nodes, and by 2.5 at the others."""
+    theta, slope = np.random.default_rng(0).normal(size=(40, 2)), np.array([3.0, -2.0])
+    model = SimpleNamespace(num_sites=9, grid=SQUARE, log_z=theta[:, 0] ** 2, means=2 * theta, natural=None)
+    model.features = lambda samples: samples
+    off = np.where(np.arange(40) % 2, 1.5, 2.5)[:, None] * [0.1, -0.1]
+    posterior = SimpleNamespace(
+        convexity_=1.0,
+        fit=lambda *_: posterior,
+        log_z=lambda theta: model.log_z + 5 + theta @ slope,
+        mean=lambda theta: model.means + slope + off,
+        standard_error=lambda name, theta: np.full((40, 2), 0.1),
+        fisher_metric=lambda theta: np.zeros((40, 2, 2)),
+        log_posterior=lambda features, grid: None,
+    )
+    monkeypatch.setattr(rows, "ExponentialFamilyPosterior", lambda *_, **__: posterior)
+    monkeypatch.setattr(rows, "LogPartition", SimpleNamespace(from_posterior=lambda _: SimpleNamespace(save=str)))
+    monkeypatch.setattr(rows, "divergence", lambda *_: None)
+    study = SimpleNamespace(
+        model=model, theta=theta, preset=SimpleNamespace(splits=2), seed=0, features=None, parameters=theta,
+        folder=tmp_path, held_out=lambda *_: (None, None),
+    )  # fmt: skip
+    learned = rows.ours(study)  # type: ignore[arg-type]
+    assert learned.notes["within two standard errors"] == 0.5
+
+
+def test_the_papers_log_z_is_of_all_sites_of_a_bundle_and_up_to_a_factor(monkeypatch, tmp_path):
+    asked = {}
+    network = SimpleNamespace(bundle=16, grid_=SQUARE, log_posterior=lambda images, grid: None)
+    fitted = SimpleNamespace(save=lambda path: None)
+    monkeypatch.setattr(rows, "_at_nodes", lambda *_: (np.zeros(1), np.zeros((1, 2)), 0, None))
+    monkeypatch.setattr(rows, "divergence", lambda *_: None)
+    study = SimpleNamespace(
+        bundles=(None, None), network=network, folder=tmp_path, held_out=lambda *_: (None, None),
+        model=SimpleNamespace(num_sites=100, natural=None, images=lambda samples: None),
+        preset=SimpleNamespace(network="tiny", network_steps=1),
+        potential=lambda **options: asked.update(options) or SimpleNamespace(fit=lambda *_: fitted),
+    )  # fmt: skip
+    assert rows.paper_method(study).free_scale  # type: ignore[arg-type]
+    assert asked["scale"] == 1600
+
+
+def test_components_are_ordered_and_signed_like_their_parameters(monkeypatch):
+    """Of components (-b, a), for parameters (a, b)."""
+    parameters, fresh = np.random.default_rng(0).normal(size=(2, 200, 2))
+    module = sys.modules["hessfast.reproduce.pca_vae"]
+    turned = lambda images: np.column_stack([-images[:, 1], images[:, 0]])  # noqa: E731
+    monkeypatch.setattr(module, "pca_vae_statistics", lambda images, num_steps, seed: turned)
+    monkeypatch.setattr(rows, "_statistics_gap", lambda study, fitted, given, statistics, own, truth: (statistics, own))
+    monkeypatch.setattr(rows, "_of", lambda study, fitted, gap, notes: (fitted, *gap))
+    same = lambda x: x  # noqa: E731
+    study = SimpleNamespace(
+        images=parameters, parameters=parameters, seed=0, preset=SimpleNamespace(vae_steps=1),
+        model=SimpleNamespace(natural=same, images=same, grid=SQUARE), held_out=lambda *_: (fresh, None),
+        potential=lambda: SimpleNamespace(fit_mean=lambda theta, statistics: (theta, statistics)),
+    )  # fmt: skip
+    (theta, fitted), statistics, own = rows.pca_vae(study)  # type: ignore[misc, arg-type]
+    for found, expected in ((theta, parameters), (fitted, parameters), (statistics, parameters), (own, fresh)):
+        np.testing.assert_allclose(found, expected)
+
+
+def test_the_scale_of_statistics_is_the_most_likely():
+    """Signs that tell three bits of four: exp(c s b) with c = log 3, by the posterior of each bit."""
+    shift = np.array([2.0, -1.0])
+    signs = np.array([[1, 1], [1, 1], [-1, -1], [-1, -1]])
+    bits = np.array([[1.0, 1], [1, 0], [0, 0], [0, 1]])  # parameters; the nodes are the bits
+    p = np.array([[0.25, 0.75], [0.75, 0.25]])  # of 0 and 1, at signs 1 and -1
+    truth = Posterior(np.log(np.einsum("na,nb->nab", p, p)), SQUARE)
+    study = SimpleNamespace(model=SimpleNamespace(natural=lambda x: x))
+    fitted = SimpleNamespace(log_z=lambda nodes: nodes @ shift)
+    gap = rows._statistics_gap(study, fitted, bits, signs + shift, signs[[0, 2]] + shift, truth)  # type: ignore[arg-type]
+    np.testing.assert_allclose(gap, 0, atol=1e-8)
+
+
+def test_the_quadratic_row_has_the_gradient_of_its_log_z():
+    theta = np.random.default_rng(0).normal(size=(50, 2)) * [1.0, 3.0] + [2.0, -1.0]
+    x, y = theta.T
+    model = SimpleNamespace(log_z=2 * x * x + 3 * x * y - y * y + 7 * x - y + 4)
+    learned = rows.quadratic(SimpleNamespace(theta=theta, model=model))  # type: ignore[arg-type]
+    (u, v) = (theta - theta.mean(axis=0)).T
+    np.testing.assert_allclose(learned.means, np.column_stack([4 * u + 3 * v, 3 * u - 2 * v]), atol=1e-9)
+    np.testing.assert_allclose(learned.log_z, 2 * u * u + 3 * u * v - v * v, atol=1e-9)
+
+
+def test_the_loss_of_the_autoencoder_is_its_formula():
+    """Of images 0, a code of mean m and variance e^l, noise 1 and a decoder that gives the code back."""
+    m, log = 0.5, -1.0
+
+    class Constant(torch.nn.Module):
+        def forward(self, x):
+            return torch.cat([torch.full((len(x), 8), m), torch.full((len(x), 8), log)], dim=1)
+
+    network = Autoencoder(8)
+    network.encode, network.decode = Constant(), torch.nn.Unflatten(1, (1, 2, 4))  # type: ignore[assignment]
+    loss = network.loss(torch.zeros(5, 2, 4), torch.ones(5, 8))
+    expected = 8 * (m + np.exp(log / 2)) ** 2 / 2 + 8 * (m**2 + np.exp(log) - 1 - log) / 2
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+def test_components_are_of_the_codes_mean_with_variance_one(monkeypatch):
+    """Two axes of the mean vary, by the cosine and half the sine of an angle; the log variances say nothing of them."""
+    module = sys.modules["hessfast.reproduce.pca_vae"]
+
+    class Plain(torch.nn.Module):
+        def __init__(self, side):
+            super().__init__()
+            self.weight, self.encode = torch.nn.Parameter(torch.ones(1)), torch.nn.Flatten()
+
+        def loss(self, images, noise):
+            return self.weight.square().sum()
+
+    monkeypatch.setattr(module, "Autoencoder", Plain)
+    angle = 2 * np.pi * np.arange(60) / 60
+    images = np.zeros((60, 16))
+    images[:, 3], images[:, 5] = 2 + np.cos(angle), np.sin(angle) / 2
+    images[:, 8:] = 100 * np.random.default_rng(0).normal(size=(60, 8))
+    images = images.reshape(60, 4, 4)
+    components = module.pca_vae_statistics(images, 1)
+    expected = np.sqrt(2) * np.column_stack([np.cos(angle), np.sin(angle)])
+    np.testing.assert_allclose(np.abs(components(images)), np.abs(expected), atol=1e-5)
+    np.testing.assert_allclose(components(images[:7]), components(images)[:7], atol=1e-6)
+
+
+def test_the_mean_as_statistic_is_that_of_the_natural_parameters(monkeypatch):
+    """Of half the mass at each of two nodes: the mean of their squares, not the square of their mean."""
+    posterior = Posterior(np.log([[[0.5, 1e-300], [1e-300, 0.5]]]), SQUARE)
+    study = SimpleNamespace(
+        bundles=(np.full((1, 2), 3.0), posterior), held_out=lambda *_: (None, None),
+        network=SimpleNamespace(bundle=1, log_posterior=lambda images, grid: posterior),
+        model=SimpleNamespace(natural=lambda x: (x + 1) ** 2, images=lambda samples: None),
+        potential=lambda: SimpleNamespace(fit_mean=lambda theta, statistics: (theta, statistics)),
+    )  # fmt: skip
+    monkeypatch.setattr(rows, "_statistics_gap", lambda study, fitted, given, statistics, own, truth: own)
+    monkeypatch.setattr(rows, "_of", lambda study, fitted, gap: (*fitted, gap))
+    theta, statistics, own = rows.mean_as_stat(study)  # type: ignore[misc, arg-type]
+    assert theta.tolist() == [[16, 16]]
+    np.testing.assert_allclose([*statistics, *own], [[2.5, 2.5]] * 2)
+
+
+def test_deviations_of_metrics_are_given_in_ascending_quartiles():
+    metric = np.tile(np.eye(2), (5, 1, 1))
+    learned = rows.Learned(np.zeros(5), np.zeros((5, 2)), 0, metric * np.arange(1, 6)[:, None, None])
+    found = rows.metric_errors(SimpleNamespace(metric=metric), learned)
+    assert found == {"deviation": pytest.approx([1, 2, 3]), "positive_definite": 1}
