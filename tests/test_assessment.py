@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from hessfast import cli
+from hessfast._steps import Steps
 from hessfast.cli import diffusability as command
 from hessfast.diffusability import (
     Doubt,
@@ -22,13 +23,17 @@ from hessfast.diffusability import (
     _report_figures,
     assess,
     digits,
+    encoder_penalties,
+    energy_distance,
     fisher_curve,
     from_denoiser,
     from_density,
     gaussian_curves,
+    intrinsic_dimension,
     normalisation,
     train_vae,
 )
+from hessfast.diffusability import _measure as measure
 from hessfast.diffusability import _spaces as spaces
 from hessfast.diffusability._consistency import broken_laws, disagreements
 from hessfast.diffusability._report_table import table
@@ -387,6 +392,127 @@ def test_large_images_and_long_latents_go_to_a_u_net():
     made = vectors.generated(vectors.denoiser((1e-4, 100.0), None, False))
     torch.testing.assert_close(made.mean(dim=0), spread, atol=0.5, rtol=0)
     assert Space(*torch.randn((2, 12, 64), generator=generator), PRESETS["quick"], 0).train.shape == (12, 64)
+
+
+def test_the_report_measures_what_it_says(finished, images, encoders):
+    """Again from the samples that are kept, and from an encoder that is known."""
+    folder, report = finished
+    train, held = images
+    kept = {name: np.load(folder / "samples" / f"{name}.npz") for name in report["spaces"]}
+    made, again = (torch.as_tensor(kept["half"][part]) for part in ("generated", "reconstructed"))
+    pairs = {
+        ("data", "energy_distance"): (torch.as_tensor(kept["data"]["generated"]), held),
+        ("data", "energy_distance_of_training_images"): (train[:100], held),
+        ("half", "energy_distance"): (made, held),
+        ("half", "energy_distance_to_reconstructions"): (made, again),
+        ("half", "energy_distance_of_reconstructions"): (again[0::2], held[1::2]),
+    }
+    for (name, key), pair in pairs.items():
+        assert report["spaces"][name]["quality"][key] == energy_distance(*pair), key
+    half = encoders["half"]
+    errors = (half.decode(half.encode(held)) - held).square().flatten(1).mean(dim=1)
+    sem = report["spaces"]["half"]["reconstruction"]["sem"]
+    assert sem == pytest.approx(float(errors.std()) / 10, rel=1e-4)
+    m = report["intrinsic_dimension"]["value"]
+    assert m == round(report["intrinsic_dimension"]["mean"]) == round(intrinsic_dimension(train).mean)
+    found, expected = report["spaces"]["half"]["penalties"]["anisotropy"], encoder_penalties(half.encode, held, m)
+    assert (found["mean"], found["num_samples"]) == (pytest.approx(expected.anisotropy.mean), 100)
+
+
+def test_curves_are_doubted_by_the_variance_of_their_space_and_by_the_data_alone(finished, images, monkeypatch):
+    train, held = images
+    preset = replace(PRESETS["quick"], **SMALL)
+    run = measure.Run(Steps(finished[0]), np.array(finished[1]["tau"]), train, held, preset, 0, False)
+    monkeypatch.setattr(measure, "broken_laws", lambda curve, variance: [Doubt(f"variance {variance:.4f}")])
+    monkeypatch.setattr(measure, "disagreements", lambda curve, alone: [Doubt(f"{curve.dim} and {alone.dim}")])
+    kept = [torch.as_tensor(np.load(finished[0] / "latents" / "half.npz")[part]) for part in ("train", "held_out")]
+    entry = run._curves("half", run._diffused("half", Space(*kept, preset, 0), 2.0), 2.0)
+    z, z_held = kept[0], kept[1][:60]
+    variance = float((z_held - z.mean(dim=0)).double().square().sum(dim=1).mean())
+    for suffix in ("", "_equal_snr"):
+        assert entry[f"laws{suffix}"] == [{"sentence": f"variance {variance:.4f}", "tau": None}]
+        assert {"sentence": "20 and 20", "tau": None} in entry[f"warnings{suffix}"]
+
+
+@pytest.mark.parametrize(("scale", "ends"), [(1.0, (0.1, 10.0)), (3.0, (0.1, 90.0)), (0.5, (0.025, 10.0))])
+def test_denoisers_are_trained_for_equal_noise_and_for_equal_snr(images, tmp_path, scale, ends):
+    run = measure.Run(Steps(tmp_path), np.array([0.1, 1.0, 10.0]), *images, PRESETS["quick"], 0, False)
+    assert run._diffused("half", run._data_space, scale).tau_range == pytest.approx(ends)
+
+
+def test_latents_of_another_encoder_are_not_taken(finished, images, encoders):
+    """Of the same name and provenance."""
+    run = measure.Run(Steps(finished[0]), np.ones(2), *images, PRESETS["quick"], 0, False)
+    assert run._latents("half", encoders["half"])[0].shape == (300, 20)
+    other = copy.copy(encoders["half"])
+    other.U = -other.U
+    with pytest.raises(ValueError, match="encoder 'half' must be the one whose latents are in"):
+        run._latents("half", other)
+
+
+def test_deviations_are_at_the_greatest_tau_that_both_have(finished):
+    data, half = (finished[1]["spaces"][name]["curve"] for name in ("data", "half"))
+    whole = measure._deviations(data, half, 1.0, 5)
+    fewer = measure._deviations(FisherCurve.from_dict(data).last(4).to_dict(), half, 1.0, 5)
+    for form, deviation in whole.items():
+        assert fewer[form]["mean"] == deviation["mean"][-4:], form
+    assert whole["normal-dimension"] is not None
+    assert measure._deviations(data, half, 1.0, 20)["normal-dimension"] is None
+
+
+def test_penalties_of_few_images_are_of_their_neighbours_and_of_the_seed(images, encoders):
+    """Six images have five neighbours, and span four dimensions with the errors of a fit."""
+    held, half = images[1], encoders["half"]
+    assert measure._penalties(half, held[:6], 30, 0)["compression"] == pytest.approx((64 - 20) / (64 - 4))
+    first, again, other = (measure._penalties(half, held, 5, seed)["bending"]["mean"] for seed in (5, 5, 6))
+    assert first == again == encoder_penalties(half.encode, held, 5, seed=5).bending.mean != other
+
+
+def test_the_variance_of_a_space_is_about_the_mean_of_what_is_learned():
+    train, apart = torch.tensor([[0.0, 2.0], [2.0, 4.0]]), torch.tensor([[3.0, 4.0], [-3.0, -4.0], [0.0, 5.0]])
+    space = Space(train, torch.tensor([1.0, 3.0]) + apart, PRESETS["quick"], 0)
+    assert space.variance == pytest.approx(25)
+
+
+def test_a_surface_has_fewer_dimensions_than_its_space():
+    """Samples that fill the plane are of as many dimensions as it, which no surface in it has."""
+    x = torch.randn((2, 300, 2), generator=torch.Generator().manual_seed(0))
+    found = Space(*x, PRESETS["quick"], 0).intrinsic_dimension()
+    assert round(found["mean"]) == 2 and found["value"] == 1
+
+
+def test_a_space_spends_what_its_preset_says_and_draws_from_its_seed(monkeypatch):
+    preset = replace(PRESETS["quick"], mlp_steps=11, unet_steps=12, num_probes=3, mlp_width=4, unet_width=8)
+    monkeypatch.setattr(spaces, "train_denoiser", lambda x, network, **settings: (network, settings))
+    monkeypatch.setattr(spaces, "fisher_curve", lambda denoiser, x, tau, *given, **_: given)
+    monkeypatch.setattr(
+        spaces, "generate", lambda denoiser, num, shape, **given: torch.full((2, *shape), given["seed"])
+    )
+    for shape, steps in (((9,), 11), ((1, 20, 20), 12)):
+        x = torch.randn((2, 12, *shape), generator=torch.Generator().manual_seed(0))
+        one, again, other = (Space(*x, preset, seed) for seed in (7, 7, 8))
+        (network, settings), (same, _), (different, _) = (
+            s.denoiser((1.0, 2.0), None, False) for s in (one, again, other)
+        )
+        assert (settings["num_steps"], settings["seed"], settings["tau_range"]) == (steps, 7, (1.0, 2.0))
+        weights = [torch.cat([w.flatten() for w in each.parameters()]) for each in (network, same, different)]
+        assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+        assert one.curve(None, np.ones(1)) == (3, 7)  # type: ignore[arg-type]
+        assert (one.generated(None) == 7).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("side", "levels"), [(20, 3), (18, 2), (19, 1)])
+def test_a_u_net_halves_the_sides_that_can_be_halved(monkeypatch, side, levels):
+    asked = []
+    monkeypatch.setattr(spaces, "UNet", lambda channels, width, levels: asked.append(levels))
+    monkeypatch.setattr(spaces, "train_denoiser", lambda *_, **__: None)
+    Space(*torch.zeros((2, 3, 1, side, side)), PRESETS["quick"], 0).denoiser((1.0, 2.0), None, False)
+    assert asked == [levels]
+
+
+@pytest.mark.parametrize(("side", "as_image"), [(16, False), (17, True)])
+def test_small_images_go_to_a_perceptron(side, as_image):
+    assert Space(*torch.zeros((2, 3, 1, side, side)), PRESETS["quick"], 0).as_image == as_image
 
 
 # ----------------------------------------------------------------------------------------------------------- command
