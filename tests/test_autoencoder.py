@@ -133,6 +133,44 @@ def test_the_images_of_a_batch_are_different():
     assert len(training._batch(4, plan, 0)[0]) == 4
 
 
+def test_batches_are_of_the_seed_and_the_step():
+    draws = [
+        training._batch(50, {"seed": seed, "batch_size": 50}, step) for seed, step in ((0, 0), (0, 1), (1, 0), (0, 0))
+    ]
+    rows, noise = [rows.tolist() for rows, _ in draws], [float(torch.randn(1, generator=g)) for _, g in draws]
+    for each in (rows, noise):
+        assert each[0] == each[3] and each[0] not in (each[1], each[2])
+
+
+def test_networks_are_of_the_seed_in_units_of_the_images():
+    """Of images c + 3 and c - 3 the spread is 3."""
+    centre = torch.linspace(-1, 1, 64).reshape(1, 8, 8)
+    x = torch.stack([centre + 3, centre - 3])
+    first, again, other = (training._networks(x, {"latent_dim": 2, "width": 4, "seed": seed}) for seed in (0, 0, 1))
+    for k in range(2):
+        torch.testing.assert_close(first[k].centre, centre)
+        assert float(first[k].spread) == pytest.approx(3)
+        one, same, another = (torch.cat([w.flatten() for w in n[k].parameters()]) for n in (first, again, other))
+        assert torch.equal(one, same) and not torch.equal(one, another)
+
+
+@pytest.mark.parametrize(("train", "phases"), [(train_gpe, 2), (train_vae, 1)])
+def test_the_rate_falls_from_its_greatest_to_zero_in_each_phase(train, phases, monkeypatch):
+    rates = []
+    monkeypatch.setattr(training, "descend", lambda optimiser, loss, rate: rates.append(rate))
+    train(noise(), 2, width=4, num_steps=4, learning_rate=0.1)
+    half = math.sqrt(0.5)
+    assert rates == pytest.approx([0.1, 0.05 * (1 + half), 0.05, 0.05 * (1 - half)] * phases)
+
+
+def test_the_decoder_of_the_gpe_takes_latents_of_mean_square_one():
+    x = noise(30) + 2
+    gpe = train_gpe(x, 3, width=4, num_steps=3)
+    taken = gpe.decoder.scale * (gpe.encode(x) - gpe.decoder.shift)
+    assert taken.mean(dim=0).abs().max() < 1e-4
+    assert float(taken.square().mean()) == pytest.approx(1, rel=1e-4)
+
+
 def test_the_gpe_of_a_plane_is_an_isometry():
     """Images a u + b v, u and v orthonormal, are a plane: two numbers keep every distance."""
     axes = torch.linalg.qr(noise(2, seed=1).flatten(1).T).Q.T.reshape(2, 1, 8, 8)
