@@ -403,3 +403,24 @@ def test_traced_models_get_the_time_by_place():
 
     traced = torch.jit.trace(Zero(), (torch.ones(1, 2), torch.ones(1)))
     assert from_diffusers(traced, diffusers.DDIMScheduler())(torch.ones(1, 2), 3.0).tolist() == [[1.0, 1.0]]
+
+
+def test_a_variance_preserving_scheduler_is_asked_for_its_own_tau():
+    cumulative = 1 / (1 + torch.tensor([0.01, 1.0, 100.0], dtype=torch.float64))
+    scheduler = SimpleNamespace(alphas_cumprod=cumulative, config=SimpleNamespace(prediction_type="epsilon"))
+    assert from_diffusers(lambda x, time: x, scheduler).tau_range == pytest.approx((0.01, 100.0))
+
+
+def test_conditions_stay_lists_and_tuples():
+    seen = []
+    scheduler = SimpleNamespace(
+        alphas_cumprod=torch.tensor([0.9, 0.1]), config=SimpleNamespace(prediction_type="sample")
+    )
+    one = torch.zeros(1, 2)
+    denoiser = from_diffusers(
+        lambda x, time, **given: seen.append(given) or x, scheduler, two=(one, one), some=[one, one]
+    )
+    denoiser(torch.ones(5, 3), 1.0)
+    assert {name: (type(value), value[1].shape) for name, value in seen[0].items()} == {
+        "two": (tuple, (5, 2)), "some": (list, (5, 2))
+    }  # fmt: skip
