@@ -1,5 +1,7 @@
 """Loops: diffusers' own outputs, formulas restated in float64, noise by point, nothing that waits for the host."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ from hessfast.slices import (
     noise_floor,
     random_anchors,
 )
-from hessfast.slices.diffusion import _channels_last
+from hessfast.slices.diffusion import _channels_last, _guided
 from hessfast.slices.loops import own_steps
 from tests import tiny_diffusion
 from tests.tiny_diffusion import made
@@ -248,6 +250,71 @@ def test_nothing_in_the_loop_waits_for_the_host():
         schedule.run(lambda x, t: linear(x, float(t)), x)
 
 
+def test_pictures_of_xl_are_told_their_rows_before_their_columns(tmp_path):
+    generator = from_pretrained(tiny_diffusion.stable_diffusion_xl(tmp_path))
+    plan = SlicePlan(random_anchors((4, 8, 16)), POINTS, guidance=5.0)
+    for told in generator._text(plan, torch.float32):
+        assert told["added_cond_kwargs"]["time_ids"].tolist() == [[16, 32, 0, 0, 16, 32]]
+
+
+@pytest.mark.parametrize(("guidance", "num"), [(0.0, 2), (0.5, 2), (1.0, 1), (5.0, 2)])
+def test_any_guidance_but_one_is_of_two_texts(generator, guidance, num):
+    assert len(generator._text(text_plan(guidance=guidance), torch.float32)) == num
+
+
+def test_a_variance_that_is_predicted_behind_the_mean_is_left():
+    def learned(y, t, text, return_dict):
+        return (torch.cat([text * y, 100 + y], dim=1),)
+
+    x = torch.randn((3, 2, 4, 4), generator=torch.Generator().manual_seed(0))
+    told = [{"text": torch.full((3, 1, 1, 1), value)} for value in (2.0, 5.0)]
+    torch.testing.assert_close(_guided(learned, told[:1], 1.0, torch.float32)(x, torch.tensor(1)), 2 * x)
+    # 2 x without the prompt and 5 x with it
+    torch.testing.assert_close(_guided(learned, told, 3.0, torch.float32)(x, torch.tensor(1)), 11 * x)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "config", "expected"),
+    [
+        (None, {}, 3.0),
+        (None, {"shift_factor": 0.5}, 3.5),
+        (None, {"latents_mean": [1.0], "latents_std": [4.0]}, 13.0),
+        (SimpleNamespace(), {"shift_factor": 0.5, "latents_mean": [1.0], "latents_std": [4.0]}, 3.0),
+        (SimpleNamespace(text_encoder_2=1), {"latents_mean": [1.0], "latents_std": [4.0]}, 13.0),
+    ],
+)
+def test_decoders_get_their_own_units(pipeline, config, expected):
+    """Of a latent 6 and the factor 2; pipelines but that of XL know the factor alone."""
+    generator = digit_generator()
+    generator.pipeline = pipeline
+    units = generator._units(SimpleNamespace(scaling_factor=2.0, **config))
+    assert units(torch.full((1, 1, 2, 2), 6.0)).unique().tolist() == [expected]
+
+
+def test_decoders_that_overflow_in_half_precision_are_in_single(generator):
+    latents = torch.zeros((1, 4, 8, 8))
+    dtypes = [generator._decode(dtype)(latents).dtype for dtype in (torch.float16, torch.bfloat16)]
+    assert generator.pipeline.vae.config.force_upcast and dtypes == [torch.float32, torch.bfloat16]
+
+
+def test_latents_have_rows_before_columns():
+    unet = small_unet(sample_size=(8, 16))
+    assert DiffusionGenerator(unet, diffusers.DDIMScheduler()).latent_shape == (1, 8, 16)
+
+
+def test_own_steps_draw_the_noise_that_eta_asks_for():
+    x = torch.randn((2, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    draw = lambda: [torch.Generator().manual_seed(k) for k in range(2)]  # noqa: E731
+    scheduler = diffusers.DDIMScheduler(clip_sample=False)
+    got = own_steps(scheduler, 5, linear, x, 0.7, draw())
+    generators, still = draw(), own_steps(scheduler, 5, linear, x, 0.0, draw())
+    scheduler.set_timesteps(5)
+    for t in scheduler.timesteps:
+        x = scheduler.step(linear(x, t), t, x, eta=0.7, generator=generators).prev_sample
+    torch.testing.assert_close(got, x)
+    assert (got - still).abs().max() > 0.1
+
+
 # ---------------------------------------------------------------------------------------------------------------- noise
 
 
@@ -452,8 +519,9 @@ def test_a_missing_gpu_is_named(generator, folder):
 
 def small_unet(**more):
     return diffusers.UNet2DModel(
-        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(4,), norm_num_groups=2, layers_per_block=1,
-        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), attention_head_dim=2, **more,
+        in_channels=1, out_channels=1, block_out_channels=(4,), norm_num_groups=2, layers_per_block=1,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), attention_head_dim=2,
+        **{"sample_size": 8} | more,
     )  # fmt: skip
 
 
