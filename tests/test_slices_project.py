@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import sys
 import threading
 from typing import Any
@@ -284,6 +285,49 @@ def test_classes_are_digits_or_clusters(made):
     places = np.repeat(np.arange(6), 5)
     clusters = this.classify(100 * np.eye(6)[places] + 0.1 * np.random.default_rng(0).normal(size=(30, 6)))
     assert len(set(zip(places, clusters, strict=True))) == len(set(clusters)) == 6
+
+
+def test_a_slice_has_the_bounds_and_the_seed_that_it_was_begun_with(tmp_path):
+    plan = SliceProject.begin(tmp_path / "x", **SMALL, lower=-1.0, upper=2.0, seed=5).plan
+    points = np.asarray(plan.parameters)
+    assert points.min(axis=0).tolist() == [-1, -1] and points.max(axis=0).tolist() == [2, 2]
+    assert plan.seed == 5 and SliceProject(tmp_path / "x").plan == plan
+
+
+def test_steps_have_the_settings_that_were_asked_for(made, monkeypatch):
+    """And `geometry` those that the fit was begun with."""
+    this, asked = SliceProject(made), []
+    monkeypatch.setattr(
+        project, "fit", lambda *_, points_per_axis, num_steps, seed, **__: (points_per_axis, num_steps, seed)
+    )
+    assert this.fit(12, 34, 56) == (12, 34, 56)
+    (made / "geometry").mkdir()
+    (made / "geometry" / "settings.json").write_text('{"seed": 3, "points_per_axis": 5, "num_steps": 7}')
+    assert this.geometry == (5, 7, 3)
+    shutil.rmtree(made / "geometry")
+    monkeypatch.setattr(project, "zoom", lambda plan, *_, **__: plan.dtype)
+    assert [this.zoom(), this.zoom("float64")] == ["float32", "float64"]
+    monkeypatch.setattr(SliceProject, "geometry", None)
+    monkeypatch.setattr(project, "compare", lambda *_, **given: asked.append((given["num_pairs"], given["seed"])))
+    monkeypatch.setattr(project, "write_report", lambda *_, **__: made)
+    this.report(pairs=3, maps=0, seed=9)
+    assert asked == [(3, 9)]
+
+
+def test_a_digit_is_the_one_the_classifier_holds_for_likeliest(made):
+    this = SliceProject(made)
+    features = np.asarray(this.store["features"][:])
+    logits = digits.digit_classifier().logits(torch.tensor(features)).detach().numpy()
+    np.testing.assert_array_equal(logits[range(400), this.classify(features)], logits.max(axis=1))
+
+
+def test_features_that_have_changed_since_are_refused(made):
+    this = SliceProject(made)
+    this.options["features"] = "pixels"
+    with pytest.raises(
+        ValueError, match="features must be what the slice was made by, got 'pixels', which has changed"
+    ):
+        _ = this.features
 
 
 # -------------------------------------------------------------------------------------------------------------- steps
