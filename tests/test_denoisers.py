@@ -388,10 +388,10 @@ def test_conditions_of_samples_that_are_to_come_are_refused():
     zero = replace(one, predict=lambda y, tau: 0 * y)  # what replaces the network is asked, conditions or not
     np.testing.assert_allclose(fisher_curve(zero, x, [1.0]).mmse.mean, float(x.square().sum(dim=1).mean()), rtol=1e-5)
     with torch.inference_mode():
-        made = from_diffusers(lambda x, time, label: label * x, scheduler, label=torch.ones(9, 1))
-        found = fisher_curve(made, x, [1.0], batch_size=4)
+        made = [from_diffusers(lambda x, time, label: label * x, scheduler, label=torch.ones(n, 1)) for n in (9, 1)]
+        found, of_one = (fisher_curve(each, x, [1.0], batch_size=4).mmse for each in made)
     plain = from_diffusers(lambda x, time, label: label * x, scheduler, label=torch.ones(1, 1))
-    assert found.mmse == fisher_curve(plain, x, [1.0], batch_size=4).mmse
+    assert found == of_one == fisher_curve(plain, x, [1.0], batch_size=4).mmse
 
 
 def test_traced_models_get_the_time_by_place():
