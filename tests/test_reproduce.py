@@ -401,8 +401,6 @@ def test_the_papers_method_beats_its_baselines(tmp_path, capsys):
         assert errors[0] < 0.9 * min(errors[1:])
 
 
-# ---------------------------------------------------------------------------------------------------- rows, one by one
-
 SQUARE = Grid((0.0, 0.0), (1.0, 1.0), (2, 2))
 
 
