@@ -27,9 +27,14 @@ def without_autocast() -> Iterator[None]:
         yield
 
 
-@functools.cache
 def load_forward_mode() -> None:
     """What torch loads at its first forward derivative, without its warning that torch.jit, which it uses, is old."""
+    if not torch.compiler.is_compiling():
+        _load_forward_mode()
+
+
+@functools.cache
+def _load_forward_mode() -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.script`")
         torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.zeros(1),))

@@ -4,11 +4,15 @@ import sys
 
 
 def hidden(progress: bool) -> bool:
-    """tqdm's `disable`: bars are for a terminal. Its lock starts a process from Python 3.14 on."""
-    return not (progress and sys.stderr is not None and sys.stderr.isatty())
+    """tqdm's `disable`: bars are for a terminal."""
+    return not (progress and _on_terminal())
 
 
 def tell(sentence: str) -> None:
     """A line for a log; on a terminal nothing, for a bar says it there."""
-    if sys.stderr is not None and not sys.stderr.isatty():
+    if sys.stderr is not None and not _on_terminal():
         print(sentence, file=sys.stderr, flush=True)
+
+
+def _on_terminal() -> bool:
+    return bool(getattr(sys.stderr, "isatty", bool)())

@@ -482,19 +482,20 @@ def test_a_surface_has_fewer_dimensions_than_its_space():
 
 
 def test_a_space_spends_what_its_preset_says_and_draws_from_its_seed(monkeypatch):
-    preset = replace(PRESETS["quick"], mlp_steps=11, unet_steps=12, num_probes=3, mlp_width=4, unet_width=8)
+    preset = replace(PRESETS["quick"], mlp_steps=11, unet_steps=12, num_probes=3, mlp_width=5, unet_width=10)
     monkeypatch.setattr(spaces, "train_denoiser", lambda x, network, **settings: (network, settings))
     monkeypatch.setattr(spaces, "fisher_curve", lambda denoiser, x, tau, *given, **_: given)
     monkeypatch.setattr(
         spaces, "generate", lambda denoiser, num, shape, **given: torch.full((2, *shape), given["seed"])
     )
-    for shape, steps in (((9,), 11), ((1, 20, 20), 12)):
+    for shape, steps, width in (((9,), 11, 5), ((1, 20, 20), 12, 10)):
         x = torch.randn((2, 12, *shape), generator=torch.Generator().manual_seed(0))
         one, again, other = (Space(*x, preset, seed) for seed in (7, 7, 8))
         (network, settings), (same, _), (different, _) = (
             s.denoiser((1.0, 2.0), None, False) for s in (one, again, other)
         )
         assert (settings["num_steps"], settings["seed"], settings["tau_range"]) == (steps, 7, (1.0, 2.0))
+        assert network.settings["width"] == width
         weights = [torch.cat([w.flatten() for w in each.parameters()]) for each in (network, same, different)]
         assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
         assert one.curve(None, np.ones(1)) == (3, 7)  # type: ignore[arg-type]

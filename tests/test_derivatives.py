@@ -460,11 +460,17 @@ def test_splines_and_polynomials_refuse_other_coordinates():
             gradient(potential, torch.zeros(2, 3))
 
 
-def test_forward_derivatives_do_not_pass_on_torchs_own_warnings():
-    """The first one of a process loads what torch itself calls deprecated."""
-    program = (
+@pytest.mark.parametrize(
+    "program",
+    [
         "import numpy as np; from hessfast.derivatives import pullback_metric\n"
-        "print(pullback_metric(lambda x: 3 * x, np.zeros((1, 2)))[0, 1, 1])"
-    )
+        "print(pullback_metric(lambda x: 3 * x, np.zeros((1, 2)))[0, 1, 1])",
+        "from hessfast.slices import SlicePlan, from_callable, lipschitz\n"
+        "plan = SlicePlan([[[[0.0, 1.0]]], [[[9.0, 1.0]]]], [[0.5]], normalise=False)\n"
+        "print(round(float(lipschitz(plan, from_callable(lambda z: z, 'same')).constant[0]), 4))",
+    ],
+)
+def test_forward_derivatives_do_not_pass_on_torchs_own_warnings(program):
+    """The first one of a process loads what torch itself calls deprecated."""
     done = subprocess.run([sys.executable, "-W", "error::FutureWarning", "-c", program], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("9.0\n", "")

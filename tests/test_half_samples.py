@@ -13,6 +13,7 @@ from hessfast.diffusability import (
     GaussianMixture,
     empirical_denoiser,
     fisher_curve,
+    fisher_information,
     from_density,
 )
 from hessfast.diffusability._half_samples import of_data
@@ -100,6 +101,25 @@ def test_an_error_that_the_data_alone_make_too_large_is_told():
     sentence = "the denoiser's data, or rounding, do not allow the relative error at tau = 1"
     assert sentence in [doubt.sentence for doubt in curve.warnings]
     assert not [doubt for doubt in curve.warnings if "ran out" in doubt.sentence]  # more samples would not help
+
+
+@pytest.mark.parametrize("factor", [1.02, 1.1, 2.0])
+def test_a_relative_error_that_all_samples_reach_is_met(factor):
+    """The data's error is known from the start: sampling goes on until both together are small enough."""
+    density = GaussianMixture([[-1.0, 0.0], [1.0, 0.0]], [0.1, 0.1])
+    denoiser, samples = empirical_denoiser(density.sample(1000, 0)), density.sample(12_000, 1)
+    best = fisher_information(denoiser, samples, 0.5)
+    goal = factor * float(best.sem[0] / best.mean[0])
+    curve = fisher_curve(denoiser, samples, 0.5, relative_error=goal, watched=["fisher_information"])
+    assert curve.fisher_information.sem[0] <= goal * curve.fisher_information.mean[0]
+    assert not [doubt for doubt in curve.warnings if "relative error" in doubt.sentence]
+
+
+@pytest.mark.parametrize("num", [60, 400])
+def test_what_the_data_forbid_no_samples_are_asked_for(num):
+    curve = fisher_curve(empirical_denoiser(normal(60, 0)), normal(num, 1), [1.0], relative_error=0.01)
+    said = [doubt.sentence for doubt in curve.warnings if "relative error" in doubt.sentence]
+    assert said == ["the denoiser's data, or rounding, do not allow the relative error at tau = 1"]
 
 
 @pytest.mark.parametrize("num", [2, 7])

@@ -21,7 +21,7 @@ class Conditional:
         def spread(value: Tensor) -> Tensor:
             return value.to(y.device).expand(len(y), *value.shape[1:])
 
-        return self.ask(y, tau, _each(self.conditions, len(y), spread))
+        return self.ask(y, tau, _mapped(self.conditions, len(y), spread))
 
     def for_rows(self, num: int, rows: Tensor) -> "Conditional":
         """With the conditions of some of `num` samples."""
@@ -29,15 +29,15 @@ class Conditional:
         def chosen(value: Tensor) -> Tensor:
             return value if len(value) == 1 else value[rows.to(value.device)]
 
-        return replace(self, conditions=_each(self.conditions, num, chosen))
+        return replace(self, conditions=_mapped(self.conditions, num, chosen))
 
 
-def _each(value: Any, num: int, change: Callable[[Tensor], Tensor], name: str = "condition") -> Any:
+def _mapped(value: Any, num: int, change: Callable[[Tensor], Tensor], name: str = "condition") -> Any:
     """Conditions in dicts and lists, one for all or one for each of `num`, changed one by one; numbers are labels."""
     if isinstance(value, dict):
-        return {key: _each(part, num, change, key) for key, part in value.items()}
+        return {key: _mapped(part, num, change, key) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_each(part, num, change, name) for part in value)
+        return type(value)(_mapped(part, num, change, name) for part in value)
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         value = torch.tensor([int(value)])
     if isinstance(value, np.ndarray):

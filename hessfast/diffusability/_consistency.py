@@ -104,7 +104,7 @@ def doubts(
 
 
 def unmet(levels: np.ndarray, short: np.ndarray, beyond: np.ndarray) -> tuple[Doubt, ...]:
-    """What kept the relative error from being met: too few samples, or what no number of samples mends."""
+    """Where too few samples kept the relative error from being met, and where no number of samples would do."""
     found = {
         "samples ran out before the relative error was met": short,
         "the denoiser's data, or rounding, do not allow the relative error": beyond,

@@ -12,7 +12,7 @@ from . import _predictions
 from ._predictions import Coefficients
 
 
-class Asked(NamedTuple):
+class Preconditioning(NamedTuple):
     """At a tau the model is asked about scale y at a time, and its answer enters the denoiser with coefficients."""
 
     scale: Callable[[float], float]
@@ -21,12 +21,12 @@ class Asked(NamedTuple):
     tau_range: tuple[float, float] | None
 
 
-def asked_by(scheduler: Any) -> Asked:
+def preconditioning(scheduler: Any) -> Preconditioning:
     """Of variance preserving schedulers, and those of EDM and of flow matching; any other is refused."""
     kind = getattr(getattr(scheduler, "config", None), "prediction_type", None)
     if hasattr(scheduler, "alphas_cumprod") and kind in _VARIANCE_PRESERVING:
         return _variance_preserving(scheduler.alphas_cumprod.double().cpu(), _VARIANCE_PRESERVING[kind])
-    if kind == "flow_prediction" and getattr(scheduler.config, "use_flow_sigmas", False):
+    if kind == "flow_prediction" and hasattr(scheduler.config, "flow_shift") and scheduler.config.use_flow_sigmas:
         last, shift = scheduler.config.num_train_timesteps, scheduler.config.flow_shift
         steps = torch.arange(1, last + 1, dtype=torch.float64) / last
         return _flow(last, shift * steps / (1 + (shift - 1) * steps))
@@ -37,8 +37,8 @@ def asked_by(scheduler: Any) -> Asked:
     if flow and not getattr(scheduler.config, "invert_sigmas", False):
         return _flow(scheduler.config.num_train_timesteps, scheduler.sigmas.double())
     raise ValueError(
-        "scheduler must have alphas_cumprod and predict epsilon, v, the sample or the flow, or be of flow matching or "
-        f"EDM, got {type(scheduler).__name__} with prediction_type {kind!r}."
+        "scheduler must have alphas_cumprod and predict epsilon, v or the sample, or be of flow matching, flow sigmas "
+        f"or EDM, got {type(scheduler).__name__} with prediction_type {kind!r}."
     )
 
 
@@ -49,9 +49,9 @@ _VARIANCE_PRESERVING = {
 }
 
 
-def _variance_preserving(cumulative: Tensor, coefficients: Callable[[float], Coefficients]) -> Asked:
+def _variance_preserving(cumulative: Tensor, coefficients: Callable[[float], Coefficients]) -> Preconditioning:
     log_tau = torch.log((1 - cumulative) / cumulative).numpy()
-    return Asked(
+    return Preconditioning(
         scale=lambda tau: 1 / math.sqrt(1 + tau),
         time=lambda tau: float(np.interp(math.log(tau), log_tau, np.arange(len(log_tau)))),
         coefficients=coefficients,
@@ -59,14 +59,14 @@ def _variance_preserving(cumulative: Tensor, coefficients: Callable[[float], Coe
     )
 
 
-def _edm(scheduler: Any, sign: int) -> Asked:
+def _edm(scheduler: Any, sign: int) -> Preconditioning:
     variance = scheduler.config.sigma_data**2
 
     def coefficients(tau: float) -> Coefficients:
         skip, out, slope = _predictions.of_edm(tau, variance)
         return Coefficients(skip, sign * out, slope)
 
-    return Asked(
+    return Preconditioning(
         scale=lambda tau: 1 / math.sqrt(tau + variance),
         time=lambda tau: float(scheduler.precondition_noise(torch.tensor(tau, dtype=torch.float64).sqrt())),
         coefficients=coefficients,
@@ -74,8 +74,9 @@ def _edm(scheduler: Any, sign: int) -> Asked:
     )
 
 
-def _flow(last: int, sigma: Tensor) -> Asked:
-    return Asked(
+def _flow(last: int, sigma: Tensor) -> Preconditioning:
+    sigma = sigma[sigma < 1 - 1e-9]  # where nothing is left of the sample
+    return Preconditioning(
         scale=lambda tau: 1 - _predictions.flow_time(tau),
         time=lambda tau: last * _predictions.flow_time(tau),
         coefficients=_predictions.of_flow,

@@ -9,7 +9,7 @@ Sample i has the same Z and v at every tau and in every run with the same seed, 
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -184,6 +184,8 @@ def fisher_curve(
         refuse_mixing(denoiser, x, float(levels[0]), how.batch_size)
     num_blocks, dim = -(-len(x) // BLOCK), x[0].numel()
     sums = np.zeros((num_blocks, len(levels), WIDTH))
+    data = of_data(denoiser, x, levels, how) if isinstance(denoiser, EmpiricalDenoiser) else {}
+    errors = {name: np.hypot(each.error, each.bias) for name, each in data.items()}
     open_levels, done = np.ones(len(levels), bool), 0
     upto = num_blocks if relative_error is None else min(_FIRST_BLOCKS, num_blocks)
     while open_levels.any() and done < num_blocks:
@@ -191,15 +193,17 @@ def fisher_curve(
         done = upto
         if relative_error is not None:
             many = np.all([effective_blocks(sums, name) >= _EFFECTIVE_BLOCKS for name in watched], axis=0)
-            open_levels &= ~(many & _precise(estimates(sums, levels, dim), goal, watched))
+            found = estimates(sums, levels, dim)
+            whole, beyond = with_errors(found, errors), _beyond(found, goal, watched, errors)
+            open_levels &= ~(many & (_precise(whole, goal, watched) | (beyond & _precise(found, goal, watched))))
         upto = min(2 * done, num_blocks)
     found, rounding = estimates(sums, levels, dim), roundings(sums)
-    data = of_data(denoiser, x, levels, how) if isinstance(denoiser, EmpiricalDenoiser) else {}
-    whole = with_errors(found, {name: np.hypot(each.error, each.bias) for name, each in data.items()}, rounding)
+    whole = with_errors(found, errors, rounding)
     against = doubts(found, levels, x, denoiser.tau_range, rounding, data)
     if relative_error is not None:
-        short = ~_precise(found, goal, watched) | (open_levels & (num_blocks >= _EFFECTIVE_BLOCKS))
-        against += unmet(levels, short, ~short & ~_precise(whole, goal, watched))
+        beyond = _beyond(found, goal, watched, errors, rounding)
+        short = ~_precise(whole, goal, watched) | (open_levels & (num_blocks >= _EFFECTIVE_BLOCKS))
+        against += unmet(levels, short & ~beyond, beyond)
     return FisherCurve.of(whole, levels, dim, against, asymmetry)
 
 
@@ -259,6 +263,14 @@ def _alone(name: str, denoiser: Denoiser, samples: Any, tau: Any, **options: Any
 def _precise(found: dict[str, Estimate], goal: float, watched: Sequence[str]) -> np.ndarray:
     """Levels where what is watched is known well enough."""
     return np.all([found[name].sem <= goal * np.abs(found[name].mean) for name in watched], axis=0)
+
+
+def _beyond(
+    found: dict[str, Estimate], goal: float, watched: Sequence[str], *errors: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Levels where errors beside those of the samples are too large already."""
+    still = {name: each._replace(sem=np.zeros_like(each.sem)) for name, each in found.items()}
+    return ~_precise(with_errors(still, *errors), goal, watched)
 
 
 def levels_of(tau: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ from hessfast._modules import dtype_of, refuse_training, uncompiled
 
 from ._conditions import Conditional
 from ._predictions import Coefficients, flow_time, of_edm, of_flow, of_sample, of_score
-from ._schedulers import asked_by
+from ._schedulers import preconditioning
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,12 +136,13 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
     `from_edm_raw`, `from_flow` or `from_score`.
 
     Args:
-        model: ``model(x, time, **conditions)`` or its `.sample`; a module with an argument `timestep`, as transformers
-            have, gets the time by that name. If its pipeline asks it otherwise, as Flux's for time / 1000, wrap it in a
-            function that does.
-        scheduler: has `alphas_cumprod` and `config.prediction_type` "epsilon", "v_prediction" or "sample"; or is one of
-            "flow_prediction" or a FlowMatch...Scheduler, whose model predicts noise - x; or an EDM...Scheduler of
-            "epsilon" or "v_prediction". `tau_range` is that of its steps as they are set now.
+        model: ``model(x, time, **conditions)`` or its `.sample`, time `[batch]` in float32 or wider; a module with an
+            argument `timestep`, as transformers have, gets the time by that name. If its pipeline asks it otherwise, as
+            Flux's for time / 1000, wrap it in a function that does.
+        scheduler: has `alphas_cumprod` and `config.prediction_type` "epsilon", "v_prediction" or "sample"; or is a
+            FlowMatch...Scheduler, whose model predicts noise - x, or one of "flow_prediction" with `use_flow_sigmas`,
+            as UniPC's and DPM's; or an EDM...Scheduler of "epsilon" or "v_prediction". `tau_range` is that of the steps
+            of the training, of FlowMatch and EDM that of the steps as they are set now.
         conditions: passed on, one of each kind for all samples: a label, or a tensor whose first axis has length 1, as
             ``encoder_hidden_states`` of one text; or one for each sample of `fisher_curve`, in their order, whose
             curves are then means over them. A guided prediction is no score of a density.
@@ -154,14 +155,15 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
         >>> blind(torch.ones(1, 2), 3.0).tolist()
         [[1.0, 1.0]]
     """
-    asked = asked_by(scheduler)
+    preconditioned = preconditioning(scheduler)
     by_name = _takes_timestep(model)
 
     def ask(y: Tensor, tau: float, conditions: dict[str, Any]) -> Tensor:
-        time = y.new_full((len(y),), asked.time(tau), dtype=torch.promote_types(y.dtype, torch.float32))  # not bfloat16
+        wide = torch.promote_types(y.dtype, torch.float32)  # bfloat16 has no 999
+        time = y.new_full((len(y),), preconditioned.time(tau), dtype=wide)
         given, named = ((), {"timestep": time}) if by_name else ((time,), {})
         try:
-            output = model(asked.scale(tau) * y, *given, **named, **conditions)
+            output = model(preconditioned.scale(tau) * y, *given, **named, **conditions)
         except RuntimeError as error:
             if "'indices'" not in str(error):
                 raise
@@ -171,7 +173,7 @@ def from_diffusers(model: Any, scheduler: Any, **conditions: Any) -> Denoiser:
             ) from error
         return getattr(output, "sample", output)
 
-    return Denoiser(Conditional(ask, conditions), asked.coefficients, asked.tau_range, model)
+    return Denoiser(Conditional(ask, conditions), preconditioned.coefficients, preconditioned.tau_range, model)
 
 
 def _takes_timestep(model: Any) -> bool:

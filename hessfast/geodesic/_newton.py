@@ -22,7 +22,7 @@ from ._field import ROUNDING, Field, Units, at, squared_lengths, units
 
 _FIRST_DAMPING, _LEAST, _MOST = 1e-3, 1e-9, 1e9
 _SINGULAR = 4e-9  # of the metric's size: what makes a semidefinite metric definite
-_FEW = 12  # segments: from a straight line of more the method may not arrive beyond a ridge
+_COARSEST = 12  # segments: from a straight line of more the method may not arrive beyond a ridge
 
 
 class Solved(NamedTuple):
@@ -47,7 +47,7 @@ def connect(field: Field, start: np.ndarray, end: np.ndarray, segments: int, tol
 
 def _meshes(segments: int) -> list[int]:
     """Halved three times, or oftener until few are left."""
-    halvings = max(3, (segments // _FEW).bit_length())
+    halvings = max(3, (segments // _COARSEST).bit_length())
     return sorted({max(segments >> k, 2) for k in range(halvings + 1)})
 
 

@@ -75,6 +75,12 @@ DIAGRAMS = {
 }  # fmt: skip
 
 
+def exact_log_z(diagram: Diagram, axes: list[np.ndarray], num_sites: int) -> np.ndarray:
+    """`[m, n]`, per site, at the nodes of theta."""
+    theta = nodes_of(axes)
+    return diagram.log_z(diagram.parameters(theta.reshape(-1, 2)), num_sites).reshape(theta.shape[:-1])
+
+
 def nodes_of(axes: list[np.ndarray]) -> np.ndarray:
     """`[m, n, 2]`."""
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
@@ -170,7 +176,7 @@ def compare(model, learned: LogPartition, pairs: int, seed: int) -> tuple[dict[s
     crossing = crosses(start, end, diagram.boundaries)
     values = {
         "ours": lambda: np.asarray(learned.log_z(theta)),
-        "exact": lambda: diagram.log_z(diagram.parameters(theta.reshape(-1, 2)), model.num_sites).reshape(NODES, NODES),
+        "exact": lambda: exact_log_z(diagram, axes, model.num_sites),
     }
     potentials, lengths, tables = {}, {}, {}
     for name, log_z in values.items():

@@ -200,7 +200,7 @@ def _encode(plan: Plan, start: int, stop: int, made: Mapping[str, np.ndarray]) -
 @contextlib.contextmanager
 def _bar(folder: Path, plan: Plan, progress: bool) -> Iterator[Callable[[], None]]:
     """A function that shows how much is sealed, by all processes together."""
-    if hidden(progress):
+    if hidden(progress):  # without tqdm, whose lock starts a process from Python 3.14 on
         yield lambda: None
         return
     from tqdm import tqdm

@@ -82,7 +82,7 @@ def _multiply(
     x, matrix, bias, result, num_rows, num_biased, inner, outer, step_inner, step_outer,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
-    """A tile of x @ matrix, with bias, if any, in the first `num_biased` rows. Tiles of the same rows follow."""
+    """A tile of x @ matrix, with any bias in the first `num_biased` rows. Tiles of the same rows follow one another."""
     tiles = tl.cdiv(outer, COLUMNS)
     row = (tl.program_id(0) // tiles).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(0) % tiles * COLUMNS + tl.arange(0, COLUMNS)

@@ -11,8 +11,8 @@ from bench.device import machine_code
 triton = pytest.importorskip("triton", reason="Triton, which comes with PyTorch on Linux, is not installed")
 
 CAPABILITIES = (80, 90)
-WIDTHS = ("inner", "outer", "step_inner")  # multiples of 16, as of any network that is worth a kernel
 f32, f64, i64 = "*fp32", "*fp64", "*i64"
+wide = "i32, a multiple of 16"  # as of any network that is worth a kernel
 KERNELS = {  # kernel's folder, its function and which form of it: types of the arguments, constants, most registers
     ("posterior_accumulate", "_spread"): (
         {
@@ -33,15 +33,23 @@ KERNELS = {  # kernel's folder, its function and which form of it: types of the 
     ("mlp_hessian", "_multiply forward"): (
         {
             "x": f32, "matrix": f32, "bias": f32, "result": f32, "num_rows": "i32", "num_biased": "i32",
-            "inner": "i32", "outer": "i32", "step_outer": "i32",
+            "inner": wide, "outer": wide, "step_outer": wide,
         },
         {"ROWS": 128, "COLUMNS": 64, "INNER": 32, "step_inner": 1},
+        255,
+    ),
+    ("mlp_hessian", "_multiply skip"): (
+        {
+            "x": f32, "matrix": f32, "result": f32, "num_rows": "i32", "num_biased": "i32",
+            "inner": "i32", "outer": wide, "step_outer": "i32",
+        },
+        {"ROWS": 128, "COLUMNS": 64, "INNER": 32, "step_inner": 1, "bias": None},
         255,
     ),
     ("mlp_hessian", "_multiply backward"): (
         {
             "x": f32, "matrix": f32, "result": f32, "num_rows": "i32", "num_biased": "i32",
-            "inner": "i32", "outer": "i32", "step_inner": "i32",
+            "inner": wide, "outer": wide, "step_inner": wide,
         },
         {"ROWS": 128, "COLUMNS": 64, "INNER": 32, "step_outer": 1, "bias": None},
         255,
@@ -71,12 +79,12 @@ def binary(op: str, name: str, capability: int) -> bytes:
     function = getattr(importlib.import_module(f"hessfast.kernels.{op}.gpu"), name.split()[0])
     types = types | dict.fromkeys(constants, "constexpr")
     place = {name: (function.arg_names.index(name),) for name in types}
-    aligned = [name for name, kind in types.items() if kind.startswith("*") or name in WIDTHS]
+    aligned = [name for name, kind in types.items() if kind.startswith("*") or kind == wide]
     source = ASTSource(
         fn=function,
-        signature=types,
+        signature={name: "i32" if kind == wide else kind for name, kind in types.items()},
         constexprs={place[name]: value for name, value in constants.items()},
-        attrs={place[name]: [["tt.divisibility", 16]] for name in aligned if name not in constants},
+        attrs={place[name]: [["tt.divisibility", 16]] for name in aligned},
     )
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=_options(op, name)).asm["cubin"]
 
