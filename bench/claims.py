@@ -22,7 +22,7 @@ from hessfast.slices import SlicePlan, SliceProject, Zoom, adaptive, digit_gener
 MAPS = (257, 513, 1025)  # nodes along each axis
 SOURCES = 8
 SEEDS = (0, 1)  # of anchors
-SIDE, EVEN, FRACTION = 64, 29, 0.2
+SIDE, EVEN, FRACTION = DEMO["points"], 29, 0.2
 NUM_SITES = 128**2  # of the TASEP, as in `hessfast reproduce`
 
 
@@ -35,9 +35,9 @@ def table(name: str):
 def crossing(temperature: float = 1.5, fields: tuple[float, ...] = (0.03, 0.1, 0.3)) -> list[dict]:
     """Lengths from a field to its opposite, and by how much those of so few points exceed those of eight times more."""
     ends = np.array([[1 / temperature, h / temperature] for h in fields])
+    exact = table("ising")
     few, many = (
-        connecting_geodesic(table("ising"), ends, ends * [1, -1], num_points=factor * geodesics.NUM_POINTS)
-        for factor in (1, 8)
+        connecting_geodesic(exact, ends, ends * [1, -1], num_points=factor * geodesics.NUM_POINTS) for factor in (1, 8)
     )
     assert few.converged.all() and many.converged.all()
     return [
@@ -83,7 +83,7 @@ def levels(found: Zoom) -> list[dict]:
 def sparse(seed: int, folder: Path) -> dict:
     """Root mean square distance of features, of norm 1, from those of images that were not made."""
     grid, model = Grid((0, 0), (1, 1), (SIDE, SIDE)), digit_generator()
-    plan = SlicePlan(random_anchors((1, 8, 8), seed=seed), grid, num_steps=16)
+    plan = SlicePlan(random_anchors((1, 8, 8), seed=seed), grid, num_steps=DEMO["steps"])
     features = generate(plan, model, folder / "whole", "digits", keep=["features"])["features"][:]
     part = adaptive(plan, model, folder / "part", "digits", fraction=FRACTION)
     chosen = np.linspace(0, SIDE - 1, EVEN).round().astype(int)

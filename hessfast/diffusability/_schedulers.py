@@ -85,6 +85,6 @@ def _flow(last: int, sigma: Tensor) -> Preconditioning:
 
 
 def _ends(tau: Tensor) -> tuple[float, float] | None:
-    """Least and greatest of those that are neither 0 nor infinite, if there are any."""
-    tau = tau[(tau > 0) & tau.isfinite()]
+    """Least and greatest of those that are not 0, if there are any."""
+    tau = tau[tau > 0]
     return (float(tau.min()), float(tau.max())) if len(tau) else None

@@ -42,13 +42,14 @@ def distance_map(table: Table, source: Any, shape: tuple[int, int] = (257, 257))
     nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     means = table.gradient(nodes.reshape(-1, 2)).reshape(nodes.shape)
     reach = table.upper - table.lower
-    noise = ROUNDING * (np.abs(means).max(axis=(0, 1)) * reach).max() / reach  # of eta, of a flat coordinate's too
+    size = np.abs(means).max(axis=(0, 1))
+    noise = ROUNDING * (size * reach).max() / reach  # of eta, of a flat coordinate's too
     lengths = []
     for _, here, there in _grid_paths.edges(shape):
         dx = nodes[there] - nodes[here]
         squared = (dx * (means[there] - means[here])).sum(axis=-1)
         convex = squared >= -(np.abs(dx) * noise).sum(axis=-1) - 1e-9 * np.abs(squared).max()
-        rounding = ROUNDING * (np.abs(dx) * np.abs(means).max(axis=(0, 1))).sum(axis=-1)
+        rounding = ROUNDING * (np.abs(dx) * size).sum(axis=-1)
         lengths.append(np.where(convex, np.sqrt(np.maximum(squared, rounding + 1e-300)), np.nan))
     if np.isnan(np.concatenate([each.ravel() for each in lengths])).mean() > _POCKETS:
         raise ValueError("table must be of a convex potential, got edges of negative squared length.")
